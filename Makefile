@@ -1,0 +1,114 @@
+# Builds smtp for one Lua: make LUA=lua5.4 (also lua5.1 lua5.2 lua5.3 lua5.5 luajit). `make help` lists every target.
+LUA ?= lua5.4
+PREFIX ?= /usr/local
+LUA_VERSION ?= $(shell $(LUA) -e 'print((_VERSION:gsub("Lua ", "")))')
+INST_LUADIR ?= $(PREFIX)/share/lua/$(LUA_VERSION)
+INST_LIBDIR ?= $(PREFIX)/lib/lua/$(LUA_VERSION)
+
+# where the headers are: said (LuaRocks does), or asked of pkg-config
+ifdef LUA_INCDIR
+LUA_CFLAGS ?= -I$(LUA_INCDIR)
+else
+LUA_CFLAGS ?= $(shell pkg-config --cflags $(notdir $(LUA)) 2>/dev/null || \
+	pkg-config --cflags $(patsubst lua5%,lua-5%,$(notdir $(LUA))))
+endif
+OPENSSL_CFLAGS ?= $(if $(OPENSSL_INCDIR),-I$(OPENSSL_INCDIR))
+OPENSSL_LIBS ?= $(if $(OPENSSL_LIBDIR),-L$(OPENSSL_LIBDIR)) -lssl -lcrypto
+
+ifdef SANITIZE
+BUILD := build/asan/$(notdir $(LUA))
+CFLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
+else
+BUILD := build/$(notdir $(LUA))
+CFLAGS ?= -O2 -g
+endif
+ifeq ($(shell uname),Darwin)
+LIBFLAG ?= -bundle -undefined dynamic_lookup
+else
+LIBFLAG ?= -shared
+endif
+WARNINGS := -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith
+SMTP_CFLAGS = -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -pthread $(WARNINGS) $(LUA_CFLAGS)
+
+CORE := $(wildcard csrc/wire/*.c csrc/net/*.c) $(addprefix csrc/bind/,core.c codec.c wire.c net.c)
+TLS := $(wildcard csrc/tls/*.c) csrc/wire/status.c csrc/wire/buf.c csrc/bind/tls.c
+MODULES := $(patsubst lua/%,%,$(shell find lua -name '*.lua'))
+objects = $(patsubst csrc/%.c,$(BUILD)/obj/%.o,$(1))
+
+all: $(BUILD)/smtp/core.so $(BUILD)/smtp/tls.so ## build for one LUA (the default target)
+
+$(BUILD)/smtp/core.so: $(call objects,$(CORE))
+	@mkdir -p $(@D)
+	$(CC) $(LIBFLAG) -pthread $(CFLAGS) $(LDFLAGS) -o $@ $^
+
+$(BUILD)/smtp/tls.so: $(call objects,$(TLS))
+	@mkdir -p $(@D)
+	$(CC) $(LIBFLAG) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(OPENSSL_LIBS)
+
+$(BUILD)/obj/%.o: csrc/%.c
+	@mkdir -p $(@D)
+	$(CC) $(SMTP_CFLAGS) $(OPENSSL_CFLAGS) $(CFLAGS) $(CPPFLAGS) -MMD -MP -c -o $@ $<
+
+-include $(patsubst %.o,%.d,$(call objects,$(CORE) $(TLS)))
+
+env: ## print the LUA_PATH and LUA_CPATH that run from this checkout: eval "$(make -s env)"
+	@echo 'export LUA_PATH="$(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua;;"'
+	@echo 'export LUA_CPATH="$(CURDIR)/$(BUILD)/?.so;;"'
+
+RUN = eval "$$($(MAKE) -s --no-print-directory env)" &&
+
+check: all ## build and run the quick specs under one LUA (SPEC=spec/mail: only those)
+	$(RUN) $(LUA) "$$(command -v busted)" --exclude-tags=real $(SPEC)
+
+demo: ## install what is missing, build, and send one message (SMTP_URL, FROM and TO name a server of yours)
+	@LUA=$(LUA) bash spec/support/install.sh demo
+	@$(MAKE) -s --no-print-directory all
+	@$(RUN) $(LUA) examples/demo.lua
+
+test: ## install what is missing, then run every check under every Lua
+	@bash spec/support/install.sh test
+	@bash spec/support/test.sh
+
+LINTS := lint-luacheck lint-warnings lint-tidy lint-floors
+lint: $(LINTS) ## the static checks: luacheck, warnings as errors (gcc, clang), clang-tidy, floors
+
+lint-luacheck:
+	luacheck --quiet --no-color $(wildcard lua spec examples)
+
+lint-warnings:
+	@for cc in gcc clang; do command -v $$cc >/dev/null || continue; \
+		$(MAKE) -s --no-print-directory CC=$$cc CFLAGS='-O2 -Werror' BUILD=build/lint/$$cc/$(LUA) || exit 1; done
+
+# one file a process: in a second one the va_list check sees ghosts
+lint-tidy:
+	@printf '%s\n' $(sort $(CORE) $(TLS)) | xargs -P2 -n1 sh -c \
+		'clang-tidy --quiet --warnings-as-errors="*" "$$@" -- $(SMTP_CFLAGS) $(OPENSSL_CFLAGS) 2>/dev/null' tidy
+
+lint-floors: all
+	$(LUA) spec/support/floors.lua $(BUILD)
+
+install: all ## copy the modules to PREFIX, under DESTDIR
+	@for module in $(MODULES); do \
+		install -d "$(DESTDIR)$(INST_LUADIR)/$$(dirname $$module)" && \
+		install -m 644 lua/$$module "$(DESTDIR)$(INST_LUADIR)/$$module" || exit 1; done
+	install -d "$(DESTDIR)$(INST_LIBDIR)/smtp"
+	install -m 755 $(BUILD)/smtp/core.so $(BUILD)/smtp/tls.so "$(DESTDIR)$(INST_LIBDIR)/smtp"
+
+uninstall: ## remove what install copied
+	rm -f $(foreach module,$(MODULES),"$(DESTDIR)$(INST_LUADIR)/$(module)")
+	rm -f "$(DESTDIR)$(INST_LIBDIR)/smtp/core.so" "$(DESTDIR)$(INST_LIBDIR)/smtp/tls.so"
+	-find "$(DESTDIR)$(INST_LUADIR)/smtp" "$(DESTDIR)$(INST_LIBDIR)/smtp" -depth -type d -empty -delete
+
+clean: ## remove build/
+	rm -rf build
+
+help: ## list the targets and the variables
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo "  LUA=$(LUA)               the Lua to build for: lua5.1 lua5.2 lua5.3 lua5.4 lua5.5 luajit"
+	@echo "  PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)   where install copies to (INST_LUADIR, INST_LIBDIR to be exact)"
+	@echo "  CC CFLAGS CPPFLAGS LDFLAGS LIBFLAG   the compiler and its flags; SANITIZE=1 adds ASan and UBSan"
+	@echo "  LUA_INCDIR OPENSSL_INCDIR OPENSSL_LIBDIR   headers and libraries, where pkg-config does not know them"
+
+.PHONY: all env check demo test lint $(LINTS) install uninstall clean help
+.DELETE_ON_ERROR:

@@ -1,0 +1,249 @@
+/* codec: smtp.core.encoder, decoder, base64 and unbase64.
+ *
+ * Each object owns its output queue from the start, so that no Lua error can lose memory. Failing to get memory raises;
+ * an object that has raised so stays unusable, since part of its input is gone. Used by lua/smtp/mail and
+ * lua/smtp/protocol/sasl.
+ */
+#include "../wire/base64.h"
+#include "../wire/lines.h"
+#include "../wire/qp.h"
+#include "core.h"
+
+#define ENCODER "smtp.encoder"
+#define DECODER "smtp.decoder"
+#define SCRATCH "smtp.scratch"
+
+static const size_t most = (size_t)64 << 20; /* bytes that one call may produce */
+
+enum kind {
+	BASE64,
+	QUOTED_PRINTABLE,
+	CRLF,
+	DOTS,
+};
+
+struct encoder {
+	enum kind kind;          /* which of the three below is in use */
+	enum smtp_status status; /* the error that ended its use */
+	struct smtp_buf out;     /* what is handed to Lua at the end of a call */
+	union {
+		struct smtp_base64 base64;
+		struct smtp_qp qp;
+		struct smtp_lines lines; /* CRLF and DOTS */
+	};
+};
+
+struct decoder {
+	bool done;                   /* the end was seen: the next update starts anew */
+	enum smtp_status status;     /* the error that ended its use */
+	struct smtp_buf out;         /* what is handed to Lua at the end of a call */
+	struct smtp_unlines unlines; /* finds the end and takes the dots off */
+};
+
+static void check(lua_State *L, enum smtp_status status)
+{
+	if (status < 0)
+		luaL_error(L, "%s", smtp_status_text(status));
+}
+
+/* If Lua has no memory for the string, the bytes stay in the queue for the next call. */
+static void push_out(lua_State *L, struct smtp_buf *out)
+{
+	lua_pushlstring(L, (const char *)smtp_buf_view(out), smtp_buf_length(out));
+	smtp_buf_drop(out, smtp_buf_length(out));
+}
+
+static enum smtp_base64_kernel check_kernel(lua_State *L, int index)
+{
+	static const char *const names[] = {"portable", "avx2", NULL};
+	int kernel = luaL_checkoption(L, index, NULL, names);
+	if (kernel == 0)
+		return SMTP_BASE64_PORTABLE;
+	luaL_argcheck(L, smtp_base64_best() == SMTP_BASE64_AVX2, index, "this processor has no AVX2");
+	return SMTP_BASE64_AVX2;
+}
+
+static int encoder_new(lua_State *L)
+{
+	static const char *const names[] = {"base64", "quoted-printable", "crlf", "dots", NULL};
+	int kind = luaL_checkoption(L, 1, NULL, names);
+	bool kernel = !lua_isnoneornil(L, 2);
+	luaL_argcheck(L, !kernel || kind == BASE64, 2, "only base64 has kernels");
+
+	struct encoder *encoder = smtp_new(L, sizeof *encoder, ENCODER);
+	encoder->kind = (enum kind)kind;
+	smtp_buf_init(&encoder->out, most);
+	switch (encoder->kind) {
+	case BASE64:
+		smtp_base64_init(&encoder->base64);
+		if (kernel)
+			encoder->base64.kernel = check_kernel(L, 2);
+		break;
+	case QUOTED_PRINTABLE:
+		smtp_qp_init(&encoder->qp);
+		break;
+	case CRLF:
+	case DOTS:
+		smtp_lines_init(&encoder->lines, encoder->kind == DOTS);
+		break;
+	}
+	return 1;
+}
+
+static enum smtp_status update(struct encoder *encoder, const char *bytes, size_t length)
+{
+	switch (encoder->kind) {
+	case BASE64:
+		return smtp_base64_update(&encoder->base64, bytes, length, &encoder->out);
+	case QUOTED_PRINTABLE:
+		return smtp_qp_update(&encoder->qp, bytes, length, &encoder->out);
+	default:
+		return smtp_lines_update(&encoder->lines, bytes, length, &encoder->out);
+	}
+}
+
+static enum smtp_status finish(struct encoder *encoder)
+{
+	switch (encoder->kind) {
+	case BASE64:
+		return smtp_base64_finish(&encoder->base64, &encoder->out);
+	case QUOTED_PRINTABLE:
+		return smtp_qp_finish(&encoder->qp, &encoder->out);
+	default:
+		return smtp_lines_finish(&encoder->lines, &encoder->out);
+	}
+}
+
+static int encoder_update(lua_State *L)
+{
+	struct encoder *encoder = luaL_checkudata(L, 1, ENCODER);
+	size_t length;
+	const char *bytes = luaL_checklstring(L, 2, &length);
+	if (encoder->status == SMTP_OK)
+		encoder->status = update(encoder, bytes, length);
+	check(L, encoder->status);
+	push_out(L, &encoder->out);
+	return 1;
+}
+
+static int encoder_finish(lua_State *L)
+{
+	struct encoder *encoder = luaL_checkudata(L, 1, ENCODER);
+	if (encoder->status == SMTP_OK)
+		encoder->status = finish(encoder);
+	check(L, encoder->status);
+	push_out(L, &encoder->out);
+	smtp_buf_wipe(&encoder->out);
+	return 1;
+}
+
+static int encoder_gc(lua_State *L)
+{
+	struct encoder *encoder = luaL_checkudata(L, 1, ENCODER);
+	smtp_buf_wipe(&encoder->out);
+	return 0;
+}
+
+static int decoder_new(lua_State *L)
+{
+	static const char *const names[] = {"dots", NULL};
+	luaL_checkoption(L, 1, NULL, names);
+	struct decoder *decoder = smtp_new(L, sizeof *decoder, DECODER);
+	smtp_buf_init(&decoder->out, most);
+	smtp_unlines_init(&decoder->unlines);
+	return 1;
+}
+
+/* decoder:update(bytes) -> content, number of bytes used, whether the data has ended */
+static int decoder_update(lua_State *L)
+{
+	struct decoder *decoder = luaL_checkudata(L, 1, DECODER);
+	size_t length;
+	size_t used = 0;
+	const char *bytes = luaL_checklstring(L, 2, &length);
+	check(L, decoder->status);
+	if (decoder->done)
+		smtp_unlines_init(&decoder->unlines);
+	enum smtp_status status =
+		smtp_unlines_update(&decoder->unlines, (const unsigned char *)bytes, length, &used, &decoder->out);
+	decoder->done = status == SMTP_OK;
+	if (status < 0)
+		decoder->status = status;
+	check(L, decoder->status);
+	push_out(L, &decoder->out);
+	lua_pushinteger(L, (lua_Integer)used);
+	lua_pushboolean(L, decoder->done);
+	return 3;
+}
+
+static int decoder_bare(lua_State *L)
+{
+	struct decoder *decoder = luaL_checkudata(L, 1, DECODER);
+	lua_pushboolean(L, decoder->unlines.bare);
+	return 1;
+}
+
+static int decoder_gc(lua_State *L)
+{
+	struct decoder *decoder = luaL_checkudata(L, 1, DECODER);
+	smtp_buf_wipe(&decoder->out);
+	return 0;
+}
+
+static struct smtp_buf *scratch_new(lua_State *L)
+{
+	struct smtp_buf *out = smtp_new(L, sizeof *out, SCRATCH);
+	smtp_buf_init(out, most);
+	return out;
+}
+
+static int scratch_gc(lua_State *L)
+{
+	smtp_buf_wipe(luaL_checkudata(L, 1, SCRATCH));
+	return 0;
+}
+
+static int core_base64(lua_State *L)
+{
+	size_t length;
+	const char *bytes = luaL_checklstring(L, 1, &length);
+	struct smtp_buf *out = scratch_new(L);
+	check(L, smtp_base64_encode(bytes, length, out));
+	push_out(L, out);
+	smtp_buf_wipe(out); /* it is often a password */
+	return 1;
+}
+
+static int core_unbase64(lua_State *L)
+{
+	size_t length;
+	const char *text = luaL_checklstring(L, 1, &length);
+	struct smtp_buf *out = scratch_new(L);
+	enum smtp_status status = smtp_base64_decode(text, length, out);
+	if (status == SMTP_E_INPUT) {
+		smtp_buf_wipe(out);
+		return smtp_fail(L, "not valid base64");
+	}
+	check(L, status);
+	push_out(L, out);
+	smtp_buf_wipe(out);
+	return 1;
+}
+
+void smtp_open_codec(lua_State *L)
+{
+	static const luaL_Reg encoder_methods[] = {{"update", encoder_update}, {"finish", encoder_finish}, {NULL, NULL}};
+	static const luaL_Reg decoder_methods[] = {{"update", decoder_update}, {"bare", decoder_bare}, {NULL, NULL}};
+	static const luaL_Reg no_methods[] = {{NULL, NULL}};
+	static const luaL_Reg functions[] = {
+		{"encoder", encoder_new},
+		{"decoder", decoder_new},
+		{"base64", core_base64},
+		{"unbase64", core_unbase64},
+		{NULL, NULL},
+	};
+	smtp_class(L, ENCODER, encoder_methods, encoder_gc);
+	smtp_class(L, DECODER, decoder_methods, decoder_gc);
+	smtp_class(L, SCRATCH, no_methods, scratch_gc);
+	smtp_setfuncs(L, functions);
+}

@@ -1,0 +1,94 @@
+/* compat: one Lua C API for 5.1 to 5.5 and LuaJIT, and the few helpers every binding file needs.
+ *
+ * The bindings never call Lua (no call, no resume, no yield): a host may yield at any point of the Lua code above them.
+ */
+#ifndef SMTP_COMPAT_H
+#define SMTP_COMPAT_H
+
+#include "../wire/status.h"
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <string.h>
+
+#if defined(__GNUC__)
+#define SMTP_EXPORT __attribute__((visibility("default")))
+#else
+#define SMTP_EXPORT
+#endif
+
+#if LUA_VERSION_NUM < 502
+#define lua_rawlen(L, index) lua_objlen(L, index)
+
+static inline void smtp_setfuncs(lua_State *L, const luaL_Reg *functions)
+{
+	for (; functions->name; functions++) {
+		lua_pushcfunction(L, functions->func);
+		lua_setfield(L, -2, functions->name);
+	}
+}
+
+/* The userdata at `index` if it is of the class `name`, else NULL. */
+static inline void *smtp_testudata(lua_State *L, int index, const char *name)
+{
+	void *object = lua_touserdata(L, index);
+	if (!object || !lua_getmetatable(L, index))
+		return NULL;
+	lua_getfield(L, LUA_REGISTRYINDEX, name);
+	if (!lua_rawequal(L, -1, -2))
+		object = NULL;
+	lua_pop(L, 2);
+	return object;
+}
+#else
+#define smtp_setfuncs(L, functions) luaL_setfuncs(L, functions, 0)
+#define smtp_testudata(L, index, name) luaL_testudata(L, index, name)
+#endif
+
+/* A class: methods under __index, `gc` (may be NULL) as __gc and, where Lua has it, __close. Leaves the stack as it was. */
+static inline void smtp_class(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction gc)
+{
+	luaL_newmetatable(L, name);
+	lua_newtable(L);
+	smtp_setfuncs(L, methods);
+	lua_setfield(L, -2, "__index");
+	lua_pushstring(L, name);
+	lua_setfield(L, -2, "__name");
+	lua_pushliteral(L, "locked"); /* getmetatable(object) gives this, so no script can call __gc with a foreign value */
+	lua_setfield(L, -2, "__metatable");
+	if (gc) {
+		lua_pushcfunction(L, gc);
+		lua_setfield(L, -2, "__gc");
+		lua_pushcfunction(L, gc);
+		lua_setfield(L, -2, "__close");
+	}
+	lua_pop(L, 1);
+}
+
+/* A new zeroed object of the class, on top of the stack. All zeros must be a state its `gc` can take. */
+static inline void *smtp_new(lua_State *L, size_t size, const char *name)
+{
+	void *object = memset(lua_newuserdata(L, size), 0, size);
+	luaL_getmetatable(L, name);
+	lua_setmetatable(L, -2);
+	return object;
+}
+
+/* nil, message */
+static inline int smtp_fail(lua_State *L, const char *message)
+{
+	lua_pushnil(L);
+	lua_pushstring(L, message);
+	return 2;
+}
+
+/* true, or nil and the status' phrase */
+static inline int smtp_result(lua_State *L, enum smtp_status status)
+{
+	if (status < 0)
+		return smtp_fail(L, smtp_status_text(status));
+	lua_pushboolean(L, 1);
+	return 1;
+}
+
+#endif

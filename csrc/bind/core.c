@@ -1,0 +1,13 @@
+/* core: the shared object smtp/core, everything but TLS. Loaded by `require "smtp.core"`. */
+#include "core.h"
+
+SMTP_EXPORT int luaopen_smtp_core(lua_State *L);
+
+int luaopen_smtp_core(lua_State *L)
+{
+	lua_newtable(L);
+	smtp_open_codec(L);
+	smtp_open_wire(L);
+	smtp_open_net(L);
+	return 1;
+}

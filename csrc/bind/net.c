@@ -1,0 +1,344 @@
+/* net: sockets, name look-up, clock and randomness for Lua. Each call is one system call that does not wait, but for
+ * poll and wait, which wait until a deadline. Called by lua/smtp/transport/socket.lua, server.lua and task.lua. */
+#include "core.h"
+
+#include "../net/resolve.h"
+#include "../net/sock.h"
+#include "../net/sys.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define SOCK_CLASS "smtp.sock"
+#define LOOKUP_CLASS "smtp.lookup"
+
+struct sock {
+	int fd1; /* the descriptor + 1, so that a zeroed object is a closed one */
+};
+
+struct lookup {
+	struct smtp_resolve *resolve;
+};
+
+/* nil and "again", or the system's words */
+static int fail_system(lua_State *L, int failure)
+{
+	if (failure == -EAGAIN || failure == -EWOULDBLOCK || failure == -EINTR || failure == -EINPROGRESS)
+		return smtp_fail(L, "again");
+	return smtp_fail(L, strerror(-failure));
+}
+
+static bool to_address(lua_State *L, int index, struct smtp_address *address)
+{
+	size_t length;
+	const char *bytes = luaL_checklstring(L, index, &length);
+	if (length == 0 || length > sizeof address->bytes)
+		return luaL_argerror(L, index, "not an address");
+	*address = (struct smtp_address){.length = (unsigned)length};
+	memcpy(address->bytes, bytes, length);
+	return true;
+}
+
+static int push_name(lua_State *L, const struct smtp_address *address)
+{
+	char host[128];
+	int port;
+	smtp_sock_name(address, host, sizeof host, &port);
+	lua_pushstring(L, host);
+	lua_pushinteger(L, port);
+	return 2;
+}
+
+static int net_address(lua_State *L)
+{
+	struct smtp_address address;
+	to_address(L, 1, &address);
+	return push_name(L, &address);
+}
+
+static int net_unix(lua_State *L)
+{
+	size_t length;
+	const char *path = luaL_checklstring(L, 1, &length);
+	struct smtp_address address;
+	if (!smtp_sock_unix(&address, path, length))
+		return smtp_fail(L, "the path of the unix socket is too long");
+	lua_pushlstring(L, (const char *)address.bytes, address.length);
+	return 1;
+}
+
+static int sock_fd(lua_State *L)
+{
+	struct sock *sock = luaL_checkudata(L, 1, SOCK_CLASS);
+	if (sock->fd1 == 0)
+		return luaL_argerror(L, 1, "the socket is closed");
+	return sock->fd1 - 1;
+}
+
+static int net_connect(lua_State *L)
+{
+	struct smtp_address address, local;
+	to_address(L, 1, &address);
+	if (!lua_isnoneornil(L, 2))
+		to_address(L, 2, &local);
+	struct sock *sock = smtp_new(L, sizeof *sock, SOCK_CLASS);
+	int fd = smtp_sock_connect(&address, lua_isnoneornil(L, 2) ? NULL : &local);
+	if (fd < 0)
+		return smtp_fail(L, strerror(-fd));
+	sock->fd1 = fd + 1;
+	return 1;
+}
+
+static int net_listen(lua_State *L)
+{
+	struct smtp_address address;
+	to_address(L, 1, &address);
+	struct sock *sock = smtp_new(L, sizeof *sock, SOCK_CLASS);
+	int fd = smtp_sock_listen(&address);
+	if (fd < 0)
+		return smtp_fail(L, strerror(-fd));
+	sock->fd1 = fd + 1;
+	return 1;
+}
+
+static int sock_accept(lua_State *L)
+{
+	int listener = sock_fd(L);
+	struct sock *sock = smtp_new(L, sizeof *sock, SOCK_CLASS);
+	int fd = smtp_sock_accept(listener);
+	if (fd < 0)
+		return fail_system(L, fd);
+	sock->fd1 = fd + 1;
+	return 1;
+}
+
+static int sock_connected(lua_State *L)
+{
+	int failure = smtp_sock_connected(sock_fd(L));
+	if (failure)
+		return fail_system(L, failure);
+	lua_pushboolean(L, 1);
+	return 1;
+}
+
+static int sock_read(lua_State *L)
+{
+	char bytes[16384];
+	int fd = sock_fd(L);
+	lua_Integer most = luaL_optinteger(L, 2, sizeof bytes);
+	luaL_argcheck(L, most > 0, 2, "at least 1");
+	ssize_t count = smtp_sock_read(fd, bytes, most < (lua_Integer)sizeof bytes ? (size_t)most : sizeof bytes);
+	if (count == 0)
+		return smtp_fail(L, "closed");
+	if (count < 0)
+		return fail_system(L, (int)count);
+	lua_pushlstring(L, bytes, (size_t)count);
+	return 1;
+}
+
+static int sock_write(lua_State *L)
+{
+	size_t length;
+	int fd = sock_fd(L);
+	const char *bytes = luaL_checklstring(L, 2, &length);
+	lua_Integer from = luaL_optinteger(L, 3, 1);
+	luaL_argcheck(L, from >= 1 && (size_t)from <= length + 1, 3, "outside the string");
+	size_t skip = (size_t)from - 1;
+	struct iovec part = {.iov_base = (void *)(uintptr_t)(bytes + skip), .iov_len = length - skip};
+	ssize_t count = smtp_sock_write(fd, &part, 1);
+	if (count < 0)
+		return fail_system(L, (int)count);
+	lua_pushinteger(L, (lua_Integer)count);
+	return 1;
+}
+
+static int sock_peek(lua_State *L)
+{
+	static const char *const looks[] = {"idle", "data", "closed"};
+	lua_pushstring(L, looks[smtp_sock_peek(sock_fd(L))]);
+	return 1;
+}
+
+static int sock_name(lua_State *L)
+{
+	struct smtp_address address;
+	int failure = smtp_sock_local(sock_fd(L), &address);
+	if (failure)
+		return fail_system(L, failure);
+	return push_name(L, &address);
+}
+
+static int sock_get_fd(lua_State *L)
+{
+	lua_pushinteger(L, sock_fd(L));
+	return 1;
+}
+
+static int sock_close(lua_State *L)
+{
+	struct sock *sock = luaL_checkudata(L, 1, SOCK_CLASS);
+	if (sock->fd1)
+		smtp_sock_close(sock->fd1 - 1);
+	sock->fd1 = 0;
+	return 0;
+}
+
+static int net_resolve(lua_State *L)
+{
+	size_t length;
+	const char *host = luaL_checklstring(L, 1, &length);
+	lua_Integer port = luaL_checkinteger(L, 2);
+	luaL_argcheck(L, strlen(host) == length, 1, "not a host name");
+	luaL_argcheck(L, port >= 0 && port <= 65535, 2, "not a port");
+	struct lookup *lookup = smtp_new(L, sizeof *lookup, LOOKUP_CLASS);
+	int failure = smtp_resolve_start(&lookup->resolve, host, (int)port);
+	if (failure)
+		return smtp_fail(L, strerror(-failure));
+	return 1;
+}
+
+static struct smtp_resolve *check_lookup(lua_State *L)
+{
+	struct lookup *lookup = luaL_checkudata(L, 1, LOOKUP_CLASS);
+	if (!lookup->resolve)
+		luaL_argerror(L, 1, "the look-up is closed");
+	return lookup->resolve;
+}
+
+static int lookup_fd(lua_State *L)
+{
+	lua_pushinteger(L, smtp_resolve_fd(check_lookup(L)));
+	return 1;
+}
+
+/* list of addresses | nil, "again" | nil, words, temporary */
+static int lookup_result(lua_State *L)
+{
+	const struct smtp_address *addresses = NULL;
+	size_t count = 0;
+	const char *text = NULL;
+	bool temporary = false;
+	enum smtp_status status = smtp_resolve_result(check_lookup(L), &addresses, &count, &text, &temporary);
+	if (status == SMTP_MORE)
+		return smtp_fail(L, "again");
+	if (status != SMTP_OK) {
+		smtp_fail(L, text);
+		lua_pushboolean(L, temporary);
+		return 3;
+	}
+	lua_createtable(L, count < INT_MAX ? (int)count : 0, 0);
+	for (size_t i = 0; i < count; i++) {
+		lua_pushlstring(L, (const char *)addresses[i].bytes, addresses[i].length);
+		lua_rawseti(L, -2, (int)i + 1);
+	}
+	return 1;
+}
+
+static int lookup_close(lua_State *L)
+{
+	struct lookup *lookup = luaL_checkudata(L, 1, LOOKUP_CLASS);
+	if (lookup->resolve)
+		smtp_resolve_free(lookup->resolve);
+	lookup->resolve = NULL;
+	return 0;
+}
+
+static double seconds_until(lua_Number deadline)
+{
+	double left = (double)deadline - smtp_sys_now();
+	return left > 0 ? left : 0;
+}
+
+static bool to_mode(lua_State *L, const char *mode, int index)
+{
+	if (mode && strcmp(mode, "write") == 0)
+		return true;
+	luaL_argcheck(L, mode && strcmp(mode, "read") == 0, index, "\"read\" or \"write\"");
+	return false;
+}
+
+/* wait(mode, fd, deadline) -> whether it is ready */
+static int net_wait(lua_State *L)
+{
+	struct smtp_sock_wait wait = {
+		.fd = (int)luaL_checkinteger(L, 2),
+		.write = to_mode(L, luaL_checkstring(L, 1), 1),
+	};
+	lua_pushboolean(L, smtp_sock_poll(&wait, 1, seconds_until(luaL_checknumber(L, 3))) > 0);
+	return 1;
+}
+
+/* poll({fd, …}, {mode, …}, deadline) -> {[index] = true, …} */
+static int net_poll(lua_State *L)
+{
+	luaL_checktype(L, 1, LUA_TTABLE);
+	luaL_checktype(L, 2, LUA_TTABLE);
+	double seconds = seconds_until(luaL_checknumber(L, 3));
+	size_t count = lua_rawlen(L, 1);
+	struct smtp_sock_wait *waits = lua_newuserdata(L, (count + 1) * sizeof *waits);
+	for (size_t i = 0; i < count; i++) {
+		lua_rawgeti(L, 1, (int)i + 1);
+		lua_rawgeti(L, 2, (int)i + 1);
+		waits[i] = (struct smtp_sock_wait){.fd = (int)lua_tointeger(L, -2), .write = to_mode(L, lua_tostring(L, -1), 2)};
+		lua_pop(L, 2);
+	}
+	int ready = smtp_sock_poll(waits, count, seconds);
+	lua_newtable(L);
+	for (size_t i = 0; i < count && ready > 0; i++) {
+		if (!waits[i].ready)
+			continue;
+		lua_pushboolean(L, 1);
+		lua_rawseti(L, -2, (int)i + 1);
+	}
+	return 1;
+}
+
+static int net_now(lua_State *L)
+{
+	lua_pushnumber(L, smtp_sys_now());
+	return 1;
+}
+
+static int net_random(lua_State *L)
+{
+	unsigned char bytes[1024];
+	lua_Integer count = luaL_checkinteger(L, 1);
+	luaL_argcheck(L, count >= 0 && count <= (lua_Integer)sizeof bytes, 1, "0 to 1024");
+	if (!smtp_sys_random(bytes, (size_t)count))
+		return smtp_fail(L, "the system has no random bytes to give");
+	lua_pushlstring(L, (const char *)bytes, (size_t)count);
+	return 1;
+}
+
+static int net_hostname(lua_State *L)
+{
+	char name[256];
+	smtp_sys_hostname(name, sizeof name);
+	lua_pushstring(L, name);
+	return 1;
+}
+
+void smtp_open_net(lua_State *L)
+{
+	static const luaL_Reg sock_methods[] = {
+		{"connected", sock_connected}, {"accept", sock_accept}, {"read", sock_read}, {"write", sock_write},
+		{"peek", sock_peek},           {"name", sock_name},     {"fd", sock_get_fd}, {"close", sock_close},
+		{NULL, NULL},
+	};
+	static const luaL_Reg lookup_methods[] = {
+		{"fd", lookup_fd},
+		{"result", lookup_result},
+		{"close", lookup_close},
+		{NULL, NULL},
+	};
+	static const luaL_Reg functions[] = {
+		{"address", net_address}, {"unix", net_unix}, {"connect", net_connect}, {"listen", net_listen},
+		{"resolve", net_resolve}, {"wait", net_wait}, {"poll", net_poll},       {"now", net_now},
+		{"random", net_random},   {"hostname", net_hostname}, {NULL, NULL},
+	};
+	smtp_class(L, SOCK_CLASS, sock_methods, sock_close);
+	smtp_class(L, LOOKUP_CLASS, lookup_methods, lookup_close);
+	smtp_setfuncs(L, functions);
+}

@@ -1,0 +1,336 @@
+/* tls: the shared object smtp/tls: TLS contexts and engines, minted certificates, digests.
+ * Loaded by `require "smtp.tls"`.
+ *
+ * Glue only: arguments are checked before anything is made, and what is made hangs on a userdata at once.
+ */
+#include "../tls/tls.h"
+
+#include "../tls/context.h"
+#include "../tls/digest.h"
+#include "../tls/mint.h"
+#include "compat.h"
+
+#define CONTEXT "smtp.tls.context"
+#define ENGINE "smtp.tls.engine"
+#define MINT "smtp.tls.mint"
+
+SMTP_EXPORT int luaopen_smtp_tls(lua_State *L);
+
+/* nil, text, hint or nil */
+static int push_fault(lua_State *L, const struct smtp_fault *fault)
+{
+	lua_pushnil(L);
+	lua_pushstring(L, fault->text);
+	if (*fault->hint)
+		lua_pushstring(L, fault->hint);
+	else
+		lua_pushnil(L);
+	return 3;
+}
+
+/* Pushes options[name], read raw: a metamethod would be a call into Lua. */
+static int get_option(lua_State *L, const char *name)
+{
+	lua_pushstring(L, name);
+	lua_rawget(L, 1);
+	return lua_type(L, -1);
+}
+
+/* The string stays on the stack, and so in memory, until the caller returns. */
+static struct smtp_context_text text_option(lua_State *L, const char *name)
+{
+	struct smtp_context_text text = {NULL, 0};
+	int type = get_option(L, name);
+	if (type == LUA_TSTRING)
+		text.bytes = lua_tolstring(L, -1, &text.length);
+	else if (type != LUA_TNIL)
+		luaL_error(L, "tls.context: %s must be a string", name);
+	return text;
+}
+
+static int flag_option(lua_State *L, const char *name, int otherwise)
+{
+	int type = get_option(L, name);
+	int flag = type == LUA_TNIL ? otherwise : lua_toboolean(L, -1);
+	if (type != LUA_TNIL && type != LUA_TBOOLEAN)
+		luaL_error(L, "tls.context: %s must be a boolean", name);
+	lua_pop(L, 1);
+	return flag;
+}
+
+static int version_option(lua_State *L, const char *name)
+{
+	struct smtp_context_text text = text_option(L, name);
+	int version = 0;
+	if (text.bytes && strcmp(text.bytes, "1.2") == 0)
+		version = 12;
+	else if (text.bytes && strcmp(text.bytes, "1.3") == 0)
+		version = 13;
+	else if (text.bytes)
+		luaL_error(L, "tls.context: %s must be \"1.2\" or \"1.3\"", name);
+	lua_pop(L, 1);
+	return version;
+}
+
+/* tls.context(options) -> context | nil, text, hint */
+static int context_new(lua_State *L)
+{
+	struct smtp_fault fault;
+	luaL_checktype(L, 1, LUA_TTABLE);
+	luaL_checkstack(L, 16, NULL);
+	struct smtp_context_options options = {
+	    .server = flag_option(L, "server", 0),
+	    .verify = flag_option(L, "verify", 1),
+	    .min = version_option(L, "min"),
+	    .max = version_option(L, "max"),
+	};
+	options.ca_file = text_option(L, "ca_file");
+	options.ca_path = text_option(L, "ca_path");
+	options.cert = text_option(L, "cert");
+	options.key = text_option(L, "key");
+	struct smtp_context *context = smtp_new(L, sizeof *context, CONTEXT);
+	if (smtp_context_init(context, &options, &fault) < 0) {
+		smtp_context_wipe(context);
+		return push_fault(L, &fault);
+	}
+	return 1;
+}
+
+static int context_gc(lua_State *L)
+{
+	smtp_context_wipe(luaL_checkudata(L, 1, CONTEXT));
+	return 0;
+}
+
+/* context:engine([server_name]) -> engine | nil, text */
+static int context_engine(lua_State *L)
+{
+	const struct smtp_context *context = luaL_checkudata(L, 1, CONTEXT);
+	size_t length = 0;
+	const char *name = lua_isnoneornil(L, 2) ? NULL : luaL_checklstring(L, 2, &length);
+	luaL_argcheck(L, context->ctx, 1, "the context is closed");
+	struct smtp_tls *tls = smtp_new(L, sizeof *tls, ENGINE);
+	if (smtp_tls_init(tls, context, name, length) < 0)
+		return push_fault(L, &tls->fault);
+	return 1;
+}
+
+static int engine_gc(lua_State *L)
+{
+	smtp_tls_wipe(luaL_checkudata(L, 1, ENGINE));
+	return 0;
+}
+
+static struct smtp_tls *check_engine(lua_State *L)
+{
+	struct smtp_tls *tls = luaL_checkudata(L, 1, ENGINE);
+	luaL_argcheck(L, tls->ssl, 1, "the engine is closed");
+	return tls;
+}
+
+/* true; nil, "again"; or nil, text, hint */
+static int push_result(lua_State *L, const struct smtp_tls *tls, enum smtp_status status)
+{
+	if (status < 0)
+		return push_fault(L, &tls->fault);
+	if (status == SMTP_MORE)
+		return smtp_fail(L, "again");
+	lua_pushboolean(L, 1);
+	return 1;
+}
+
+static int engine_handshake(lua_State *L)
+{
+	struct smtp_tls *tls = check_engine(L);
+	return push_result(L, tls, smtp_tls_handshake(tls));
+}
+
+static int engine_feed(lua_State *L)
+{
+	struct smtp_tls *tls = check_engine(L);
+	size_t length;
+	const char *bytes = luaL_checklstring(L, 2, &length);
+	return push_result(L, tls, smtp_tls_feed(tls, bytes, length));
+}
+
+static int engine_eof(lua_State *L)
+{
+	smtp_tls_eof(check_engine(L));
+	return 0;
+}
+
+static int engine_take(lua_State *L)
+{
+	struct smtp_tls *tls = check_engine(L);
+	const char *bytes;
+	size_t length = smtp_tls_take(tls, &bytes);
+	lua_pushlstring(L, length ? bytes : "", length);
+	smtp_tls_taken(tls);
+	return 1;
+}
+
+static int engine_write(lua_State *L)
+{
+	struct smtp_tls *tls = check_engine(L);
+	size_t length;
+	const char *bytes = luaL_checklstring(L, 2, &length);
+	return push_result(L, tls, smtp_tls_write(tls, bytes, length));
+}
+
+static int engine_read(lua_State *L)
+{
+	struct smtp_tls *tls = check_engine(L);
+	char bytes[SMTP_TLS_RECORD];
+	size_t length;
+	enum smtp_status status = smtp_tls_read(tls, bytes, sizeof bytes, &length);
+	if (status != SMTP_OK)
+		return push_result(L, tls, status);
+	if (length == 0)
+		return smtp_fail(L, "closed");
+	lua_pushlstring(L, bytes, length);
+	smtp_wipe(bytes, length);
+	return 1;
+}
+
+static int engine_shutdown(lua_State *L)
+{
+	smtp_tls_shutdown(check_engine(L));
+	return 0;
+}
+
+static void set_string(lua_State *L, const char *name, const char *value)
+{
+	lua_pushstring(L, value);
+	lua_setfield(L, -2, name);
+}
+
+static int engine_info(lua_State *L)
+{
+	struct smtp_tls *tls = check_engine(L);
+	const struct smtp_peer *peer = smtp_tls_peer(tls);
+	lua_newtable(L);
+	set_string(L, "version", smtp_tls_version(tls));
+	set_string(L, "cipher", smtp_tls_cipher(tls));
+	lua_pushboolean(L, smtp_tls_resumed(tls));
+	lua_setfield(L, -2, "resumed");
+	if (!peer)
+		return 1;
+	lua_newtable(L);
+	set_string(L, "subject", smtp_peer_text(&peer->subject));
+	set_string(L, "issuer", smtp_peer_text(&peer->issuer));
+	set_string(L, "not_after", peer->not_after);
+	lua_newtable(L);
+	int count = 0;
+	for (const char *name = smtp_peer_names(peer, NULL); name; name = smtp_peer_names(peer, name)) {
+		lua_pushstring(L, name);
+		lua_rawseti(L, -2, ++count);
+	}
+	lua_setfield(L, -2, "names");
+	lua_setfield(L, -2, "peer");
+	return 1;
+}
+
+static int mint_gc(lua_State *L)
+{
+	smtp_mint_wipe(luaL_checkudata(L, 1, MINT));
+	return 0;
+}
+
+static void push_buf(lua_State *L, const struct smtp_buf *buf)
+{
+	lua_pushlstring(L, (const char *)smtp_buf_view(buf), smtp_buf_length(buf));
+}
+
+/* tls.mint(names) -> certificate, key | nil, text */
+static int mint(lua_State *L)
+{
+	luaL_checktype(L, 1, LUA_TTABLE);
+	int count = (int)lua_rawlen(L, 1);
+	luaL_argcheck(L, count > 0, 1, "at least one name is needed");
+	struct smtp_mint *made = smtp_new(L, sizeof *made, MINT);
+	smtp_mint_init(made);
+	for (int i = 1; i <= count; i++) {
+		size_t length;
+		lua_rawgeti(L, 1, i);
+		const char *name = lua_type(L, -1) == LUA_TSTRING ? lua_tolstring(L, -1, &length) : NULL;
+		enum smtp_status status = name ? smtp_mint_name(made, name, length) : SMTP_E_INPUT;
+		luaL_argcheck(L, status != SMTP_E_INPUT, 1, "a name is neither a host name nor an address");
+		if (status < 0)
+			return smtp_result(L, status);
+		lua_pop(L, 1);
+	}
+	if (smtp_mint_strike(made) < 0) {
+		smtp_mint_wipe(made);
+		return smtp_fail(L, "OpenSSL could not make a certificate");
+	}
+	push_buf(L, &made->cert);
+	push_buf(L, &made->key);
+	smtp_mint_wipe(made);
+	return 2;
+}
+
+static const char *check_algorithm(lua_State *L)
+{
+	static const char *const names[] = {"md5", "sha1", "sha256", "sha512", NULL};
+	static const char *const openssl_names[] = {"MD5", "SHA1", "SHA256", "SHA512"};
+	return openssl_names[luaL_checkoption(L, 1, NULL, names)];
+}
+
+static int push_digest(lua_State *L, enum smtp_status status, unsigned char *digest, size_t length)
+{
+	if (status < 0)
+		return smtp_fail(L, "this OpenSSL does not offer the algorithm");
+	lua_pushlstring(L, (const char *)digest, length);
+	smtp_wipe(digest, length);
+	return 1;
+}
+
+/* tls.hash(algorithm, bytes) -> digest | nil, text */
+static int hash(lua_State *L)
+{
+	unsigned char digest[SMTP_DIGEST_MAX];
+	size_t digest_length = 0;
+	size_t length;
+	const char *algorithm = check_algorithm(L);
+	const char *bytes = luaL_checklstring(L, 2, &length);
+	enum smtp_status status = smtp_digest_hash(algorithm, bytes, length, digest, &digest_length);
+	return push_digest(L, status, digest, digest_length);
+}
+
+/* tls.hmac(algorithm, key, bytes) -> digest | nil, text */
+static int hmac(lua_State *L)
+{
+	unsigned char digest[SMTP_DIGEST_MAX];
+	size_t digest_length = 0;
+	size_t key_length;
+	size_t length;
+	const char *algorithm = check_algorithm(L);
+	const char *key = luaL_checklstring(L, 2, &key_length);
+	const char *bytes = luaL_checklstring(L, 3, &length);
+	enum smtp_status status = smtp_digest_hmac(algorithm, key, key_length, bytes, length, digest, &digest_length);
+	return push_digest(L, status, digest, digest_length);
+}
+
+static const luaL_Reg context_methods[] = {{"engine", context_engine}, {NULL, NULL}};
+
+static const luaL_Reg engine_methods[] = {
+    {"handshake", engine_handshake}, {"feed", engine_feed}, {"eof", engine_eof},
+    {"take", engine_take},           {"write", engine_write}, {"read", engine_read},
+    {"shutdown", engine_shutdown},   {"info", engine_info}, {NULL, NULL},
+};
+
+static const luaL_Reg no_methods[] = {{NULL, NULL}};
+
+static const luaL_Reg functions[] = {
+    {"context", context_new}, {"mint", mint}, {"hash", hash}, {"hmac", hmac}, {NULL, NULL},
+};
+
+int luaopen_smtp_tls(lua_State *L)
+{
+	smtp_class(L, CONTEXT, context_methods, context_gc);
+	smtp_class(L, ENGINE, engine_methods, engine_gc);
+	smtp_class(L, MINT, no_methods, mint_gc);
+	lua_newtable(L);
+	smtp_setfuncs(L, functions);
+	return 1;
+}

@@ -1,0 +1,197 @@
+/* wire: the wire engine for Lua. Called by lua/smtp/pump.lua and server.lua. */
+#include "core.h"
+
+#include "../wire/wire.h"
+
+#define WIRE_CLASS "smtp.wire"
+
+static struct smtp_wire *check_wire(lua_State *L)
+{
+	return luaL_checkudata(L, 1, WIRE_CLASS);
+}
+
+static int fail_status(lua_State *L, enum smtp_status status)
+{
+	return smtp_fail(L, status == SMTP_MORE ? "again" : smtp_status_text(status));
+}
+
+/* wire([replies owed from the start]) */
+static int wire_new(lua_State *L)
+{
+	lua_Integer expected = luaL_optinteger(L, 1, 0);
+	luaL_argcheck(L, expected >= 0, 1, "not negative");
+	struct smtp_wire *wire = smtp_new(L, sizeof *wire, WIRE_CLASS);
+	smtp_wire_init(wire, (size_t)expected);
+	return 1;
+}
+
+/* command(line[, utf8]) -> true | nil, why */
+static int wire_command(lua_State *L)
+{
+	size_t length;
+	struct smtp_wire *wire = check_wire(L);
+	const char *line = luaL_checklstring(L, 2, &length);
+	enum smtp_status status = smtp_wire_command(wire, (const unsigned char *)line, length, lua_toboolean(L, 3));
+	if (status == SMTP_E_INPUT)
+		return smtp_fail(L, "a line break, another control byte or (without SMTPUTF8) a non-ASCII byte cannot be sent in a command");
+	return smtp_result(L, status);
+}
+
+/* body(bytes[, from, to]) -> true | nil, why */
+static int wire_body(lua_State *L)
+{
+	size_t length;
+	struct smtp_wire *wire = check_wire(L);
+	const char *bytes = luaL_checklstring(L, 2, &length);
+	lua_Integer from = luaL_optinteger(L, 3, 1);
+	lua_Integer to = luaL_optinteger(L, 4, (lua_Integer)length);
+	luaL_argcheck(L, from >= 1 && to <= (lua_Integer)length && from <= to + 1, 3, "outside the string");
+	return smtp_result(L, smtp_wire_body(wire, (const unsigned char *)bytes + (from - 1), (size_t)(to - from + 1)));
+}
+
+/* finish([replies]) -> true | nil, why */
+static int wire_finish(lua_State *L)
+{
+	struct smtp_wire *wire = check_wire(L);
+	lua_Integer replies = luaL_optinteger(L, 2, 1);
+	luaL_argcheck(L, replies >= 1, 2, "at least 1");
+	return smtp_result(L, smtp_wire_finish(wire, (size_t)replies));
+}
+
+/* chunk(bytes, last) -> true | nil, why */
+static int wire_chunk(lua_State *L)
+{
+	size_t length;
+	struct smtp_wire *wire = check_wire(L);
+	const char *bytes = luaL_checklstring(L, 2, &length);
+	return smtp_result(L, smtp_wire_chunk(wire, (const unsigned char *)bytes, length, lua_toboolean(L, 3)));
+}
+
+static int push_queue(lua_State *L, struct smtp_buf *queue)
+{
+	lua_pushlstring(L, (const char *)smtp_buf_view(queue), smtp_buf_length(queue));
+	smtp_buf_drop(queue, smtp_buf_length(queue));
+	return 1;
+}
+
+/* take() -> everything queued for the peer */
+static int wire_take(lua_State *L)
+{
+	return push_queue(L, &check_wire(L)->out);
+}
+
+/* queued() -> how many bytes take would give */
+static int wire_queued(lua_State *L)
+{
+	lua_pushinteger(L, (lua_Integer)smtp_buf_length(&check_wire(L)->out));
+	return 1;
+}
+
+/* feed(bytes) -> true | nil, why */
+static int wire_feed(lua_State *L)
+{
+	size_t length;
+	struct smtp_wire *wire = check_wire(L);
+	const char *bytes = luaL_checklstring(L, 2, &length);
+	return smtp_result(L, smtp_wire_feed(wire, bytes, length));
+}
+
+/* reply() -> code, text, enhanced or nil | nil, "again" | nil, why */
+static int wire_reply(lua_State *L)
+{
+	struct smtp_wire *wire = check_wire(L);
+	enum smtp_status status = smtp_wire_reply(wire);
+	if (status != SMTP_OK)
+		return fail_status(L, status);
+	const struct smtp_buf *text = &wire->reply.text;
+	lua_pushinteger(L, wire->reply.code);
+	lua_pushlstring(L, (const char *)smtp_buf_view(text), smtp_buf_length(text));
+	if (wire->reply.enhanced[0])
+		lua_pushstring(L, wire->reply.enhanced);
+	else
+		lua_pushnil(L);
+	return 3;
+}
+
+/* residue() -> bytes received and not yet understood */
+static int wire_residue(lua_State *L)
+{
+	lua_pushinteger(L, (lua_Integer)smtp_buf_length(&check_wire(L)->in));
+	return 1;
+}
+
+/* expected() -> replies the server still owes */
+static int wire_expected(lua_State *L)
+{
+	lua_pushinteger(L, (lua_Integer)check_wire(L)->expected);
+	return 1;
+}
+
+/* line() -> line | nil, "again" | nil, why */
+static int wire_line(lua_State *L)
+{
+	const unsigned char *line = NULL;
+	size_t length = 0;
+	enum smtp_status status = smtp_wire_line(check_wire(L), &line, &length);
+	if (status != SMTP_OK)
+		return fail_status(L, status);
+	lua_pushlstring(L, (const char *)line, length);
+	return 1;
+}
+
+/* content() -> bytes, whether that was all, whether a bare CR or LF was in it | nil, why */
+static int wire_content(lua_State *L)
+{
+	struct smtp_wire *wire = check_wire(L);
+	enum smtp_status status = smtp_wire_content(wire);
+	if (status < 0)
+		return fail_status(L, status);
+	push_queue(L, &wire->content);
+	lua_pushboolean(L, status == SMTP_OK);
+	lua_pushboolean(L, wire->unlines.bare);
+	if (status == SMTP_OK)
+		smtp_unlines_init(&wire->unlines);
+	return 3;
+}
+
+/* octets(most) -> bytes, "" when there are none yet | nil, why */
+static int wire_octets(lua_State *L)
+{
+	size_t moved = 0;
+	struct smtp_wire *wire = check_wire(L);
+	lua_Number most = luaL_checknumber(L, 2);
+	luaL_argcheck(L, most >= 0 && most <= 9007199254740992.0, 2, "not a count");
+	enum smtp_status status = smtp_wire_octets(wire, (size_t)most, &moved);
+	if (status != SMTP_OK)
+		return fail_status(L, status);
+	return push_queue(L, &wire->content);
+}
+
+/* respond(code, text) -> true | nil, why */
+static int wire_respond(lua_State *L)
+{
+	size_t length;
+	struct smtp_wire *wire = check_wire(L);
+	int code = (int)luaL_checkinteger(L, 2);
+	const char *text = luaL_checklstring(L, 3, &length);
+	return smtp_result(L, smtp_wire_respond(wire, code, (const unsigned char *)text, length));
+}
+
+static int wire_gc(lua_State *L)
+{
+	smtp_wire_wipe(check_wire(L));
+	return 0;
+}
+
+void smtp_open_wire(lua_State *L)
+{
+	static const luaL_Reg methods[] = {
+		{"command", wire_command}, {"body", wire_body},       {"finish", wire_finish},     {"chunk", wire_chunk},
+		{"take", wire_take},       {"queued", wire_queued},   {"feed", wire_feed},         {"reply", wire_reply},
+		{"residue", wire_residue}, {"expected", wire_expected}, {"line", wire_line},       {"content", wire_content},
+		{"octets", wire_octets},   {"respond", wire_respond}, {NULL, NULL},
+	};
+	static const luaL_Reg functions[] = {{"wire", wire_new}, {NULL, NULL}};
+	smtp_class(L, WIRE_CLASS, methods, wire_gc);
+	smtp_setfuncs(L, functions);
+}

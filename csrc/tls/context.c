@@ -1,0 +1,221 @@
+/* context: see context.h. */
+#include "context.h"
+
+#include <limits.h>
+#include <openssl/bio.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/ssl.h>
+#include <openssl/x509.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+void smtp_context_wipe(struct smtp_context *context)
+{
+	SSL_CTX_free(context->ctx);
+	context->ctx = NULL;
+}
+
+/* OpenSSL would ask on the terminal otherwise. */
+static int no_password(char *into, int size, int writing, void *asked)
+{
+	(void)into;
+	(void)size;
+	(void)writing;
+	if (asked)
+		*(int *)asked = 1;
+	return -1;
+}
+
+static int is_pem(const struct smtp_context_text *text)
+{
+	return strstr(text->bytes, "-----BEGIN") != NULL;
+}
+
+/* What an option is called in an error: with its path, but never with PEM text. Control bytes of a path become "?". */
+static void call(char *label, size_t size, const char *option, const struct smtp_context_text *text)
+{
+	if (is_pem(text))
+		(void)snprintf(label, size, "%s", option);
+	else
+		(void)snprintf(label, size, "%s \"%.200s\"", option, text->bytes);
+	for (; *label; label++) {
+		if ((unsigned char)*label < 0x20 || *label == 0x7F)
+			*label = '?';
+	}
+}
+
+static void fail(struct smtp_fault *fault, const char *format, const char *option, const struct smtp_context_text *text)
+{
+	char label[256];
+	char what[400];
+	call(label, sizeof label, option, text);
+	(void)snprintf(what, sizeof what, format, label);
+	smtp_fault_drain(fault, what);
+}
+
+static BIO *open_text(const struct smtp_context_text *text, const char *option, struct smtp_fault *fault)
+{
+	BIO *bio = NULL;
+	if (is_pem(text)) {
+		if (text->length <= INT_MAX)
+			bio = BIO_new_mem_buf(text->bytes, (int)text->length);
+	} else if (strlen(text->bytes) == text->length) {
+		bio = BIO_new_file(text->bytes, "r");
+	}
+	if (!bio) {
+		/* the first entry is the system's own word ("No such file or directory") */
+		fail(fault, "cannot read %s", option, text);
+	}
+	return bio;
+}
+
+/* Whether reading PEM objects one after the other stopped because there are no more. */
+static int at_end(void)
+{
+	unsigned long code = ERR_peek_last_error();
+	return ERR_GET_LIB(code) == ERR_LIB_PEM && ERR_GET_REASON(code) == PEM_R_NO_START_LINE;
+}
+
+static int take_anchor(SSL_CTX *ctx, X509 *cert)
+{
+	return X509_STORE_add_cert(SSL_CTX_get_cert_store(ctx), cert) && SSL_CTX_add_client_CA(ctx, cert);
+}
+
+/* The first is the peer's own, the rest its chain. */
+static int take_own(SSL_CTX *ctx, X509 *cert)
+{
+	return SSL_CTX_get0_certificate(ctx) ? (int)SSL_CTX_add1_chain_cert(ctx, cert) : SSL_CTX_use_certificate(ctx, cert);
+}
+
+/* Gives every certificate in `text` to `take`. */
+static enum smtp_status each_cert(SSL_CTX *ctx, const struct smtp_context_text *text, const char *option,
+                                  int (*take)(SSL_CTX *ctx, X509 *cert), struct smtp_fault *fault)
+{
+	int count = 0;
+	int taken = 1;
+	X509 *cert;
+	BIO *bio = open_text(text, option, fault);
+	if (!bio)
+		return SMTP_E_INPUT;
+	while (taken && (cert = PEM_read_bio_X509_AUX(bio, NULL, no_password, NULL))) {
+		taken = take(ctx, cert);
+		count++;
+		X509_free(cert);
+	}
+	BIO_free(bio);
+	if (taken && at_end())
+		ERR_clear_error();
+	if (taken && count && !ERR_peek_error())
+		return SMTP_OK;
+	fail(fault, count ? "%s is not usable" : "%s holds no PEM certificate", option, text);
+	return SMTP_E_INPUT;
+}
+
+static enum smtp_status use_key(SSL_CTX *ctx, const struct smtp_context_text *text, const char *option,
+                                struct smtp_fault *fault)
+{
+	int locked = 0;
+	int used = 0;
+	BIO *bio = open_text(text, option, fault);
+	if (!bio)
+		return SMTP_E_INPUT;
+	EVP_PKEY *key = PEM_read_bio_PrivateKey(bio, NULL, no_password, &locked);
+	BIO_free(bio);
+	if (key)
+		used = SSL_CTX_use_PrivateKey(ctx, key);
+	EVP_PKEY_free(key);
+	if (used)
+		return SMTP_OK;
+	if (locked || !key)
+		ERR_clear_error(); /* the decoders' entries say less than the words below */
+	fail(fault,
+	     locked ? "the private key in %s is locked with a password: give it without one"
+	     : key  ? "the private key in %s cannot be used with the certificate"
+	            : "%s holds no PEM private key",
+	     option, text);
+	return SMTP_E_INPUT;
+}
+
+static enum smtp_status set_trust(SSL_CTX *ctx, const struct smtp_context_options *options, struct smtp_fault *fault)
+{
+	struct stat stat_of;
+	enum smtp_status status = SMTP_OK;
+	if (!options->ca_file.bytes && !options->ca_path.bytes) {
+		if (!SSL_CTX_set_default_verify_paths(ctx)) {
+			smtp_fault_drain(fault, "cannot use the system's trust store");
+			return SMTP_E_INPUT;
+		}
+		return SMTP_OK;
+	}
+	/* what the caller names is trusted as it stands, an intermediate or a server's own certificate too */
+	X509_STORE_set_flags(SSL_CTX_get_cert_store(ctx), X509_V_FLAG_PARTIAL_CHAIN);
+	if (options->ca_file.bytes)
+		status = each_cert(ctx, &options->ca_file, "ca_file", take_anchor, fault);
+	if (status == SMTP_OK && options->ca_path.bytes) {
+		const struct smtp_context_text *path = &options->ca_path;
+		if (strlen(path->bytes) != path->length || stat(path->bytes, &stat_of) != 0 || !S_ISDIR(stat_of.st_mode) ||
+		    !SSL_CTX_load_verify_dir(ctx, path->bytes)) {
+			fail(fault, "%s is not a directory that can be read", "ca_path", path);
+			status = SMTP_E_INPUT;
+		}
+	}
+	return status;
+}
+
+static int set_versions(SSL_CTX *ctx, const struct smtp_context_options *options)
+{
+	int min = options->min == 13 ? TLS1_3_VERSION : TLS1_2_VERSION;
+	/* the system's configuration may ask for more, never for less */
+	if (SSL_CTX_get_min_proto_version(ctx) < min && !SSL_CTX_set_min_proto_version(ctx, min))
+		return 0;
+	if (options->max && !SSL_CTX_set_max_proto_version(ctx, options->max == 13 ? TLS1_3_VERSION : TLS1_2_VERSION))
+		return 0;
+	return 1;
+}
+
+static int set_policy(SSL_CTX *ctx, const struct smtp_context_options *options)
+{
+	SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
+	SSL_CTX_clear_options(ctx, SSL_OP_IGNORE_UNEXPECTED_EOF | SSL_OP_ALLOW_UNSAFE_LEGACY_RENEGOTIATION);
+	SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS);
+	SSL_CTX_set_default_passwd_cb(ctx, no_password);
+	if (!options->server && SSL_CTX_get_security_level(ctx) < 2)
+		SSL_CTX_set_security_level(ctx, 2);
+	return set_versions(ctx, options) && SSL_CTX_set_max_early_data(ctx, 0) &&
+	       SSL_CTX_set_session_id_context(ctx, (const unsigned char *)"smtp", 4);
+}
+
+enum smtp_status smtp_context_init(struct smtp_context *context, const struct smtp_context_options *options,
+                                   struct smtp_fault *fault)
+{
+	enum smtp_status status = SMTP_OK;
+	smtp_fault_set(fault, "", NULL);
+	ERR_clear_error();
+	context->server = options->server;
+	/* a server asks for a certificate when it is told whom to trust */
+	context->verify = options->server ? options->ca_file.bytes || options->ca_path.bytes : options->verify;
+	context->ctx = SSL_CTX_new(options->server ? TLS_server_method() : TLS_client_method());
+	if (!context->ctx || !set_policy(context->ctx, options)) {
+		smtp_fault_drain(fault, "cannot set up TLS");
+		return SMTP_E_MEMORY;
+	}
+	if (context->verify) {
+		SSL_CTX_set_verify(context->ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+		status = set_trust(context->ctx, options, fault);
+	} else {
+		SSL_CTX_set_verify(context->ctx, SSL_VERIFY_NONE, NULL);
+	}
+	if (status == SMTP_OK && options->cert.bytes) {
+		status = each_cert(context->ctx, &options->cert, "cert", take_own, fault);
+		if (status == SMTP_OK)
+			status = options->key.bytes ? use_key(context->ctx, &options->key, "key", fault)
+			                            : use_key(context->ctx, &options->cert, "cert", fault);
+	} else if (status == SMTP_OK && (options->server || options->key.bytes)) {
+		smtp_fault_set(fault, options->server ? "a TLS server needs cert" : "key is given without cert", NULL);
+		status = SMTP_E_INPUT;
+	}
+	ERR_clear_error();
+	return status;
+}

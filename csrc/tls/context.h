@@ -1,0 +1,44 @@
+/* context: the policy of one side, made once and shared by its connections: versions, trust, own certificate.
+ *
+ * TLS 1.2 at least, security level 2 at least for a client, no renegotiation, no compression, no early data. A client
+ * verifies unless told not to. It never asks for a password on the terminal and never touches process-wide OpenSSL
+ * state. Called by the bindings and by tls. RFC 8446, 5246, 5280, 8314.
+ */
+#ifndef SMTP_CONTEXT_H
+#define SMTP_CONTEXT_H
+
+#include "../wire/status.h"
+#include "fault.h"
+
+#include <stddef.h>
+
+struct ssl_ctx_st;
+
+struct smtp_context {
+	struct ssl_ctx_st *ctx; /* NULL: not made */
+	int server;
+	int verify; /* client: chain and name; server: a client certificate is demanded */
+};
+
+/* A Lua-style string: `bytes` has a NUL after its `length` bytes. NULL: not given. */
+struct smtp_context_text {
+	const char *bytes;
+	size_t length;
+};
+
+struct smtp_context_options {
+	int server;
+	int verify;                       /* client only */
+	int min, max;                     /* 12 or 13; max 0: the newest */
+	struct smtp_context_text ca_file; /* this, cert and key: a path, or the PEM text itself */
+	struct smtp_context_text ca_path;
+	struct smtp_context_text cert; /* the certificate, then its chain */
+	struct smtp_context_text key;  /* not given: it is looked for in cert */
+};
+
+/* Errors: SMTP_E_MEMORY, SMTP_E_INPUT; *fault says which. The context then needs smtp_context_wipe all the same. */
+SMTP_MUST_USE enum smtp_status smtp_context_init(struct smtp_context *context,
+                                                 const struct smtp_context_options *options, struct smtp_fault *fault);
+void smtp_context_wipe(struct smtp_context *context);
+
+#endif

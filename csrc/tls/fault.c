@@ -1,0 +1,230 @@
+/* fault: see fault.h. The advice follows RFC 3207 and RFC 8314 (which port speaks what), RFC 6125 (names) and RFC 8446 6
+ * (alerts).
+ */
+#include "fault.h"
+
+#include "peer.h"
+
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <openssl/x509.h>
+#include <openssl/x509_vfy.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#define FORMAT(text, arguments) __attribute__((format(printf, text, arguments)))
+
+static void FORMAT(2, 3) say(struct smtp_fault *fault, const char *format, ...)
+{
+	va_list arguments;
+	va_start(arguments, format);
+	(void)vsnprintf(fault->text, sizeof fault->text, format, arguments);
+	va_end(arguments);
+}
+
+static void FORMAT(2, 3) advise(struct smtp_fault *fault, const char *format, ...)
+{
+	va_list arguments;
+	va_start(arguments, format);
+	(void)vsnprintf(fault->hint, sizeof fault->hint, format, arguments);
+	va_end(arguments);
+}
+
+void smtp_fault_set(struct smtp_fault *fault, const char *text, const char *hint)
+{
+	say(fault, "%s", text);
+	advise(fault, "%s", hint ? hint : "");
+}
+
+/* The phrase of an error code. ERR_reason_error_string has none for system errors, hence the long form. */
+static const char *reason(unsigned long code, char *scratch, size_t size)
+{
+	ERR_error_string_n(code, scratch, size);
+	const char *phrase = strstr(scratch, "::");
+	return phrase ? phrase + 2 : scratch;
+}
+
+/* Empties the queue; gives the first error of the TLS layer, else the first of all, else 0. */
+static unsigned long drain(void)
+{
+	unsigned long first = 0;
+	unsigned long code;
+	while ((code = ERR_get_error())) {
+		if (!first || (ERR_GET_LIB(first) != ERR_LIB_SSL && ERR_GET_LIB(code) == ERR_LIB_SSL))
+			first = code;
+	}
+	return first;
+}
+
+void smtp_fault_drain(struct smtp_fault *fault, const char *what)
+{
+	char scratch[256];
+	unsigned long code = drain();
+	smtp_fault_set(fault, what, NULL);
+	if (code)
+		say(fault, "%s: %s", what, reason(code, scratch, sizeof scratch));
+}
+
+/* The first certificate of the chain that is outside its dates: index 0 is the peer's own. */
+static X509 *out_of_date(SSL *ssl, int *index)
+{
+	STACK_OF(X509) *chain = SSL_get0_verified_chain(ssl);
+	for (*index = 0; *index < sk_X509_num(chain); ++*index) {
+		X509 *cert = sk_X509_value(chain, *index);
+		if (X509_cmp_current_time(X509_get0_notBefore(cert)) >= 0 ||
+		    X509_cmp_current_time(X509_get0_notAfter(cert)) <= 0)
+			return cert;
+	}
+	return NULL;
+}
+
+static void explain_date(struct smtp_fault *fault, const struct smtp_fault_scene *scene, const char *whose, int expired)
+{
+	int index;
+	X509 *cert = out_of_date(scene->ssl, &index);
+	if (cert)
+		smtp_peer_read(scene->peer, cert);
+	const char *date = !cert ? "a date unknown" : expired ? scene->peer->not_after : scene->peer->not_before;
+	const char *verb = expired ? "expired on" : "is not valid before";
+	if (index == 0 || !cert)
+		say(fault, "the %s's certificate %s %s", whose, verb, date);
+	else
+		say(fault, "the certificate \"%.200s\" in the %s's chain %s %s", smtp_peer_text(&scene->peer->subject), whose,
+		    verb, date);
+	if (expired)
+		advise(fault, "the certificate has to be renewed, unless this machine's clock is wrong");
+	else
+		advise(fault, "this machine's clock may be wrong");
+}
+
+static void explain_name(struct smtp_fault *fault, const struct smtp_fault_scene *scene, X509 *leaf)
+{
+	char names[512] = "";
+	size_t used = 0;
+	unsigned left = 0;
+	if (leaf)
+		smtp_peer_read(scene->peer, leaf);
+	for (const char *name = smtp_peer_names(scene->peer, NULL); name; name = smtp_peer_names(scene->peer, name)) {
+		if (!left && used + strlen(name) + 3 <= sizeof names)
+			used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", used ? ", " : "", name);
+		else
+			left++;
+	}
+	say(fault, "the server's certificate is not for %s", scene->name);
+	if (!used && !left)
+		advise(fault, "the certificate names no host at all (a common name alone does not count)");
+	else if (left)
+		advise(fault, "the certificate is for %s and %u more: set server_name if one of them is meant", names, left);
+	else
+		advise(fault, "the certificate is for %s: set server_name if that is who is meant", names);
+}
+
+static void explain_certificate(struct smtp_fault *fault, const struct smtp_fault_scene *scene, long result)
+{
+	const char *whose = scene->client ? "server" : "client";
+	STACK_OF(X509) *chain = SSL_get0_verified_chain(scene->ssl);
+	X509 *leaf = chain ? sk_X509_value(chain, 0) : NULL;
+	switch (result) {
+	case X509_V_ERR_HOSTNAME_MISMATCH:
+	case X509_V_ERR_IP_ADDRESS_MISMATCH:
+		explain_name(fault, scene, leaf);
+		break;
+	case X509_V_ERR_CERT_HAS_EXPIRED:
+		explain_date(fault, scene, whose, 1);
+		break;
+	case X509_V_ERR_CERT_NOT_YET_VALID:
+		explain_date(fault, scene, whose, 0);
+		break;
+	case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
+		say(fault, "the %s's certificate is self-signed and not trusted here", whose);
+		advise(fault, "to trust it, give the certificate itself as ca_file");
+		break;
+	case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
+	case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
+	case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
+	case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
+		if (chain)
+			smtp_peer_read(scene->peer, sk_X509_value(chain, sk_X509_num(chain) - 1));
+		say(fault, "the %s's certificate comes from an authority that is not trusted here: %.300s", whose,
+		    smtp_peer_text(&scene->peer->issuer));
+		advise(fault, "to trust it, give that authority's certificate as ca_file");
+		break;
+	case X509_V_ERR_INVALID_PURPOSE:
+		say(fault, "the %s's certificate is not meant for a TLS %s", whose, whose);
+		break;
+	default:
+		say(fault, "the %s's certificate is not acceptable: %s", whose, X509_verify_cert_error_string(result));
+	}
+}
+
+static void explain_alert(struct smtp_fault *fault, const struct smtp_fault_scene *scene, unsigned long code)
+{
+	const char *whose = scene->client ? "server" : "client";
+	int alert = ERR_GET_REASON(code) - SSL_AD_REASON_OFFSET;
+	char scratch[256];
+	/* "tlsv13 alert certificate required", "tlsv1 unrecognized name": the version is that of the alert's first RFC */
+	const char *phrase = reason(code, scratch, sizeof scratch);
+	const char *words = strstr(phrase, "alert ");
+	words = words ? words + 6 : strchr(phrase, ' ') ? strchr(phrase, ' ') + 1 : phrase;
+	say(fault, "the %s %s: %s", whose, scene->shaken ? "ended TLS" : "refused the TLS handshake", words);
+	if (alert == SSL_AD_PROTOCOL_VERSION && scene->client)
+		advise(fault, SSL_get_min_proto_version(scene->ssl) > TLS1_2_VERSION
+		                  ? "the server only speaks an older TLS: tls_min = \"1.2\" may do"
+		                  : "the server only speaks an older TLS than 1.2: it has to be updated");
+	else if (alert == SSL_AD_CERTIFICATE_REQUIRED && scene->client)
+		advise(fault, "the server asks for a client certificate: set client_cert and client_key");
+	else if (alert == SSL_AD_UNRECOGNIZED_NAME && scene->client)
+		advise(fault, "the server does not know the name %s: set server_name", scene->name);
+	else if ((alert == SSL_AD_UNKNOWN_CA || alert == SSL_AD_BAD_CERTIFICATE || alert == SSL_AD_CERTIFICATE_UNKNOWN) &&
+	         !scene->client)
+		advise(fault, "the client does not trust this server's certificate");
+}
+
+static int is_letter(unsigned char byte)
+{
+	return (byte >= 'A' && byte <= 'Z') || (byte >= 'a' && byte <= 'z');
+}
+
+/* The peer's first byte is neither that of a handshake record (22) nor of an alert (21). */
+static void explain_not_tls(struct smtp_fault *fault, const struct smtp_fault_scene *scene)
+{
+	if (scene->client) {
+		say(fault, "the server did not answer in TLS");
+		if (scene->first >= '0' && scene->first <= '9')
+			advise(fault, "this port speaks plain SMTP first: use tls = \"starttls\"");
+	} else {
+		say(fault, "the client did not start with TLS");
+		if (is_letter(scene->first))
+			advise(fault, "the client speaks plain SMTP to a port that speaks TLS from the first byte");
+	}
+}
+
+void smtp_fault_explain(struct smtp_fault *fault, const struct smtp_fault_scene *scene)
+{
+	const char *whose = scene->client ? "server" : "client";
+	char scratch[256];
+	unsigned long code = drain();
+	int why = ERR_GET_LIB(code) == ERR_LIB_SSL ? ERR_GET_REASON(code) : 0;
+	long result = SSL_get_verify_result(scene->ssl);
+	smtp_fault_set(fault, "", NULL);
+	if (why == SSL_R_UNEXPECTED_EOF_WHILE_READING || !code) {
+		if (scene->shaken)
+			say(fault, SMTP_FAULT_CUT);
+		else
+			say(fault, "the %s closed the connection during the TLS handshake", whose);
+	} else if (!scene->shaken && scene->heard && scene->first != 21 && scene->first != 22) {
+		explain_not_tls(fault, scene);
+	} else if (why == SSL_R_CERTIFICATE_VERIFY_FAILED && result != X509_V_OK) {
+		explain_certificate(fault, scene, result);
+	} else if (why == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE) {
+		say(fault, "the client gave no certificate");
+	} else if (why >= SSL_AD_REASON_OFFSET && why < SSL_AD_REASON_OFFSET + 256) {
+		explain_alert(fault, scene, code);
+	} else {
+		say(fault, "%s: %s", scene->shaken ? "TLS failed" : "the TLS handshake failed",
+		    reason(code, scratch, sizeof scratch));
+		if (why == SSL_R_UNSUPPORTED_PROTOCOL || why == SSL_R_WRONG_SSL_VERSION || why == SSL_R_VERSION_TOO_LOW)
+			advise(fault, "the %s only speaks an older TLS", whose);
+	}
+}

@@ -1,0 +1,33 @@
+/* peer: the facts of one certificate, copied out as text that is safe to print.
+ *
+ * Control bytes and bytes outside ASCII in names are escaped, so neither a log line nor a list can be forged by a
+ * certificate. It never judges: verification is OpenSSL's, in the handshake. Called by tls and fault. RFC 5280.
+ */
+#ifndef SMTP_PEER_H
+#define SMTP_PEER_H
+
+#include "../wire/buf.h"
+
+struct x509_st;
+
+struct smtp_peer {
+	struct smtp_buf subject; /* NUL-ended once read */
+	struct smtp_buf issuer;
+	struct smtp_buf names; /* SAN host names and addresses, each NUL-ended */
+	char not_before[32];   /* 2027-01-01T00:00:00Z */
+	char not_after[32];
+};
+
+void smtp_peer_init(struct smtp_peer *peer);
+void smtp_peer_wipe(struct smtp_peer *peer);
+
+/* What does not fit (very many names) or no memory is left for is left out. */
+void smtp_peer_read(struct smtp_peer *peer, struct x509_st *cert);
+
+/* A field as a C string, "" while nothing was read. */
+const char *smtp_peer_text(const struct smtp_buf *field);
+
+/* The name after `name`, the first for NULL; NULL at the end. */
+const char *smtp_peer_names(const struct smtp_peer *peer, const char *name);
+
+#endif

@@ -1,0 +1,246 @@
+/* tls: see tls.h. */
+#include "tls.h"
+
+#include <openssl/bio.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <openssl/x509_vfy.h>
+#include <openssl/x509v3.h>
+#include <string.h>
+
+void smtp_tls_wipe(struct smtp_tls *tls)
+{
+	SSL_free(tls->ssl);
+	tls->ssl = NULL;
+	smtp_peer_wipe(&tls->peer);
+}
+
+static enum smtp_status refuse(struct smtp_tls *tls, enum smtp_status status, const char *text)
+{
+	smtp_fault_set(&tls->fault, text, NULL);
+	return status;
+}
+
+static enum smtp_status fail(struct smtp_tls *tls)
+{
+	struct smtp_fault_scene scene = {
+	    .ssl = tls->ssl,
+	    .peer = &tls->peer,
+	    .name = tls->name,
+	    .client = tls->client,
+	    .shaken = tls->shaken,
+	    .heard = tls->heard,
+	    .first = tls->first,
+	};
+	smtp_fault_explain(&tls->fault, &scene);
+	tls->failed = 1;
+	return SMTP_E_PROTOCOL;
+}
+
+/* Keeps the name as certificates write it: no brackets, no trailing dot. */
+static enum smtp_status keep_name(struct smtp_tls *tls, const char *name, size_t length)
+{
+	if (length > 2 && name[0] == '[' && name[length - 1] == ']') {
+		name++;
+		length -= 2;
+	} else if (length > 1 && name[length - 1] == '.') {
+		length--;
+	}
+	if (length == 0 || length >= sizeof tls->name || name[0] == '.')
+		return refuse(tls, SMTP_E_INPUT, "the server name is not a host name");
+	for (size_t i = 0; i < length; i++) {
+		/* NUL among them: a name that ends early for one reader is another name for the next */
+		if (name[i] <= 0x20 || name[i] >= 0x7F)
+			return refuse(tls, SMTP_E_INPUT, "the server name has a byte that no host name has");
+	}
+	memcpy(tls->name, name, length);
+	tls->name[length] = 0;
+	return SMTP_OK;
+}
+
+/* SNI, and what the certificate has to say. */
+static enum smtp_status expect_name(struct smtp_tls *tls)
+{
+	X509_VERIFY_PARAM *param = SSL_get0_param(tls->ssl);
+	X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NEVER_CHECK_SUBJECT | X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+	if (X509_VERIFY_PARAM_set1_ip_asc(param, tls->name))
+		return SMTP_OK;
+	ERR_clear_error();
+	if (!X509_VERIFY_PARAM_set1_host(param, tls->name, 0) || !SSL_set_tlsext_host_name(tls->ssl, tls->name)) {
+		smtp_fault_drain(&tls->fault, "cannot use the server name");
+		return SMTP_E_INPUT;
+	}
+	return SMTP_OK;
+}
+
+static int make(struct smtp_tls *tls, SSL_CTX *ctx)
+{
+	tls->ssl = SSL_new(ctx);
+	tls->in = BIO_new(BIO_s_mem());
+	tls->out = BIO_new(BIO_s_mem());
+	if (!tls->ssl || !tls->in || !tls->out) {
+		BIO_free(tls->in);
+		BIO_free(tls->out);
+		return 0;
+	}
+	BIO_set_mem_eof_return(tls->in, -1);
+	BIO_set_mem_eof_return(tls->out, -1);
+	SSL_set_bio(tls->ssl, tls->in, tls->out);
+	return 1;
+}
+
+enum smtp_status smtp_tls_init(struct smtp_tls *tls, const struct smtp_context *context, const char *name,
+                               size_t length)
+{
+	enum smtp_status status = SMTP_OK;
+	memset(tls, 0, sizeof *tls);
+	smtp_peer_init(&tls->peer);
+	tls->client = !context->server;
+	ERR_clear_error();
+	if (tls->client && !name && context->verify)
+		return refuse(tls, SMTP_E_INPUT, "a server name is needed to verify the server's certificate");
+	if (tls->client && name)
+		status = keep_name(tls, name, length);
+	if (status != SMTP_OK)
+		return status;
+	if (!make(tls, context->ctx)) {
+		smtp_fault_drain(&tls->fault, "cannot set up TLS");
+		return SMTP_E_MEMORY;
+	}
+	if (!tls->client) {
+		SSL_set_accept_state(tls->ssl);
+		return SMTP_OK;
+	}
+	SSL_set_connect_state(tls->ssl);
+	return name ? expect_name(tls) : SMTP_OK;
+}
+
+enum smtp_status smtp_tls_handshake(struct smtp_tls *tls)
+{
+	if (tls->failed)
+		return SMTP_E_PROTOCOL;
+	if (tls->shaken)
+		return SMTP_OK;
+	ERR_clear_error();
+	int result = SSL_do_handshake(tls->ssl);
+	if (result != 1) {
+		if (SSL_get_error(tls->ssl, result) != SSL_ERROR_WANT_READ)
+			return fail(tls);
+		ERR_clear_error();
+		return SMTP_MORE;
+	}
+	ERR_clear_error();
+	tls->shaken = 1;
+	return SMTP_OK;
+}
+
+enum smtp_status smtp_tls_feed(struct smtp_tls *tls, const void *bytes, size_t length)
+{
+	size_t written;
+	if (length == 0)
+		return SMTP_OK;
+	if (length > SMTP_TLS_FEED_CAP || BIO_ctrl_pending(tls->in) > SMTP_TLS_FEED_CAP - length)
+		return refuse(tls, SMTP_E_LIMIT, "more bytes from the peer than can be kept");
+	if (!tls->heard) {
+		tls->heard = 1;
+		tls->first = *(const unsigned char *)bytes;
+	}
+	if (!BIO_write_ex(tls->in, bytes, length, &written)) {
+		smtp_fault_drain(&tls->fault, "cannot keep the peer's bytes");
+		return SMTP_E_MEMORY;
+	}
+	return SMTP_OK;
+}
+
+void smtp_tls_eof(struct smtp_tls *tls)
+{
+	BIO_set_mem_eof_return(tls->in, 0);
+}
+
+enum smtp_status smtp_tls_write(struct smtp_tls *tls, const void *bytes, size_t length)
+{
+	size_t written;
+	if (tls->failed)
+		return SMTP_E_PROTOCOL;
+	if (!tls->shaken)
+		return refuse(tls, SMTP_E_PROTOCOL, "the TLS handshake is not over");
+	if (length == 0)
+		return SMTP_OK;
+	ERR_clear_error();
+	if (!SSL_write_ex(tls->ssl, bytes, length, &written))
+		return fail(tls);
+	return SMTP_OK;
+}
+
+enum smtp_status smtp_tls_read(struct smtp_tls *tls, void *bytes, size_t room, size_t *length)
+{
+	*length = 0;
+	if (tls->failed)
+		return SMTP_E_PROTOCOL;
+	if (!tls->shaken)
+		return refuse(tls, SMTP_E_PROTOCOL, "the TLS handshake is not over");
+	ERR_clear_error();
+	int result = SSL_read_ex(tls->ssl, bytes, room, length);
+	if (result == 1)
+		return SMTP_OK;
+	switch (SSL_get_error(tls->ssl, result)) {
+	case SSL_ERROR_WANT_READ:
+		ERR_clear_error();
+		return SMTP_MORE;
+	case SSL_ERROR_ZERO_RETURN:
+		ERR_clear_error();
+		return SMTP_OK;
+	default:
+		return fail(tls);
+	}
+}
+
+size_t smtp_tls_take(struct smtp_tls *tls, const char **bytes)
+{
+	char *data = NULL;
+	long length = BIO_get_mem_data(tls->out, &data);
+	*bytes = data;
+	return length > 0 ? (size_t)length : 0;
+}
+
+void smtp_tls_taken(struct smtp_tls *tls)
+{
+	/* read away, since a reset would clear the whole memory the queue ever had, each time */
+	char scrap[4096];
+	while (BIO_read(tls->out, scrap, sizeof scrap) > 0)
+		continue;
+}
+
+void smtp_tls_shutdown(struct smtp_tls *tls)
+{
+	if (tls->failed || !tls->shaken)
+		return;
+	ERR_clear_error();
+	/* 0 and -1 come from the peer's close_notify, which is not waited for */
+	(void)SSL_shutdown(tls->ssl);
+	ERR_clear_error();
+}
+
+const char *smtp_tls_version(const struct smtp_tls *tls)
+{
+	return SSL_get_version(tls->ssl);
+}
+
+const char *smtp_tls_cipher(const struct smtp_tls *tls)
+{
+	return SSL_get_cipher_name(tls->ssl);
+}
+
+int smtp_tls_resumed(const struct smtp_tls *tls)
+{
+	return SSL_session_reused(tls->ssl);
+}
+
+const struct smtp_peer *smtp_tls_peer(struct smtp_tls *tls)
+{
+	X509 *cert = tls->shaken ? SSL_get0_peer_certificate(tls->ssl) : NULL;
+	if (!cert)
+		return NULL;
+	smtp_peer_read(&tls->peer, cert);
+	return &tls->peer;
+}

@@ -1,0 +1,76 @@
+/* tls: one TLS connection, client or server, as an engine: bytes in, bytes out.
+ *
+ *   cleartext --write--> [ engine ] --take--> ciphertext for the peer
+ *   cleartext <--read--- [        ] <--feed-- ciphertext from the peer
+ *
+ * It does no I/O and never waits: SMTP_MORE asks for bytes from the peer. After any call but feed there may be bytes to
+ * take, also after one that failed (the alert). OpenSSL's error queue is left empty. Called by the bindings.
+ * RFC 8446, 5246; names: RFC 6125 with subjectAltName only (RFC 8314 4, RFC 9525); SNI: RFC 6066 3.
+ */
+#ifndef SMTP_TLS_H
+#define SMTP_TLS_H
+
+#include "context.h"
+#include "fault.h"
+#include "peer.h"
+
+struct ssl_st;
+struct bio_st;
+
+enum {
+	SMTP_TLS_FEED_CAP = 1 << 20, /* most bytes fed and not yet processed */
+	SMTP_TLS_RECORD = 16384,     /* most bytes one read gives */
+};
+
+struct smtp_tls {
+	struct ssl_st *ssl; /* NULL: not made */
+	struct bio_st *in;  /* both belong to ssl */
+	struct bio_st *out;
+	int client;
+	int shaken; /* the handshake is over */
+	int failed; /* nothing works any more; fault says why */
+	int heard;
+	unsigned char first;   /* the peer's first byte, once heard */
+	char name[256];        /* the server's name without brackets and trailing dot, or "" */
+	struct smtp_peer peer; /* read when asked for */
+	struct smtp_fault fault;
+};
+
+/* All calls: a negative status leaves words in tls->fault. An engine that failed stays failed. */
+
+/* `name`: host name or address literal (with or without brackets); may be NULL for a server, and for a client that does
+ * not verify. Errors: SMTP_E_MEMORY; SMTP_E_INPUT (no name to verify, or not a possible one). */
+SMTP_MUST_USE enum smtp_status smtp_tls_init(struct smtp_tls *tls, const struct smtp_context *context, const char *name,
+                                             size_t length);
+void smtp_tls_wipe(struct smtp_tls *tls);
+
+/* Errors: SMTP_E_PROTOCOL for all that can go wrong between two peers. */
+SMTP_MUST_USE enum smtp_status smtp_tls_handshake(struct smtp_tls *tls);
+
+/* Errors: SMTP_E_LIMIT, SMTP_E_MEMORY. */
+SMTP_MUST_USE enum smtp_status smtp_tls_feed(struct smtp_tls *tls, const void *bytes, size_t length);
+
+/* The peer will send no more. */
+void smtp_tls_eof(struct smtp_tls *tls);
+
+/* Encrypts all of it. Errors: SMTP_E_PROTOCOL. */
+SMTP_MUST_USE enum smtp_status smtp_tls_write(struct smtp_tls *tls, const void *bytes, size_t length);
+
+/* At most `room` bytes. SMTP_OK with *length 0: the peer has sent close_notify. Errors: SMTP_E_PROTOCOL. */
+SMTP_MUST_USE enum smtp_status smtp_tls_read(struct smtp_tls *tls, void *bytes, size_t room, size_t *length);
+
+/* The ciphertext waiting for the peer, valid until the next call; smtp_tls_taken then drops it. */
+size_t smtp_tls_take(struct smtp_tls *tls, const char **bytes);
+void smtp_tls_taken(struct smtp_tls *tls);
+
+/* Queues close_notify, where the connection stands. */
+void smtp_tls_shutdown(struct smtp_tls *tls);
+
+const char *smtp_tls_version(const struct smtp_tls *tls); /* "TLSv1.3" */
+const char *smtp_tls_cipher(const struct smtp_tls *tls);
+int smtp_tls_resumed(const struct smtp_tls *tls);
+
+/* NULL where the handshake is not over or the peer gave no certificate. */
+const struct smtp_peer *smtp_tls_peer(struct smtp_tls *tls);
+
+#endif

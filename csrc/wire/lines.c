@@ -1,0 +1,150 @@
+/* lines: see lines.h. Both directions copy whole runs and stop only where a byte has to be put in or taken out. */
+#include "lines.h"
+
+#include <string.h>
+
+#if defined(__SSE2__) && defined(__GNUC__)
+#define HAVE_SSE2 1
+#include <emmintrin.h>
+#else
+#define HAVE_SSE2 0
+#endif
+
+enum {
+	RUN = 16384, /* the most that is looked at before it is copied, so that the copy finds it in the cache */
+};
+
+/* Text as it should be has an LF after each CR, and nowhere else. */
+static bool special(unsigned char last, unsigned char byte)
+{
+	return (byte == '\n') != (last == '\r') || (byte == '.' && last == '\n');
+}
+
+/* The next place, from `at` (1 or more) on, where special() holds for a byte and the one before it; else `length`. */
+static size_t find_special(const unsigned char *bytes, size_t at, size_t length)
+{
+#if HAVE_SSE2
+	const __m128i cr = _mm_set1_epi8('\r');
+	const __m128i lf = _mm_set1_epi8('\n');
+	const __m128i dot = _mm_set1_epi8('.');
+	for (; length - at >= 16; at += 16) {
+		__m128i byte = _mm_loadu_si128((const __m128i *)(const void *)(bytes + at));
+		__m128i last = _mm_loadu_si128((const __m128i *)(const void *)(bytes + at - 1));
+		__m128i bare = _mm_xor_si128(_mm_cmpeq_epi8(byte, lf), _mm_cmpeq_epi8(last, cr));
+		__m128i dots = _mm_and_si128(_mm_cmpeq_epi8(byte, dot), _mm_cmpeq_epi8(last, lf));
+		int found = _mm_movemask_epi8(_mm_or_si128(bare, dots));
+		if (found != 0)
+			return at + (size_t)__builtin_ctz((unsigned)found);
+	}
+#endif
+	while (at < length && !special(bytes[at - 1], bytes[at]))
+		at++;
+	return at;
+}
+
+static size_t run_end(size_t at, size_t length)
+{
+	return length - at > RUN ? at + RUN : length;
+}
+
+void smtp_lines_init(struct smtp_lines *lines, bool stuff)
+{
+	lines->stuff = stuff;
+	lines->last = '\n';
+}
+
+/* What has to stand between the two bytes: the missing half of a line end, an extra dot, both, or nothing. */
+static const char *missing(const struct smtp_lines *lines, unsigned char byte)
+{
+	if (byte == '\n')
+		return lines->last == '\r' ? "" : "\r";
+	bool dot = byte == '.' && lines->stuff;
+	if (lines->last == '\r')
+		return dot ? "\n." : "\n";
+	return dot && lines->last == '\n' ? "." : "";
+}
+
+enum smtp_status smtp_lines_update(struct smtp_lines *lines, const void *bytes, size_t length, struct smtp_buf *out)
+{
+	const unsigned char *in = bytes;
+	unsigned char *spot;
+	enum smtp_status status = SMTP_OK;
+	if (length == 0)
+		return SMTP_OK;
+	/* What comes out is never shorter than what goes in. */
+	status = smtp_buf_reserve(out, length, &spot);
+	for (size_t at = 0; at < length && status == SMTP_OK;) {
+		const char *insert = missing(lines, in[at]);
+		size_t end = find_special(in, at + 1, run_end(at, length));
+		status = smtp_buf_append(out, insert, strlen(insert));
+		if (status == SMTP_OK)
+			status = smtp_buf_append(out, in + at, end - at);
+		lines->last = in[end - 1];
+		at = end;
+	}
+	return status;
+}
+
+enum smtp_status smtp_lines_finish(struct smtp_lines *lines, struct smtp_buf *out)
+{
+	static const char ending[] = "\r\n.\r\n";
+	size_t from = lines->last == '\n' ? 2 : lines->last == '\r' ? 1 : 0;
+	size_t to = lines->stuff ? 5 : 2;
+	enum smtp_status status = smtp_buf_append(out, ending + from, to - from);
+	if (status == SMTP_OK)
+		smtp_lines_init(lines, lines->stuff);
+	return status;
+}
+
+void smtp_unlines_init(struct smtp_unlines *unlines)
+{
+	unlines->state = SMTP_UNLINES_START;
+	unlines->bare = false;
+}
+
+/* One byte inside the content: the dots at the start of a line have been dealt with. */
+static void step(struct smtp_unlines *unlines, unsigned char byte)
+{
+	bool after_cr = unlines->state == SMTP_UNLINES_CR;
+	if ((byte == '\n') != after_cr)
+		unlines->bare = true;
+	if (byte == '\r')
+		unlines->state = SMTP_UNLINES_CR;
+	else
+		unlines->state = byte == '\n' && after_cr ? SMTP_UNLINES_START : SMTP_UNLINES_TEXT;
+}
+
+enum smtp_status smtp_unlines_update(
+	struct smtp_unlines *unlines, const unsigned char *bytes, size_t length, size_t *used, struct smtp_buf *out)
+{
+	enum smtp_status status = SMTP_OK;
+	size_t at = 0;
+	while (at < length && status == SMTP_OK) {
+		enum smtp_unlines_state state = unlines->state;
+		if (state == SMTP_UNLINES_START && bytes[at] == '.') {
+			unlines->state = SMTP_UNLINES_DOT;
+			at++;
+		} else if (state == SMTP_UNLINES_DOT && bytes[at] == '\r') {
+			unlines->state = SMTP_UNLINES_DOT_CR;
+			at++;
+		} else if (state == SMTP_UNLINES_DOT_CR && bytes[at] == '\n') {
+			*used = at + 1;
+			return SMTP_OK;
+		} else if (state == SMTP_UNLINES_DOT_CR) {
+			status = smtp_buf_append(out, "\r", 1);
+			unlines->state = SMTP_UNLINES_CR;
+		} else {
+			size_t end = find_special(bytes, at + 1, run_end(at, length));
+			status = smtp_buf_append(out, bytes + at, end - at);
+			step(unlines, bytes[at]);
+			/* In the rest of the run every LF belongs to a CRLF. */
+			if (end - at > 1) {
+				unsigned char last = bytes[end - 1];
+				unlines->state = last == '\r' ? SMTP_UNLINES_CR : last == '\n' ? SMTP_UNLINES_START : SMTP_UNLINES_TEXT;
+			}
+			at = end;
+		}
+	}
+	*used = at;
+	return status == SMTP_OK ? SMTP_MORE : status;
+}

@@ -1,0 +1,141 @@
+/* reply: see reply.h. */
+#include "reply.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+enum { LINE_MAX_READ = 65536, LINE_MAX_KEPT = 2048, LINES_MAX = 1000, TEXT_MAX = 65536 };
+
+void smtp_reply_init(struct smtp_reply *reply)
+{
+	*reply = (struct smtp_reply){0};
+	smtp_buf_init(&reply->text, TEXT_MAX);
+}
+
+void smtp_reply_wipe(struct smtp_reply *reply)
+{
+	smtp_buf_wipe(&reply->text);
+	smtp_reply_init(reply);
+}
+
+static bool is_digit(unsigned char byte)
+{
+	return byte >= '0' && byte <= '9';
+}
+
+/* The length of the enhanced status code a text begins with, or 0: class "." subject "." detail (RFC 3463 2). */
+static size_t enhanced_length(const unsigned char *text, size_t length, unsigned char class)
+{
+	size_t at = 1;
+	if (length < 5 || text[0] != class)
+		return 0;
+	for (int part = 0; part < 2; part++) {
+		size_t digits = 0;
+		if (at >= length || text[at++] != '.')
+			return 0;
+		while (at < length && is_digit(text[at]) && digits < 3) {
+			at++;
+			digits++;
+		}
+		if (digits == 0)
+			return 0;
+	}
+	return at == length || text[at] == ' ' ? at : 0;
+}
+
+/* The length of the valid UTF-8 character a text begins with, or 0 (RFC 3629); C1 controls count as invalid. */
+static size_t character_length(const unsigned char *text, size_t length)
+{
+	unsigned char first = text[0];
+	size_t size = first < 0x80 ? 1 : first >= 0xc2 && first < 0xe0 ? 2 : (first & 0xf0) == 0xe0 ? 3 : first >= 0xf0 && first < 0xf5 ? 4 : 0;
+	if (size == 0 || size > length)
+		return 0;
+	for (size_t i = 1; i < size; i++)
+		if ((text[i] & 0xc0) != 0x80)
+			return 0;
+	if (size == 1)
+		return first >= 0x20 && first != 0x7f;
+	if ((first == 0xc2 && text[1] < 0xa0) || (first == 0xe0 && text[1] < 0xa0) || (first == 0xed && text[1] >= 0xa0) ||
+	    (first == 0xf0 && text[1] < 0x90) || (first == 0xf4 && text[1] >= 0x90))
+		return 0;
+	return size;
+}
+
+static enum smtp_status append_shown(struct smtp_buf *out, const unsigned char *text, size_t length)
+{
+	static const char hex[] = "0123456789abcdef";
+	enum smtp_status status = SMTP_OK;
+	size_t at = 0;
+	while (at < length && status == SMTP_OK) {
+		size_t run = 0, size;
+		while (at + run < length && (size = character_length(text + at + run, length - at - run)) != 0)
+			run += size;
+		status = smtp_buf_append(out, text + at, run);
+		at += run;
+		if (at < length && status == SMTP_OK) {
+			char escaped[] = {'\\', 'x', hex[text[at] >> 4], hex[text[at] & 15]};
+			status = text[at] == '\t' ? smtp_buf_append(out, " ", 1) : smtp_buf_append(out, escaped, sizeof escaped);
+			at++;
+		}
+	}
+	return status;
+}
+
+/* One line, its end taken off. OK when it was the reply's last. */
+static enum smtp_status read_line(struct smtp_reply *reply, const unsigned char *line, size_t length)
+{
+	enum smtp_status status = SMTP_OK;
+	if (length < 3 || line[0] < '2' || line[0] > '5' || !is_digit(line[1]) || !is_digit(line[2]))
+		return SMTP_E_PROTOCOL;
+	if (length > 3 && line[3] != ' ' && line[3] != '-')
+		return SMTP_E_PROTOCOL;
+	int code = (line[0] - '0') * 100 + (line[1] - '0') * 10 + (line[2] - '0');
+	if ((reply->lines > 0 && code != reply->code) || reply->lines == LINES_MAX)
+		return SMTP_E_PROTOCOL;
+	bool last = length == 3 || line[3] == ' ';
+	const unsigned char *text = line + (length > 3 ? 4 : 3);
+	length -= length > 3 ? 4 : 3;
+	size_t enhanced = enhanced_length(text, length, line[0]);
+	if (enhanced > 0) {
+		if (reply->enhanced[0] == '\0' && enhanced < sizeof reply->enhanced) {
+			memcpy(reply->enhanced, text, enhanced);
+			reply->enhanced[enhanced] = '\0';
+		}
+		if (enhanced < length)
+			enhanced++;
+		text += enhanced;
+		length -= enhanced;
+	}
+	if (reply->lines > 0)
+		status = smtp_buf_append(&reply->text, "\n", 1);
+	if (status == SMTP_OK)
+		status = append_shown(&reply->text, text, length < LINE_MAX_KEPT ? length : LINE_MAX_KEPT);
+	if (status != SMTP_OK)
+		return status == SMTP_E_LIMIT ? SMTP_E_PROTOCOL : status;
+	reply->code = code;
+	reply->lines++;
+	return last ? SMTP_OK : SMTP_MORE;
+}
+
+enum smtp_status smtp_reply_parse(struct smtp_reply *reply, struct smtp_buf *in, size_t *scanned)
+{
+	enum smtp_status status = SMTP_MORE;
+	if (*scanned == 0 && reply->lines == 0) {
+		reply->enhanced[0] = '\0';
+		smtp_buf_drop(&reply->text, smtp_buf_length(&reply->text));
+	}
+	while (status == SMTP_MORE) {
+		const unsigned char *line = smtp_buf_view(in);
+		size_t length = smtp_buf_length(in);
+		const unsigned char *end = memchr(line + *scanned, '\n', length - *scanned);
+		*scanned = end ? 0 : length;
+		if (!end)
+			return length > LINE_MAX_READ ? SMTP_E_PROTOCOL : SMTP_MORE;
+		size_t size = (size_t)(end - line);
+		status = read_line(reply, line, size > 0 && line[size - 1] == '\r' ? size - 1 : size);
+		smtp_buf_drop(in, size + 1);
+	}
+	if (status == SMTP_OK)
+		reply->lines = 0; /* the next call begins a new reply */
+	return status;
+}

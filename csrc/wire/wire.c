@@ -1,0 +1,180 @@
+/* wire: see wire.h. */
+#include "wire.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { LINE_MAX = 65536, QUEUE_MAX = 16 << 20 };
+
+void smtp_wire_init(struct smtp_wire *wire, size_t expected)
+{
+	*wire = (struct smtp_wire){.expected = expected};
+	smtp_buf_init(&wire->in, QUEUE_MAX);
+	smtp_buf_init(&wire->out, QUEUE_MAX);
+	smtp_buf_init(&wire->content, QUEUE_MAX);
+	smtp_reply_init(&wire->reply);
+	smtp_lines_init(&wire->lines, true);
+	smtp_unlines_init(&wire->unlines);
+}
+
+void smtp_wire_wipe(struct smtp_wire *wire)
+{
+	smtp_buf_wipe(&wire->in);
+	smtp_buf_wipe(&wire->out);
+	smtp_buf_wipe(&wire->content);
+	smtp_reply_wipe(&wire->reply);
+}
+
+/* Keeps the first error. */
+static enum smtp_status keep(struct smtp_wire *wire, enum smtp_status status)
+{
+	if (status < 0 && wire->failed == SMTP_OK)
+		wire->failed = status;
+	return status;
+}
+
+static bool is_clean(const unsigned char *text, size_t length, bool utf8)
+{
+	for (size_t i = 0; i < length; i++)
+		if (text[i] < 0x20 || text[i] == 0x7f || (text[i] >= 0x80 && !utf8))
+			return false;
+	return true;
+}
+
+enum smtp_status smtp_wire_command(struct smtp_wire *wire, const unsigned char *line, size_t length, bool utf8)
+{
+	unsigned char *spot;
+	if (wire->failed)
+		return wire->failed;
+	if (!is_clean(line, length, utf8))
+		return SMTP_E_INPUT;
+	if (length > LINE_MAX)
+		return SMTP_E_LIMIT;
+	enum smtp_status status = smtp_buf_reserve(&wire->out, length + 2, &spot);
+	if (status != SMTP_OK)
+		return keep(wire, status);
+	memcpy(spot, line, length);
+	memcpy(spot + length, "\r\n", 2);
+	smtp_buf_commit(&wire->out, length + 2);
+	wire->expected++;
+	return SMTP_OK;
+}
+
+enum smtp_status smtp_wire_body(struct smtp_wire *wire, const unsigned char *bytes, size_t length)
+{
+	if (wire->failed)
+		return wire->failed;
+	return keep(wire, smtp_lines_update(&wire->lines, bytes, length, &wire->out));
+}
+
+enum smtp_status smtp_wire_finish(struct smtp_wire *wire, size_t replies)
+{
+	if (wire->failed)
+		return wire->failed;
+	enum smtp_status status = keep(wire, smtp_lines_finish(&wire->lines, &wire->out));
+	if (status == SMTP_OK)
+		wire->expected += replies;
+	smtp_lines_init(&wire->lines, true);
+	return status;
+}
+
+enum smtp_status smtp_wire_chunk(struct smtp_wire *wire, const unsigned char *bytes, size_t length, bool last)
+{
+	char line[64];
+	if (wire->failed)
+		return wire->failed;
+	int size = snprintf(line, sizeof line, "BDAT %zu%s\r\n", length, last ? " LAST" : "");
+	enum smtp_status status = smtp_buf_append(&wire->out, line, (size_t)size);
+	if (status == SMTP_OK)
+		status = smtp_buf_append(&wire->out, bytes, length);
+	if (status == SMTP_OK)
+		wire->expected++;
+	return keep(wire, status);
+}
+
+enum smtp_status smtp_wire_feed(struct smtp_wire *wire, const void *bytes, size_t length)
+{
+	if (wire->failed)
+		return wire->failed;
+	return keep(wire, smtp_buf_append(&wire->in, bytes, length));
+}
+
+enum smtp_status smtp_wire_reply(struct smtp_wire *wire)
+{
+	if (wire->failed)
+		return wire->failed;
+	if (wire->expected == 0)
+		return keep(wire, SMTP_E_PROTOCOL);
+	enum smtp_status status = keep(wire, smtp_reply_parse(&wire->reply, &wire->in, &wire->scanned));
+	if (status == SMTP_OK)
+		wire->expected--;
+	return status;
+}
+
+enum smtp_status smtp_wire_line(struct smtp_wire *wire, const unsigned char **line, size_t *length)
+{
+	if (wire->failed)
+		return wire->failed;
+	const unsigned char *bytes = smtp_buf_view(&wire->in);
+	size_t held = smtp_buf_length(&wire->in);
+	const unsigned char *end = memchr(bytes + wire->scanned, '\n', held - wire->scanned);
+	if (!end) {
+		wire->scanned = held;
+		return held > LINE_MAX ? keep(wire, SMTP_E_LIMIT) : SMTP_MORE;
+	}
+	wire->scanned = 0;
+	size_t size = (size_t)(end - bytes);
+	if (size == 0 || bytes[size - 1] != '\r' || memchr(bytes, '\r', size - 1) || memchr(bytes, '\0', size))
+		return keep(wire, SMTP_E_PROTOCOL);
+	*line = bytes;
+	*length = size - 1;
+	smtp_buf_drop(&wire->in, size + 1);
+	return SMTP_OK;
+}
+
+enum smtp_status smtp_wire_content(struct smtp_wire *wire)
+{
+	size_t used = 0;
+	if (wire->failed)
+		return wire->failed;
+	enum smtp_status status = smtp_unlines_update(&wire->unlines, smtp_buf_view(&wire->in), smtp_buf_length(&wire->in),
+	                                              &used, &wire->content);
+	smtp_buf_drop(&wire->in, used);
+	return keep(wire, status);
+}
+
+enum smtp_status smtp_wire_octets(struct smtp_wire *wire, size_t most, size_t *moved)
+{
+	if (wire->failed)
+		return wire->failed;
+	*moved = smtp_buf_length(&wire->in) < most ? smtp_buf_length(&wire->in) : most;
+	enum smtp_status status = smtp_buf_append(&wire->content, smtp_buf_view(&wire->in), *moved);
+	smtp_buf_drop(&wire->in, *moved);
+	return keep(wire, status);
+}
+
+enum smtp_status smtp_wire_respond(struct smtp_wire *wire, int code, const unsigned char *text, size_t length)
+{
+	if (wire->failed)
+		return wire->failed;
+	if (code < 200 || code > 599)
+		return SMTP_E_INPUT;
+	for (size_t i = 0; i < length; i++)
+		if (text[i] != '\n' && !is_clean(text + i, 1, true))
+			return SMTP_E_INPUT;
+	for (;;) {
+		const unsigned char *end = memchr(text, '\n', length);
+		size_t size = end ? (size_t)(end - text) : length;
+		char prefix[8];
+		snprintf(prefix, sizeof prefix, "%03d%c", code % 1000, end ? '-' : ' ');
+		enum smtp_status status = smtp_buf_append(&wire->out, prefix, 4);
+		if (status == SMTP_OK)
+			status = smtp_buf_append(&wire->out, text, size);
+		if (status == SMTP_OK)
+			status = smtp_buf_append(&wire->out, "\r\n", 2);
+		if (status != SMTP_OK || !end)
+			return keep(wire, status);
+		text += size + 1;
+		length -= size + 1;
+	}
+}

@@ -1,0 +1,246 @@
+--- One message over a session: its envelope, its content, its receipt. What goes together into one flight is decided here.
+local capability = require "smtp.protocol.capability"
+local core = require "smtp.core"
+local exchange = require "smtp.exchange"
+local message = require "smtp.mail.message"
+local options = require "smtp.options"
+local queue = require "smtp.protocol.queue"
+
+local delivery = {}
+
+-- Commands written before their replies are read: no more than the smallest usual socket buffers take, so that the two sides
+-- can never both be stuck writing.
+local WINDOW = 32768
+
+---@class smtp.Receipt
+---@field message_id string? "<...@...>" as sent
+---@field accepted string[] addresses the server took
+---@field rejected table[] {address=, code=, enhanced=, text=, temporary=}; empty when all were taken
+---@field reply smtp.Reply of the end of data
+---@field queue_id string? the server's queue id, where its reply carries one in a known form
+---@field size integer message octets before dot-stuffing
+---@field round_trips integer times this send waited for the server
+---@field time table seconds: {connect=, tls=, auth=, send=, total=}
+---@field tls table? {version=, cipher=, peer=, resumed=}
+---@field transcript string?
+
+--- The content behind a 354 and its final reply; `more` is queued behind the terminator.
+function delivery.content(self, source, more)
+  local plan = self.plan
+  local octets, kind, reason, words = self.pump:content(source, plan.timeouts.block, self.expires)
+  if not octets then
+    -- never the terminator: half a message must not look like a whole one
+    local _, err = exchange.fail_pump(self, "body", kind, reason, words)
+    exchange.kill(self, err)
+    return nil, err
+  end
+  local ok, why = self.pump:finish(octets)
+  if not ok then return exchange.fail(self, "body", "protocol", why) end
+  if more then
+    ok, why = self.pump:command(more)
+    if not ok then return exchange.fail_input(self, "quit", why) end
+  end
+  local written, failed, failure, last_words = self.pump:flush(exchange.deadline(self, plan.timeouts.block))
+  if not written then
+    -- the terminator is the last thing written: what was not written whole cannot have been a message, unless only the
+    -- command behind it is missing
+    self.outcome = more and not last_words and "unknown" or "not_sent"
+    return exchange.fail_pump(self, "final", failed, failure, last_words)
+  end
+  self.outcome = "unknown"
+  local reply, err = exchange.receive(self, "final", plan.timeouts.final)
+  self.outcome = "not_sent"
+  self.transaction = false
+  return reply, err, octets
+end
+
+--- A message ready to be sent from what a caller gave: message options, or a message composed before. Raises on unknown names.
+---@param given table
+---@param label string the call's name, for the message of an error
+---@return table? mail
+---@return smtp.Error? err kind "input"
+function delivery.compose(given, label)
+  if type(given) == "table" and type(given.source) == "function" then return given end
+  options.check_message(given, label)
+  local mail, err = message.new(given)
+  if not mail then return nil, err end
+  mail.partial = given.partial
+  return mail
+end
+
+-- The parameters of MAIL, or what the server cannot take (RFC 1870, 6152, 6531).
+local function mail_parameters(self, mail)
+  local offered, words = self.capabilities, ""
+  local size, limit = mail:size(), capability.size(self.capabilities)
+  if size and limit and size > limit then
+    return nil, ("the message has %.0f octets, the server takes %.0f"):format(size, limit)
+  end
+  if size and offered.SIZE then words = words .. (" SIZE=%.0f"):format(size) end
+  if mail.eightbit and offered["8BITMIME"] then
+    words = words .. " BODY=8BITMIME"
+  elseif mail.eightbit == true then
+    return nil, "the message has 8-bit text, and the server does not offer 8BITMIME"
+  end
+  if mail.utf8 then
+    if not offered.SMTPUTF8 then return nil, "an address has non-ASCII characters, and the server does not offer SMTPUTF8" end
+    words = words .. " SMTPUTF8"
+  end
+  return words
+end
+
+-- The commands up to DATA, as groups that may each go in one flight (RFC 2920 3.1).
+local function plan_flights(self, mail, words)
+  local pipelining = self.capabilities.PIPELINING and self.plan.pipeline
+  local flights, length = { {} }, 0
+  local function add(stage, line, address, apart)
+    local flight = flights[#flights]
+    if #flight > 0 and (not pipelining or apart or length + #line > WINDOW) then
+      flight = {}
+      flights[#flights + 1] = flight
+      length = 0
+    end
+    length = length + #line + 2
+    flight[#flight + 1] = { stage = stage, line = line, address = address }
+  end
+  if self.transaction then add("reset", "RSET") end
+  add("mail", "MAIL FROM:<" .. mail.envelope.from .. ">" .. words)
+  for _, address in ipairs(mail.envelope.to) do add("rcpt", "RCPT TO:<" .. address .. ">", address) end
+  -- once DATA is on its way nothing can be held back any more: where all recipients count, their replies come first
+  add("data", "DATA", nil, mail.partial == false and #mail.envelope.to > 1)
+  return flights
+end
+
+-- Which recipients were taken decides whether to go on.
+local function refusal(tally, mail)
+  if tally.mail and exchange.class(tally.mail) ~= 2 then return "mail", tally.mail end
+  local none = tally.asked and #tally.accepted == 0
+  if #tally.rejected > 0 and (none or mail.partial == false) then return "rcpt", tally.rejected[1] end
+end
+
+-- Whether the same call may work later: with `partial` one recipient is enough, else it takes all of them.
+local function may_work_later(rejected, mail)
+  local later, never = false, false
+  for _, one in ipairs(rejected) do
+    if one.temporary then later = true else never = true end
+  end
+  return later and (mail.partial ~= false or not never)
+end
+
+local function note(tally, command, reply)
+  if command.stage == "mail" then
+    tally.mail = reply
+  elseif command.stage == "data" then
+    tally.data = reply
+  elseif exchange.class(reply) == 2 then
+    tally.accepted[#tally.accepted + 1] = command.address
+  else
+    tally.rejected[#tally.rejected + 1] = { address = command.address, code = reply.code, enhanced = reply.enhanced,
+      text = reply.text, temporary = exchange.class(reply) == 4 }
+  end
+end
+
+-- Everything up to the reply of DATA: what the server said to each command, or a broken connection.
+local function envelope(self, mail, words)
+  local plan, flights = self.plan, plan_flights(self, mail, words)
+  local tally = { accepted = {}, rejected = {}, mail = nil, data = nil, asked = false }
+  for number, flight in ipairs(flights) do
+    for _, command in ipairs(flight) do
+      local ok, err = exchange.queue(self, command.stage, command.line, mail.utf8)
+      if not ok then return nil, err end
+    end
+    for _, command in ipairs(flight) do
+      local seconds = command.stage == "data" and plan.timeouts.data or plan.timeouts.command
+      local reply, err = exchange.receive(self, command.stage, seconds)
+      if not reply then return nil, err end
+      if reply.code == 421 then return exchange.refuse(self, command.stage, reply) end
+      if command.stage == "reset" then
+        self.transaction = false
+      else
+        note(tally, command, reply)
+      end
+    end
+    tally.asked = number >= #flights - 1
+    if tally.mail and exchange.class(tally.mail) == 2 then self.transaction = true end
+    if refusal(tally, mail) and (tally.asked or exchange.class(tally.mail) ~= 2) then break end
+  end
+  return tally
+end
+
+-- The error for a message that the server refused before its content.
+local function refuse_envelope(self, mail, tally)
+  local stage, reply = refusal(tally, mail)
+  if not stage then stage, reply = "data", tally.data end
+  if tally.data and tally.data.code == 354 then
+    -- DATA was under way already and the server now waits for content: it gets none
+    local _, err = delivery.content(self, function() end)
+    if err then return nil, err end
+  end
+  if exchange.class(reply) < 4 then
+    return exchange.fail(self, stage, "protocol", "the server answered with an odd code",
+      { code = reply.code, enhanced = reply.enhanced, text = reply.text })
+  end
+  local temporary = exchange.class(reply) == 4
+  if stage == "rcpt" then temporary = may_work_later(tally.rejected, mail) end
+  return exchange.fail(self, stage, "rejected", nil, { code = reply.code, enhanced = reply.enhanced, text = reply.text,
+    temporary = temporary, rejected = #tally.rejected > 0 and tally.rejected or nil })
+end
+
+--- Sends one message. With `last`, QUIT goes along with the end of the content where the server pipelines; what becomes of it
+--- changes nothing.
+---@param mail table a message
+---@param last boolean?
+---@return smtp.Receipt? receipt
+---@return smtp.Error? err
+function delivery.send(self, mail, last)
+  local started, rounds = core.now(), self.pump and self.pump.rounds or 0
+  local ok, err = exchange.begin(self, "mail")
+  if not ok then return nil, err end
+  if self.state ~= "ready" then return exchange.fail_input(self, "mail", "call ehlo() first") end
+  local words, reason = mail_parameters(self, mail)
+  if not words then return exchange.fail_input(self, "mail", reason) end
+
+  local tally
+  tally, err = envelope(self, mail, words)
+  if not tally then return nil, err end
+  if refusal(tally, mail) or not tally.data or tally.data.code ~= 354 then
+    return refuse_envelope(self, mail, tally)
+  end
+
+  local with_quit = last and self.capabilities.PIPELINING and self.plan.pipeline
+  local reply, octets
+  reply, err, octets = delivery.content(self, mail:source(), with_quit and "QUIT" or nil)
+  if not reply then return nil, err end
+  if exchange.class(reply) ~= 2 then
+    local _, refused = exchange.expect(self, "final", reply, 2)
+    refused.rejected = #tally.rejected > 0 and tally.rejected or nil
+    return nil, refused
+  end
+  self.quitting = with_quit
+  local ended = core.now()
+  return {
+    message_id = mail.id,
+    accepted = tally.accepted,
+    rejected = tally.rejected,
+    reply = reply,
+    queue_id = queue.id(reply.text),
+    size = octets,
+    round_trips = self.pump.rounds - rounds,
+    time = { connect = self.time.connect, tls = self.time.tls, auth = self.time.auth, send = ended - started,
+      total = ended - started },
+    tls = self.tls,
+    transcript = self.trace.transcript(),
+  }
+end
+
+--- Says goodbye and closes: what comes of it changes nothing any more.
+---@param self table the session
+---@param seconds number how long the server may take over it
+function delivery.farewell(self, seconds)
+  if self.state == "ready" then
+    self.expires = math.min(self.expires, core.now() + seconds)
+    if self.quitting or exchange.queue(self, "quit", "QUIT") then self.pump:reply(self.expires) end
+  end
+  self:close()
+end
+
+return delivery

@@ -1,0 +1,76 @@
+--- The one error value: what every call returns behind its nil when something could not be done at run time.
+local errors = {}
+
+---@class smtp.Error
+---@field kind "input"|"resolve"|"connect"|"timeout"|"closed"|"tls"|"insecure"|"auth"|"rejected"|"protocol"|"source"
+---@field stage string where in the dialogue: "compose", "connect", "tls", "auth", "rcpt", "final" …
+---@field outcome "not_sent"|"unknown" what became of the message; "unknown": sending again may duplicate it
+---@field temporary boolean true: the same call may work later
+---@field reason string? what happened, in the library's words
+---@field code integer? the server's reply code (RFC 5321 4.2)
+---@field enhanced string? its enhanced status code (RFC 3463)
+---@field text string? its words, lines joined by "\n", control bytes escaped
+---@field rejected table[]? refused recipients: {address=, code=, enhanced=, text=, temporary=}
+---@field hint string? what to do about it, where the cause is well known
+---@field transcript string? the redacted dialogue, when `trace` was asked for
+local Error = {}
+
+-- The same call may work later, unless the server's reply says otherwise.
+local PASSING = { resolve = true, connect = true, timeout = true, closed = true }
+
+--- The server's reply on one line: "550 5.1.1 No such user".
+---@param reply { code: integer, enhanced: string?, text: string? }
+---@return string
+function errors.reply_line(reply)
+  local words = { tostring(reply.code) }
+  if reply.enhanced then words[#words + 1] = reply.enhanced end
+  if reply.text and reply.text ~= "" then words[#words + 1] = (reply.text:gsub("\n", " ")) end
+  return table.concat(words, " ")
+end
+
+function Error:__tostring()
+  local parts = { self.kind .. " at " .. self.stage .. ": " }
+  local function add(text) parts[#parts + 1] = text end
+  if self.reason then add((self.reason:gsub("%c", " "))) end
+  if self.code then add((self.reason and ": " or "") .. errors.reply_line(self)) end
+  if not self.code and self.rejected and self.rejected[1] then
+    local first = self.rejected[1]
+    add((": <%s> %s"):format(first.address, errors.reply_line(first)))
+  end
+  if self.outcome == "unknown" then
+    add("; the message may have been sent: sending it again may duplicate it")
+  else
+    add("; the message was not sent" .. (self.temporary and ", trying later may work" or ""))
+  end
+  if self.hint then add("; hint: " .. self.hint) end
+  return table.concat(parts)
+end
+
+function Error.__concat(left, right)
+  return tostring(left) .. tostring(right)
+end
+
+--- Makes an error value from its fields; `outcome` defaults to "not_sent", `temporary` to what kind and code say.
+---@param fields table
+---@return smtp.Error
+function errors.new(fields)
+  fields.outcome = fields.outcome or "not_sent"
+  if fields.temporary == nil then
+    if fields.code then
+      fields.temporary = fields.code >= 400 and fields.code < 500
+    else
+      fields.temporary = PASSING[fields.kind] or false
+    end
+  end
+  return setmetatable(fields, Error)
+end
+
+--- A value that cannot be sent, found while composing: nothing was put on the network.
+---@param reason string
+---@param hint string?
+---@return smtp.Error
+function errors.input(reason, hint)
+  return errors.new { kind = "input", stage = "compose", reason = reason, hint = hint }
+end
+
+return errors

@@ -1,0 +1,132 @@
+--- One command and its reply, or the error: what every verb of a session is built from. These functions take the session as
+--- `self` and keep its state honest: an error here knows its stage, what became of the message, and whether the session
+--- survives it.
+local core = require "smtp.core"
+local errors = require "smtp.errors"
+local hint = require "smtp.protocol.hint"
+
+local exchange = {}
+
+-- After one of these the two sides may no longer agree on where they are.
+local FATAL = { timeout = true, closed = true, protocol = true, tls = true, source = true, connect = true, resolve = true }
+
+--- Nothing more can be said on this connection.
+function exchange.kill(self, err)
+  self.state = "dead"
+  self.cause = self.cause or tostring(err)
+  if self.pump then self.pump.pipe:close() end
+end
+
+--- nil, err. `fields` may hold code, enhanced, text, rejected, temporary, hint.
+function exchange.fail(self, stage, kind, reason, fields)
+  local err = fields or {}
+  err.kind, err.stage, err.outcome = kind, stage, self.outcome
+  err.reason = reason and self.trace.scrub(tostring(reason))
+  err.text = err.text and self.trace.scrub(err.text)
+  err.port = self.plan.port
+  err.transcript = self.trace.transcript()
+  err = errors.new(err)
+  err.hint = err.hint or hint.find(err)
+  err.port = nil
+  if FATAL[kind] or err.code == 421 then exchange.kill(self, err) end
+  return nil, err
+end
+
+--- The server said no.
+function exchange.refuse(self, stage, reply, kind)
+  return exchange.fail(self, stage, kind or "rejected", nil, { code = reply.code, enhanced = reply.enhanced, text = reply.text })
+end
+
+--- A value that cannot be sent; the session lives on.
+function exchange.fail_input(self, stage, reason)
+  return exchange.fail(self, stage, "input", reason)
+end
+
+--- A failure of the pump; `words` is what the server said before it closed.
+function exchange.fail_pump(self, stage, kind, reason, words)
+  -- a source may give a whole error value
+  if kind == "source" and type(reason) == "table" and reason.kind then reason = reason.reason end
+  if words then
+    return exchange.fail(self, stage, kind, reason, { code = words.code, enhanced = words.enhanced, text = words.text })
+  end
+  if kind == "timeout" and stage ~= "connect" then reason = "the server did not answer in time" end
+  return exchange.fail(self, stage, kind, reason)
+end
+
+--- The deadline of one wait.
+function exchange.deadline(self, seconds)
+  return math.min(self.expires, core.now() + seconds)
+end
+
+-- The session cannot be used, and was not before either.
+local function unusable(self, stage, reason)
+  return nil, errors.new { kind = "closed", stage = stage, reason = reason, temporary = false,
+    transcript = self.trace.transcript() }
+end
+
+--- The present call's deadline, absolute.
+function exchange.set_deadline(self)
+  self.expires = self.life or (self.plan.timeout and core.now() + self.plan.timeout) or math.huge
+end
+
+--- Every verb begins here: the call's deadline, and whether the session can be used at all.
+function exchange.begin(self, stage)
+  exchange.set_deadline(self)
+  if self.state == "dead" then return unusable(self, stage, "the session is dead: " .. self.cause) end
+  if self.state == "closed" then return unusable(self, stage, "the session is closed") end
+  if self.state == "new" then return unusable(self, stage, "not connected yet: call connect() first") end
+  if self.pump.wire:expected() > 0 then
+    return exchange.fail(self, stage, "protocol", "an earlier call was broken off before its reply came")
+  end
+  -- a reply that nobody waits for must never be taken for the next command's
+  local kind, reason, words = self.pump:unasked()
+  if kind then return exchange.fail_pump(self, stage, kind, reason, words) end
+  return true
+end
+
+--- Queues a command; a line that must not be sent is an input error.
+function exchange.queue(self, stage, line, utf8, shown)
+  local ok, reason = self.pump:command(line, utf8, shown)
+  if not ok then return exchange.fail_input(self, stage, reason) end
+  return true
+end
+
+--- The next reply, whatever it says.
+function exchange.receive(self, stage, seconds)
+  local reply, kind, reason, words = self.pump:reply(exchange.deadline(self, seconds))
+  if not reply then return exchange.fail_pump(self, stage, kind, reason, words) end
+  return reply
+end
+
+--- A command and its reply, whatever it says.
+function exchange.command(self, stage, line, seconds, utf8, shown)
+  local ok, err = exchange.queue(self, stage, line, utf8, shown)
+  if not ok then return nil, err end
+  return exchange.receive(self, stage, seconds or self.plan.timeouts.command)
+end
+
+--- The reply's class: 2, 3, 4 or 5.
+function exchange.class(reply)
+  return math.floor(reply.code / 100)
+end
+
+--- The reply if it is of the class a command hopes for, else an error.
+function exchange.expect(self, stage, reply, wanted)
+  local got = exchange.class(reply)
+  if got == wanted then return reply end
+  if got >= 4 then return exchange.refuse(self, stage, reply) end
+  return exchange.fail(self, stage, "protocol", "the server answered with an odd code",
+    { code = reply.code, enhanced = reply.enhanced, text = reply.text })
+end
+
+--- A whole verb: begin, the command, its reply of the class hoped for.
+function exchange.simple(self, stage, line, wanted, utf8)
+  local ok, err = exchange.begin(self, stage)
+  if not ok then return nil, err end
+  local reply
+  reply, err = exchange.command(self, stage, line, nil, utf8)
+  if not reply then return nil, err end
+  return exchange.expect(self, stage, reply, wanted)
+end
+
+return exchange

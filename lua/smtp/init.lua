@@ -1,0 +1,94 @@
+--- smtp: the mail library for Lua. One table in, one message delivered.
+---
+---     local smtp = require "smtp"
+---     local receipt, err = smtp.send { host = "mail.example.org", from = …, to = …, subject = …, text = … }
+local core = require "smtp.core"
+local delivery = require "smtp.delivery"
+local options = require "smtp.options"
+local server = require "smtp.server"
+local session = require "smtp.session"
+local task = require "smtp.task"
+
+local smtp = { _VERSION = "0.1.0" }
+
+-- What QUIT may take once the message's fate is known.
+local FAREWELL = 5
+
+--- Connects, logs in, sends one message, quits. Server options and message options side by side in one table, which is not
+--- changed. RFC 5321. May yield where its transport does.
+---@param given table
+---@return smtp.Receipt? receipt
+---@return smtp.Error? err `err.outcome` says what became of the message
+function smtp.send(given)
+  local started = core.now()
+  local about_server, about_mail = options.split(given, "smtp.send")
+  local plan, err = options.plan(about_server, "smtp.send")
+  if not plan then return nil, err end
+  local mail
+  mail, err = delivery.compose(about_mail, "smtp.send")
+  if not mail then return nil, err end
+
+  local one = session.new(plan, plan.timeout and started + plan.timeout or math.huge)
+  local receipt
+  local open
+  open, err = one:open()
+  if not open then return nil, err end
+  receipt, err = delivery.send(one, mail, true)
+  if receipt then
+    receipt.round_trips = one.pump.rounds
+    receipt.time.total = core.now() - started
+  end
+  delivery.farewell(one, FAREWELL)
+  if receipt then receipt.transcript = one.trace.transcript() end
+  return receipt, err
+end
+
+--- A message composed once, to be sent many times: message options in, a message out.
+---@param given table
+---@return table? message size(), source(), tostring(); fields id, envelope
+---@return smtp.Error? err kind "input"
+function smtp.message(given)
+  return delivery.compose(given, "smtp.message")
+end
+
+--- A session before its first step: s:connect(), s:ehlo(), s:starttls(), s:auth(), s:mail(), s:rcpt(), s:data(), s:quit() …
+---@param given table server options
+---@return smtp.Session? session
+---@return smtp.Error? err kind "input"
+function smtp.session(given)
+  local plan, err = options.plan(given, "smtp.session")
+  return plan and session.new(plan), err
+end
+
+--- A session that is connected, encrypted and logged in, as the options ask. May yield.
+---@param given table server options
+---@return smtp.Session? session
+---@return smtp.Error? err
+function smtp.connect(given)
+  local plan, err = options.plan(given, "smtp.connect")
+  if not plan then return nil, err end
+  return session.new(plan):open()
+end
+
+--- A call in steps, for a host with its own loop: local t = smtp.task(smtp.send, {…}); t:step() at every tick.
+---@param run function
+---@return smtp.Task
+function smtp.task(run, ...)
+  return task.new(run, ...)
+end
+
+--- The receiving side, for tests, development and small receivers.
+---@param given table?
+---@return smtp.Server? server
+---@return smtp.Error? err
+function smtp.server(given)
+  return server.new(given or {})
+end
+
+--- The clock of every deadline: monotonic, in seconds.
+---@return number
+function smtp.now()
+  return core.now()
+end
+
+return smtp

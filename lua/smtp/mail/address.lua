@@ -1,0 +1,357 @@
+--- address: from what a user wrote to mailboxes, or a reason that shows where it went wrong.
+--
+-- Does: parses mailboxes and comma-separated lists of them, strictly and in linear time.
+-- Never: guesses. Comments, routes, groups and white space around "@" or "." are refused: two readers of such an
+-- address may see two different recipients. One leniency, unambiguous: a dot in an unquoted display name ("J. Doe").
+-- Called by: message, header. RFC 5322 3.4, RFC 5321 4.1.2 and 4.5.3.1, RFC 6531 3.3, RFC 6532 3.2.
+
+local text = require "smtp.mail.text"
+
+local address = {}
+
+---@class smtp.mailbox
+---@field name string|nil display name, UTF-8
+---@field address string "local@domain" as it goes to the envelope, quoted only where it must be
+---@field utf8 boolean|nil true when the address holds non-ASCII bytes and so needs SMTPUTF8
+
+local ATOM = "^[A-Za-z0-9!#$%%&'*+/=?^_`{|}~.\128-\255-]+"
+
+local function fail(s, at, why)
+  if at > #s then
+    return nil, ("%s at the end of %s"):format(why, text.show(s, math.max(1, #s - 31)))
+  end
+  return nil, ("%s at position %d: %s"):format(why, at, text.show(s, at))
+end
+
+local function skip(s, at)
+  return s:match("^ *()", at)
+end
+
+local function unexpected(s, at)
+  local c = s:sub(at, at)
+  if c == "(" then
+    return fail(s, at, "comments are not accepted")
+  elseif c == ":" or c == ";" then
+    return fail(s, at, "groups are not accepted")
+  end
+  return fail(s, at, c == "" and "an address is missing" or "unexpected character")
+end
+
+-- The quoted string at `at`: its content without quotes and escapes, and the position after it.
+local function quoted(s, at)
+  local from = at + 1
+  while true do
+    local mark = s:find('["\\]', from)
+    if not mark or (s:byte(mark) == 92 and mark == #s) then
+      return fail(s, at, "this quote is never closed")
+    elseif s:byte(mark) == 34 then
+      return (s:sub(at + 1, mark - 1):gsub("\\(.)", "%1")), mark + 1
+    end
+    from = mark + 2
+  end
+end
+
+local function quote(s)
+  return '"' .. s:gsub('["\\]', "\\%0") .. '"'
+end
+
+-- Whether an atom with dots is a dot-atom: no empty piece.
+local function is_dot_atom(s)
+  return s:match(ATOM) == s and not s:find("..", 1, true) and s:sub(1, 1) ~= "." and s:sub(-1) ~= "."
+end
+
+local function is_ipv4(s)
+  local parts = { s:match("^(%d+)%.(%d+)%.(%d+)%.(%d+)$") }
+  for _, part in ipairs(parts) do
+    if #part > 3 or tonumber(part) > 255 then
+      return false
+    end
+  end
+  return #parts == 4
+end
+
+-- RFC 5321 4.1.3: eight groups, or at most six beside one "::"; the last two may be written as an IPv4 address.
+local function is_ipv6(s)
+  local head, tail = s:match("^(.*[:])([%d.]+)$")
+  local extra = 0
+  if head and tail:find(".", 1, true) then
+    if not is_ipv4(tail) then
+      return false
+    end
+    s, extra = head:sub(-2) == "::" and head or head:sub(1, -2), 2
+  end
+  local left, right = s:match("^(.-)::(.*)$")
+  local count = extra
+  for _, side in ipairs { left or s, right } do
+    if side ~= "" then
+      for group in (side .. ":"):gmatch("([^:]*):") do
+        if not group:find("^%x%x?%x?%x?$") then
+          return false
+        end
+        count = count + 1
+      end
+    end
+  end
+  if left then
+    return count <= 6
+  end
+  return count == 8
+end
+
+local function literal(s, at)
+  local inside, after = s:match("^%[([^%[%]]*)%]()", at)
+  if inside and #inside <= 64 then
+    local six = inside:match("^[Ii][Pp][Vv]6:(.+)$")
+    if is_ipv4(inside) or (six and is_ipv6(six)) then
+      return "[" .. inside .. "]", after
+    end
+  end
+  return fail(s, at, "not an address literal ([192.0.2.1] or [IPv6:2001:db8::1])")
+end
+
+local function domain(s, at)
+  if s:byte(at) == 91 then
+    return literal(s, at)
+  end
+  local name, after = s:match("^([A-Za-z0-9.\128-\255-]+)()", at)
+  if not name then
+    return fail(s, at, "a domain is missing")
+  elseif s:find(ATOM, after) then
+    return fail(s, after, "a character that no domain may hold")
+  elseif #name > 255 then
+    return fail(s, at, "the domain is longer than 255 octets")
+  end
+  local start = at
+  for label in (name .. "."):gmatch("([^.]*)%.") do
+    if label == "" then
+      return fail(s, start, "an empty label in the domain")
+    elseif #label > 63 and not label:find("[\128-\255]") then
+      return fail(s, start, "a domain label is longer than 63 octets")
+    elseif label:sub(1, 1) == "-" or label:sub(-1) == "-" then
+      return fail(s, start, "a domain label starts or ends with a hyphen")
+    end
+    start = start + #label + 1
+  end
+  return name, after
+end
+
+local function local_part(s, at)
+  local name, after
+  if s:byte(at) == 34 then
+    name, after = quoted(s, at)
+    if not name then
+      return nil, after
+    elseif not is_dot_atom(name) then
+      name = quote(name)
+    end
+  else
+    name = s:match(ATOM, at)
+    if not name then
+      return unexpected(s, at)
+    end
+    after = at + #name
+    if s:byte(after) == 64 and not is_dot_atom(name) then
+      return fail(s, at, "a dot at the start, at the end or twice in a row in the local part")
+    end
+  end
+  if s:byte(after) ~= 64 then
+    return fail(s, after, '"@" is missing')
+  elseif #name > 64 then
+    return fail(s, at, "the local part is longer than 64 octets")
+  elseif name:find("=?", 1, true) and name:find("?=", 1, true) then
+    return fail(s, at, "an encoded word cannot be an address")
+  end
+  return name, after
+end
+
+-- addr-spec at `at`: the mailbox and the position after it.
+local function addr_spec(s, at)
+  local name, after = local_part(s, at)
+  if not name then
+    return nil, after
+  end
+  local host
+  host, after = domain(s, after + 1)
+  if not host then
+    return nil, after
+  end
+  local spec = name .. "@" .. host
+  if spec:find("\194[\128-\159]") then
+    return fail(s, at, "a control character in an address")
+  end
+  return { address = spec, utf8 = spec:find("[\128-\255]") and true or nil }, after
+end
+
+-- One mailbox at `at`, in either form, and the position after it.
+local function mailbox(s, at)
+  local words = {}
+  local start = at
+  while true do
+    local c = s:sub(at, at)
+    if c == "<" then
+      local box, after = addr_spec(s, at + 1)
+      if not box then
+        return nil, after
+      elseif s:sub(after, after) ~= ">" then
+        return fail(s, after, '">" is missing')
+      end
+      local name = table.concat(words, " ")
+      box.name = name ~= "" and name or nil
+      return box, after + 1
+    end
+    local word, after
+    if c == '"' then
+      word, after = quoted(s, at)
+      if not word then
+        return nil, after
+      end
+    else
+      word = s:match(ATOM, at)
+      if not word and #words > 0 and (c == "" or c == ",") then
+        return fail(s, start, 'no "@" in this address')
+      elseif not word then
+        return unexpected(s, at)
+      end
+      after = at + #word
+    end
+    local following = s:sub(after, after)
+    if following == "@" then
+      if #words == 0 then
+        return addr_spec(s, start)
+      end
+      return fail(s, at, 'a display name needs quotes to hold "@", an address "<" and ">"')
+    elseif following == '"' or (c == '"' and s:find(ATOM, after)) then
+      return fail(s, after, "white space is missing beside a quoted string")
+    end
+    words[#words + 1] = word
+    at = skip(s, after)
+  end
+end
+
+local function append(boxes, s)
+  local ok, why = text.check(s)
+  if not ok then
+    return nil, why
+  end
+  local at = skip(s, 1)
+  while true do
+    local box, after = mailbox(s, at)
+    if not box then
+      return nil, after
+    end
+    boxes[#boxes + 1] = box
+    at = skip(s, after)
+    if at > #s then
+      return boxes
+    elseif s:sub(at, at) ~= "," then
+      return unexpected(s, at)
+    end
+    at = skip(s, at + 1)
+  end
+end
+
+local function from_table(value)
+  local ok, why = text.check(value.address)
+  if not ok then
+    return nil, "address: " .. why
+  end
+  local box, after = addr_spec(value.address, 1)
+  if not box then
+    return nil, after
+  elseif after <= #value.address then
+    return unexpected(value.address, after)
+  end
+  if value.name ~= nil and value.name ~= "" then
+    ok, why = text.check(value.name)
+    if not ok then
+      return nil, "name: " .. why
+    end
+    box.name = value.name
+  end
+  return box
+end
+
+local function is_mailbox(value)
+  return type(value) == "table" and (value.address ~= nil or value.name ~= nil)
+end
+
+--- Mailboxes out of anything an address option takes. Linear time; never yields.
+---@param value string|table a comma-separated string, a mailbox table {name=, address=}, or a list of either
+---@return smtp.mailbox[]|nil boxes in order, duplicates kept
+---@return string|nil reason
+function address.list(value)
+  if type(value) == "string" then
+    return append({}, value)
+  elseif is_mailbox(value) then
+    local box, why = from_table(value)
+    if not box then
+      return nil, why
+    end
+    return { box }
+  elseif type(value) ~= "table" then
+    return nil, "a mailbox or a list of mailboxes is needed, not " .. type(value)
+  end
+  local boxes = {}
+  for i, item in ipairs(value) do
+    local ok, why
+    if is_mailbox(item) then
+      ok, why = from_table(item)
+      boxes[#boxes + 1] = ok
+    else
+      ok, why = append(boxes, item)
+    end
+    if not ok then
+      return nil, ("item %d: %s"):format(i, why)
+    end
+  end
+  return boxes
+end
+
+--- Exactly one mailbox, in any form an address option takes.
+---@param value string|table
+---@return smtp.mailbox|nil
+---@return string|nil reason
+function address.mailbox(value)
+  local boxes, why = address.list(value)
+  if not boxes then
+    return nil, why
+  elseif #boxes ~= 1 then
+    return nil, ("one mailbox is needed, not %d"):format(#boxes)
+  end
+  return boxes[1]
+end
+
+--- One mailbox out of a string: `Name <local@domain>` or `local@domain`.
+---@param s string
+---@return smtp.mailbox|nil
+---@return string|nil reason names the position and shows the text there
+function address.parse(s)
+  if type(s) ~= "string" then
+    return nil, "a string is needed, not " .. type(s)
+  end
+  return address.mailbox(s)
+end
+
+--- The envelope's sender: a mailbox, or "" (also "<>") for the null reverse path of RFC 5321 4.5.5.
+---@param value string|table
+---@return smtp.mailbox|nil
+---@return string|nil reason
+function address.reverse_path(value)
+  if value == "" or value == "<>" then
+    return { address = "" }
+  end
+  return address.mailbox(value)
+end
+
+--- A mailbox's identity: the local part byte by byte, the domain without regard to ASCII case (RFC 5321 2.4).
+---@param spec string "local@domain"
+---@return string
+function address.key(spec)
+  local name, host = spec:match("^(.*)@(.*)$")
+  if not name then
+    return spec
+  end
+  return name .. "@" .. host:gsub("[A-Z]", string.lower)
+end
+
+return address

@@ -1,0 +1,318 @@
+--- message: a user's table made into one message: its envelope, its size, its bytes as often as they are wanted.
+--
+-- Does: every check of a value that could be wrong, before anything is on the network. Bcc goes to the envelope alone.
+-- Never: keeps an attachment in memory, changes the caller's table, speaks to a network.
+-- Called by: init, session. RFC 5322 3.6, RFC 5321 2.3.1, RFC 2046, RFC 6531.
+
+local address = require "smtp.mail.address"
+local core = require "smtp.core"
+local date = require "smtp.mail.date"
+local errors = require "smtp.errors"
+local header = require "smtp.mail.header"
+local id = require "smtp.mail.id"
+local mime = require "smtp.mail.mime"
+local source = require "smtp.mail.source"
+
+local message = {}
+
+---@class smtp.Message
+---@field id string|nil "<…@…>"; nil for `raw` where none was found
+---@field envelope {from: string, to: string[]} what MAIL and RCPT name; from is "" for the null reverse path
+---@field utf8 boolean an address needs SMTPUTF8 (for `raw`: one of the envelope)
+---@field eightbit boolean|"unknown" the body has bytes beyond ASCII: never when composed, "unknown" for a raw function
+local Message = {}
+Message.__index = Message
+
+-- The fields that have an option, lower-case -> the option.
+local OWN = {
+  from = "from", sender = "sender", ["reply-to"] = "reply_to", to = "to", cc = "cc", bcc = "bcc", subject = "subject",
+  date = "date", ["message-id"] = "message_id", ["in-reply-to"] = "in_reply_to", references = "references",
+  ["mime-version"] = "text, html or attachments",
+}
+
+-- What composing makes, and a finished message already holds.
+local COMPOSED = {
+  "subject", "text", "html", "attachments", "headers", "date", "message_id", "in_reply_to", "references", "reply_to",
+}
+
+-- Inside this room a value that cannot be sent is raised as a Refusal, so that the checks read as straight lines. It is
+-- caught in message.new, where nothing that could yield runs.
+local Refusal = {}
+
+local function refuse(reason)
+  error(setmetatable({ reason = reason }, Refusal), 0)
+end
+
+-- Passes a result through; refuses with the option's name in front where there is none.
+local function need(label, value, why)
+  if value == nil then
+    refuse(label .. ": " .. why)
+  end
+  return value
+end
+
+local function boxes_of(fields, option)
+  if fields[option] == nil then
+    return {}
+  end
+  return need(option, address.list(fields[option]))
+end
+
+local function box_of(fields, option)
+  if fields[option] ~= nil then
+    return need(option, address.mailbox(fields[option]))
+  end
+end
+
+-- Everyone the message names: what both the envelope and the header are made of.
+local function people_of(fields)
+  return {
+    from = box_of(fields, "from"),
+    sender = box_of(fields, "sender"),
+    reply_to = boxes_of(fields, "reply_to"),
+    to = boxes_of(fields, "to"),
+    cc = boxes_of(fields, "cc"),
+    bcc = boxes_of(fields, "bcc"),
+  }
+end
+
+local function envelope_of(fields, people)
+  local given = fields.envelope or {}
+  local from
+  if given.from ~= nil then
+    from = need("envelope.from", address.reverse_path(given.from))
+  else
+    from = people.sender or people.from
+    if not from then
+      refuse("from: the sender's address is missing")
+    end
+  end
+  local lists = { people.to, people.cc, people.bcc }
+  if given.to ~= nil then
+    lists = { need("envelope.to", address.list(given.to)) }
+  end
+  local to, seen, utf8 = {}, {}, from.utf8 or false
+  for _, list in ipairs(lists) do
+    for _, box in ipairs(list) do
+      local key = address.key(box.address)
+      if not seen[key] then
+        seen[key] = true
+        to[#to + 1] = box.address
+        utf8 = utf8 or box.utf8 or false
+      end
+    end
+  end
+  if #to == 0 then
+    refuse(given.to and "envelope.to: no recipient" or "to: no recipient in to, cc or bcc")
+  end
+  return { from = from.address, to = to }, utf8
+end
+
+local function is_utf8(list)
+  for _, box in ipairs(list) do
+    if box.utf8 then
+      return true
+    end
+  end
+  return false
+end
+
+-- The user's own fields as a list of {name, value}; a table by name comes in sorted order.
+local function pairs_of(headers)
+  if headers[1] ~= nil then
+    return headers
+  end
+  local names, list = {}, {}
+  for name in pairs(headers) do
+    names[#names + 1] = tostring(name)
+  end
+  table.sort(names)
+  for i, name in ipairs(names) do
+    list[i] = { name, headers[name] }
+  end
+  return list
+end
+
+local function add_user_fields(out, headers)
+  for i, pair in ipairs(pairs_of(headers)) do
+    local name, value = nil, nil
+    if type(pair) == "table" then
+      name, value = pair[1], pair[2]
+    end
+    if type(name) ~= "string" then
+      refuse(("headers: item %d must be a pair of name and value"):format(i))
+    end
+    local key = name:gsub("[A-Z]", string.lower)
+    local option = OWN[key] or (key:find("^content%-") and "text, html or attachments")
+    if option then
+      refuse(("headers: %s is written by the option %s"):format(name, option))
+    end
+    out[#out + 1] = need("headers", header.text(name, type(value) == "number" and tostring(value) or value))
+  end
+end
+
+local function body_of(fields)
+  local part, related, mixed = nil, {}, {}
+  for i, spec in ipairs(fields.attachments or {}) do
+    local label = ("attachments[%d]"):format(i)
+    local attached = need(label, mime.attachment(spec, label))
+    local list = attached.id and fields.html and related or mixed
+    list[#list + 1] = attached
+  end
+  if fields.html then
+    part = need("html", mime.text("html", fields.html))
+    if #related > 0 then
+      table.insert(related, 1, part)
+      part = need("html", mime.multipart("related", related))
+    end
+  end
+  if fields.text or (not part and #mixed == 0) then
+    local plain = need("text", mime.text("plain", fields.text or ""))
+    part = part and need("text", mime.multipart("alternative", { plain, part })) or plain
+  end
+  if #mixed > 0 then
+    if part then
+      table.insert(mixed, 1, part)
+    end
+    part = need("attachments", mime.multipart("mixed", mixed))
+  end
+  return part
+end
+
+local function compose(fields)
+  local people = people_of(fields)
+  if not people.from then
+    refuse("from: the author's address is missing")
+  end
+  local envelope, utf8 = envelope_of(fields, people)
+  local message_id
+  if fields.message_id ~= nil then
+    message_id = need("message_id", id.parse(fields.message_id))
+  else
+    message_id = need("message_id", id.message((people.sender or people.from).address))
+  end
+
+  local out = {}
+  local function add(label, field, why)
+    out[#out + 1] = need(label, field, why)
+  end
+  local function add_people(name, option, list)
+    if #list > 0 then
+      add(option, header.addresses(name, list))
+      utf8 = utf8 or is_utf8(list)
+    end
+  end
+  local function add_ids(name, option)
+    if fields[option] ~= nil then
+      local ids = need(option, id.list(fields[option]))
+      add(option, header.field(name, table.concat(ids, " ")))
+    end
+  end
+  add("date", header.field("Date", need("date", date.format(fields.date or os.time()))))
+  add_people("From", "from", { people.from })
+  add_people("Sender", "sender", { people.sender })
+  add_people("Reply-To", "reply_to", people.reply_to)
+  add_people("To", "to", people.to)
+  add_people("Cc", "cc", people.cc)
+  add("message_id", header.field("Message-ID", message_id))
+  add_ids("In-Reply-To", "in_reply_to")
+  add_ids("References", "references")
+  if fields.subject ~= nil then
+    add("subject", header.text("Subject", fields.subject))
+  end
+  add("headers", header.field("MIME-Version", "1.0"))
+  add_user_fields(out, fields.headers or {})
+
+  local body = body_of(fields)
+  for _, field in ipairs(body.fields) do
+    out[#out + 1] = field
+  end
+  out[#out + 1] = "\r\n"
+  local content = { source.string(table.concat(out)) }
+  for _, piece in ipairs(body.content) do
+    content[#content + 1] = piece
+  end
+  if body.open_ended then
+    content[#content + 1] = source.string("\r\n")
+  end
+  return { id = message_id, envelope = envelope, utf8 = utf8, eightbit = false, content = source.chain(content) }
+end
+
+-- The Message-ID of a finished message: looked for in its header alone.
+local function find_id(raw)
+  local stop = raw:find("\r?\n\r?\n") or #raw
+  local head = "\n" .. raw:sub(1, stop)
+  return head:match("\n[Mm][Ee][Ss][Ss][Aa][Gg][Ee]%-[Ii][Dd]:[ \t\r\n]*(<[\33-\59\61\63-\126]+>)")
+end
+
+local function wrap(fields)
+  for _, option in ipairs(COMPOSED) do
+    if fields[option] ~= nil then
+      refuse(option .. ": cannot go with raw, which is a finished message")
+    end
+  end
+  local raw = fields.raw
+  local envelope, utf8 = envelope_of(fields, people_of(fields))
+  local self = { envelope = envelope, utf8 = utf8, eightbit = "unknown", raw = true }
+  if type(raw) == "string" then
+    self.id = find_id(raw)
+    self.eightbit = raw:find("[\128-\255]") ~= nil
+    self.content = source.string(raw)
+    self.content.size = source.encoded_size("crlf", raw)
+  else
+    self.content = source.call(raw, nil, "raw")
+  end
+  return self
+end
+
+--- Composes a message. Never yields; opens `path` attachments only to look at them.
+---@param fields table message options: from, sender, to, cc, bcc, reply_to, subject, text, html, attachments, headers,
+--- date, message_id, in_reply_to, references, envelope, raw; not changed
+---@return smtp.Message|nil
+---@return smtp.Error|nil err kind "input", stage "compose"; the reason begins with the option's name
+function message.new(fields)
+  local fine, result = pcall(fields.raw ~= nil and wrap or compose, fields)
+  if fine then
+    return setmetatable(result, Message)
+  elseif getmetatable(result) == Refusal then
+    return nil, errors.new {
+      kind = "input", stage = "compose", outcome = "not_sent", temporary = false, reason = result.reason,
+    }
+  end
+  error(result, 0)
+end
+
+--- Exact octets with CRLF line ends, before dot-stuffing; nil when not known before the end (a function without size).
+---@return integer|nil
+function Message:size()
+  return self.content.size
+end
+
+--- The message from its start: files are opened anew. Composed chunks have CRLF line ends, raw ones are as given.
+---@return fun(): string|nil, smtp.Error|nil read a chunk, never ""; nil at the end; nil and an error of kind "source"
+function Message:source()
+  return self.content.open()
+end
+
+--- The whole message in memory, with CRLF line ends, before dot-stuffing.
+---@return string|nil
+---@return smtp.Error|nil err kind "source"
+function Message:tostring()
+  local read, out = self:source(), {}
+  local encoder = self.raw and core.encoder("crlf")
+  while true do
+    local chunk, err = read()
+    if err then
+      return nil, err
+    elseif not chunk then
+      break
+    end
+    out[#out + 1] = encoder and encoder:update(chunk) or chunk
+  end
+  if encoder then
+    out[#out + 1] = encoder:finish()
+  end
+  return table.concat(out)
+end
+
+return message

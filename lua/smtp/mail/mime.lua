@@ -1,0 +1,203 @@
+--- mime: the parts of a message and how they nest.
+--
+-- Does: builds text parts, attachments and multiparts out of checked values; lays them out as sources.
+-- Never: needs 8BITMIME or BINARYMIME: every body is 7bit, quoted-printable or base64.
+-- Called by: message. RFC 2045, 2046, 2183, 2387, 2392.
+--
+-- A part is { type =, fields = {field, …}, content = {source, …} }. Content does not include the CRLF that a boundary
+-- owns, so a text comes back from a multipart exactly as it went in.
+
+local content_type = require "smtp.mail.content_type"
+local header = require "smtp.mail.header"
+local id = require "smtp.mail.id"
+local source = require "smtp.mail.source"
+local text = require "smtp.mail.text"
+
+local mime = {}
+
+local LIMIT = 998 -- RFC 5322 2.1.1
+
+local function ends_line(s)
+  local last = s:byte(-1)
+  return last == 10 or last == 13
+end
+
+-- Line ends become CRLF; the one that the encoder adds to an unfinished last line is taken off again.
+local function normalise(s)
+  local out = source.encode("crlf", s)
+  if s ~= "" and not ends_line(s) then
+    out = out:sub(1, -3)
+  end
+  return out
+end
+
+local function is_plain(s)
+  if s:find("[^\9\10\13\32-\126]") then
+    return false
+  end
+  local from = 1
+  while #s - from + 1 > LIMIT do
+    local stop = s:find("\r\n", from, true)
+    if not stop then
+      return false
+    elseif stop - from > LIMIT then
+      return false
+    end
+    from = stop + 2
+  end
+  return true
+end
+
+--- A text part: 7bit where it is ASCII in lines that fit, else the shorter of quoted-printable and base64.
+---@param subtype "plain"|"html"
+---@param s string UTF-8
+---@return table|nil part
+---@return string|nil reason
+function mime.text(subtype, s)
+  local at = text.invalid(s)
+  if at then
+    return nil, ("invalid UTF-8 at position %d: %s"):format(at, text.show(s, at))
+  end
+  local encoding, body = "7bit", normalise(s)
+  if not is_plain(body) then
+    local base64 = source.encode("base64", body)
+    encoding, body = "quoted-printable", source.encode("quoted-printable", body)
+    if not ends_line(s) and body:sub(-2) == "\r\n" then
+      body = body:sub(1, -3)
+    end
+    if #base64 < #body then
+      encoding, body = "base64", base64
+    end
+  end
+  return {
+    type = "text/" .. subtype,
+    fields = {
+      assert(header.parameter("Content-Type", "text/" .. subtype, { { "charset", "utf-8" } })),
+      assert(header.field("Content-Transfer-Encoding", encoding)),
+    },
+    content = { source.string(body) },
+    open_ended = body ~= "" and not ends_line(body), -- as the whole body of a message it needs a last CRLF
+  }
+end
+
+local function filename_of(name, label)
+  local ok, why = text.check(name)
+  if not ok then
+    return nil, label .. ": " .. why
+  end
+  local last = name:match("[^/\\]*$")
+  if last == "" or last == "." or last == ".." then
+    return nil, label .. ": no file's name: " .. text.show(name)
+  end
+  return last
+end
+
+-- The source of an attachment, from exactly one of path, data and source.
+local function content_of(spec, label)
+  local found
+  for _, key in ipairs { "path", "data", "source" } do
+    if spec[key] ~= nil then
+      if found then
+        return nil, ("give either %s or %s"):format(found, key)
+      end
+      found = key
+    end
+  end
+  if not found then
+    return nil, "path, data or source is missing"
+  end
+  local value = spec[found]
+  local needed = found == "source" and "function" or "string"
+  if type(value) ~= needed then
+    return nil, ("%s must be a %s, not a %s"):format(found, needed, type(value))
+  elseif found == "path" then
+    return source.file(value)
+  elseif found == "data" then
+    return source.string(value)
+  end
+  return source.call(value, spec.size, label .. ".source")
+end
+
+--- An attachment: base64 always, so that it arrives byte by byte.
+---@param spec table {path= or data= or source=, size=, filename=, content_type=, content_id=, disposition=}
+---@param label string what a reason calls it: "attachments[1]"
+---@return table|nil part
+---@return string|nil reason
+function mime.attachment(spec, label)
+  if type(spec) ~= "table" then
+    return nil, "a table is needed, not a " .. type(spec)
+  end
+  local content, why = content_of(spec, label)
+  if not content then
+    return nil, why
+  end
+  local filename
+  if spec.filename ~= nil then
+    filename, why = filename_of(spec.filename, "filename")
+  elseif spec.path then
+    filename, why = filename_of(spec.path, "path (give a filename)")
+  end
+  if why then
+    return nil, why
+  end
+  local media, parameters = content_type.guess(filename), {}
+  if spec.content_type ~= nil then
+    media, parameters = content_type.parse(spec.content_type)
+    if not media then
+      return nil, "content_type: " .. parameters
+    elseif media:find("^[Mm][Uu][Ll][Tt][Ii][Pp][Aa][Rr][Tt]/") or media:find("^[Mm][Ee][Ss][Ss][Aa][Gg][Ee]/") then
+      return nil, "content_type: a multipart or message cannot be attached in base64 (RFC 2045 6.4): " .. media
+    end
+  end
+  local content_id
+  if spec.content_id ~= nil then
+    content_id, why = id.parse(spec.content_id, true)
+    if not content_id then
+      return nil, "content_id: " .. why
+    end
+  end
+  local disposition = spec.disposition or (content_id and "inline" or "attachment")
+  if disposition ~= "attachment" and disposition ~= "inline" then
+    return nil, 'disposition: must be "attachment" or "inline"'
+  end
+  -- All values are checked by now: none of these can fail.
+  local fields = {
+    assert(header.parameter("Content-Type", media, parameters)),
+    assert(header.field("Content-Transfer-Encoding", "base64")),
+    assert(header.parameter("Content-Disposition", disposition, filename and { { "filename", filename } })),
+    content_id and assert(header.field("Content-ID", content_id)),
+  }
+  return { type = media, id = content_id, fields = fields, content = { source.base64(content) } }
+end
+
+--- Parts under one multipart.
+---@param subtype "mixed"|"alternative"|"related"
+---@param parts table[]
+---@return table|nil part
+---@return string|nil reason
+function mime.multipart(subtype, parts)
+  local boundary, why = id.boundary()
+  if not boundary then
+    return nil, why
+  end
+  local parameters = { { "boundary", boundary } }
+  if subtype == "related" then -- RFC 2387 3.1 wants the root's type
+    table.insert(parameters, 1, { "type", parts[1].type })
+  end
+  local content, lead = {}, ""
+  for _, part in ipairs(parts) do
+    content[#content + 1] = source.string(lead .. "--" .. boundary .. "\r\n" .. table.concat(part.fields) .. "\r\n")
+    for _, piece in ipairs(part.content) do
+      content[#content + 1] = piece
+    end
+    lead = "\r\n"
+  end
+  content[#content + 1] = source.string("\r\n--" .. boundary .. "--\r\n")
+  return {
+    type = "multipart/" .. subtype,
+    fields = { assert(header.parameter("Content-Type", "multipart/" .. subtype, parameters)) },
+    content = content,
+  }
+end
+
+return mime

@@ -1,0 +1,263 @@
+--- source: content that is read block by block, from its start, as often as the message is sent.
+--
+-- A source is { size = octets or nil, open = function() -> read }; read() -> bytes | nil (end) | nil, err, and after an
+-- end or an error it says the same again. Nothing is kept in memory but one block; a file is open from its first block
+-- to its last. Errors have kind "source", stage "body".
+-- Called by: mime, message. No RFC speaks of it.
+
+local core = require "smtp.core"
+local errors = require "smtp.errors"
+
+local source = {}
+
+---@class smtp.source
+---@field size integer|nil octets that it gives; nil when not known before the end
+---@field open fun(): fun(): string|nil, smtp.Error|nil
+
+local BLOCK = 57 * 1024 -- whole lines of base64
+
+local function failure(reason)
+  return errors.new { kind = "source", stage = "body", outcome = "not_sent", temporary = false, reason = reason }
+end
+
+local function whole(number)
+  return type(number) == "number" and number >= 0 and number < 2 ^ 53 and number % 1 == 0
+end
+
+-- A reader out of a step that gives bytes | nil, err, "" meaning nothing yet: closes it once at an end or error.
+local function reader(step, close)
+  local ended, err
+  return function()
+    while not ended do
+      local bytes, why = step()
+      if not bytes then
+        ended, err = true, why
+        if close then
+          close()
+        end
+      elseif bytes ~= "" then
+        return bytes
+      end
+    end
+    return nil, err
+  end
+end
+
+--- A string, in blocks.
+---@param s string
+---@return smtp.source
+function source.string(s)
+  return {
+    size = #s,
+    open = function()
+      local from = 1
+      return reader(function()
+        if from > #s then
+          return nil
+        end
+        from = from + BLOCK
+        return s:sub(from - BLOCK, from - 1)
+      end)
+    end,
+  }
+end
+
+--- A file. That it can be read, and its size, are checked here and now.
+---@param path string
+---@return smtp.source|nil
+---@return string|nil reason in the system's words
+function source.file(path)
+  if path == "" or path:find("[^\1-\255]") then -- the C library would stop reading the name at a NUL
+    return nil, "not the name of a file"
+  end
+  local file, why = io.open(path, "rb")
+  if not file then
+    return nil, why
+  end
+  local bytes, size
+  bytes, why = file:read(1) -- a directory opens, but cannot be read
+  if bytes or not why then
+    size, why = file:seek("end")
+  end
+  file:close()
+  if not size then
+    return nil, path .. ": " .. tostring(why)
+  end
+  return {
+    size = size,
+    open = function()
+      local handle
+      local count = 0
+      return reader(function()
+        local reason
+        if not handle then
+          handle, reason = io.open(path, "rb")
+          if not handle then
+            return nil, failure(reason)
+          end
+        end
+        local block
+        block, reason = handle:read(BLOCK)
+        count = count + #(block or "")
+        if reason then
+          return nil, failure(path .. ": " .. reason)
+        elseif count > size or (not block and count < size) then
+          return nil, failure(("%s: changed while it was sent: it had %d bytes"):format(path, size))
+        end
+        return block
+      end, function()
+        if handle then
+          handle:close()
+        end
+      end)
+    end,
+  }
+end
+
+--- A function that returns bytes, then nil; or nil and what went wrong. It may be read again only if it starts again by
+--- itself: a second run that gives another number of bytes, or a run after one left halfway, is an error.
+---@param call fun(): string|nil, any
+---@param size integer|nil how much it gives, where that is known
+---@param label string what a reason calls it: "attachments[1].source"
+---@return smtp.source|nil
+---@return string|nil reason
+function source.call(call, size, label)
+  if size ~= nil and not whole(size) then
+    return nil, "size must be a whole number of bytes"
+  end
+  size = size and math.floor(size)
+  local expected, halfway = size, false
+  return {
+    size = size,
+    open = function()
+      local count, started = 0, false
+      return reader(function()
+        if not started and halfway then
+          return nil, failure(label .. ": was left halfway before, and a function cannot be read from its start")
+        end
+        started, halfway = true, true
+        local fine, bytes, why = pcall(call)
+        if not fine then
+          return nil, failure(label .. ": raised an error: " .. tostring(bytes))
+        elseif bytes == nil and why ~= nil then
+          return nil, failure(label .. ": " .. tostring(why))
+        elseif bytes ~= nil and type(bytes) ~= "string" then
+          return nil, failure(label .. ": gave a " .. type(bytes) .. " where a string or nil is due")
+        end
+        count = count + #(bytes or "")
+        if bytes == nil then
+          halfway = false
+        end
+        if expected and (count > expected or (not bytes and count < expected)) then
+          return nil, failure(("%s: gave %s than %s %d bytes"):format(label, count > expected and "more" or "less",
+            size and "the announced" or "the first time's", expected))
+        end
+        if bytes == nil then
+          expected = count
+        end
+        return bytes
+      end)
+    end,
+  }
+end
+
+-- Exact, for the encoder's lines of 76 with CRLF after each, the last one too.
+local function base64_size(size)
+  if not size then
+    return nil
+  end
+  local letters = math.floor((size + 2) / 3) * 4
+  return letters + 2 * math.floor((letters + 75) / 76)
+end
+
+--- Another source, base64-encoded.
+---@param inner smtp.source
+---@return smtp.source
+function source.base64(inner)
+  return {
+    size = base64_size(inner.size),
+    open = function()
+      local read, encoder = inner.open(), core.encoder("base64")
+      local chunk, from, done = "", 1, false
+      return reader(function()
+        if done then
+          return nil
+        elseif from > #chunk then
+          local why
+          chunk, why = read()
+          if why then
+            return nil, why
+          elseif not chunk then
+            done = true
+            return encoder:finish()
+          end
+          from = 1
+        end
+        from = from + BLOCK
+        return encoder:update(chunk:sub(from - BLOCK, from - 1))
+      end)
+    end,
+  }
+end
+
+--- Sources one after the other.
+---@param list smtp.source[]
+---@return smtp.source
+function source.chain(list)
+  local size = 0
+  for _, part in ipairs(list) do
+    size = size and part.size and size + part.size
+  end
+  return {
+    size = size,
+    open = function()
+      local i, read = 0, nil
+      return reader(function()
+        if not read then
+          i = i + 1
+          if not list[i] then
+            return nil
+          end
+          read = list[i].open()
+        end
+        local bytes, err = read()
+        if bytes or err then
+          return bytes, err
+        end
+        read = nil
+        return ""
+      end)
+    end,
+  }
+end
+
+-- Hands a string to one of the core's encoders in blocks, and what comes out to `take`.
+local function encode(kind, s, take)
+  local encoder = core.encoder(kind)
+  for from = 1, #s, BLOCK do
+    take(encoder:update(s:sub(from, from + BLOCK - 1)))
+  end
+  take(encoder:finish())
+end
+
+--- A string as one of the core's encoders writes it.
+---@param kind "base64"|"quoted-printable"|"crlf"
+---@param s string
+---@return string
+function source.encode(kind, s)
+  local out = {}
+  encode(kind, s, function(bytes) out[#out + 1] = bytes end)
+  return table.concat(out)
+end
+
+--- How long it would be, without building it.
+---@param kind "base64"|"quoted-printable"|"crlf"
+---@param s string
+---@return integer
+function source.encoded_size(kind, s)
+  local size = 0
+  encode(kind, s, function(bytes) size = size + #bytes end)
+  return size
+end
+
+return source

@@ -1,0 +1,85 @@
+--- text: what a byte string must be before it may become part of a message.
+--
+-- Does: finds invalid UTF-8 and control bytes, shows a stretch of text safely in a reason, cuts between characters.
+-- Never: changes what it is given; depends on the locale (no %a, %c, %s: all classes are spelt out).
+-- Called by: every other room of smtp.mail. RFC 3629 (UTF-8), RFC 5322 2.2 (what a field body may hold).
+
+local text = {}
+
+-- Lead bytes of the forms are disjoint, so each form can be blanked out on its own; what is left over is invalid.
+local FORMS = {
+  { "[\194-\223][\128-\191]", "  " },
+  { "\224[\160-\191][\128-\191]", "   " },
+  { "[\225-\236\238\239][\128-\191][\128-\191]", "   " },
+  { "\237[\128-\159][\128-\191]", "   " },
+  { "\240[\144-\191][\128-\191][\128-\191]", "    " },
+  { "[\241-\243][\128-\191][\128-\191][\128-\191]", "    " },
+  { "\244[\128-\143][\128-\191][\128-\191]", "    " },
+}
+
+--- Where a string stops being UTF-8 (RFC 3629: no overlong forms, no surrogates).
+---@param s string
+---@return integer|nil position the first offending byte; nil when all is well
+function text.invalid(s)
+  if not s:find("[\128-\255]") then
+    return nil
+  end
+  for _, form in ipairs(FORMS) do
+    s = s:gsub(form[1], form[2])
+  end
+  return (s:find("[\128-\255]"))
+end
+
+--- The greatest end <= `last` that does not split a UTF-8 character.
+---@param s string valid UTF-8
+---@param last integer
+---@return integer
+function text.boundary(s, last)
+  while last > 0 do
+    local byte = s:byte(last + 1)
+    if not byte or byte < 128 or byte > 191 then
+      break
+    end
+    last = last - 1
+  end
+  return last
+end
+
+local function escape(c)
+  return ("\\x%02X"):format(c:byte())
+end
+
+--- A short quoted excerpt for a reason: one line, control and stray bytes escaped.
+---@param s string
+---@param from? integer where the excerpt starts (default 1)
+---@return string
+function text.show(s, from)
+  from = from or 1
+  local last = text.boundary(s, math.min(#s, from + 31))
+  local part = s:sub(from, last)
+  local class = text.invalid(part) and "[^\32-\126]" or "[^\32-\126\128-\255]"
+  return '"' .. part:gsub(class, escape) .. (last < #s and '"…' or '"')
+end
+
+--- The gate for everything that goes on one line: valid UTF-8, no CR, LF, NUL or other control byte.
+---@param s any
+---@param tab? boolean whether TAB may stand in it
+---@return true|nil
+---@return string|nil reason names the position and shows the text there
+function text.check(s, tab)
+  if type(s) ~= "string" then
+    return nil, "a string is needed, not " .. type(s)
+  end
+  local at = s:find(tab and "[^\9\32-\126\128-\255]" or "[^\32-\126\128-\255]")
+  if at then
+    local named = ({ [0] = "NUL", [9] = "TAB", [10] = "line feed", [13] = "carriage return" })[s:byte(at)]
+    return nil, ("%s at position %d: %s"):format(named or "control byte", at, text.show(s, at))
+  end
+  at = text.invalid(s)
+  if at then
+    return nil, ("invalid UTF-8 at position %d: %s"):format(at, text.show(s, at))
+  end
+  return true
+end
+
+return text

@@ -1,0 +1,248 @@
+--- Checks the user's table once and turns it into a plan: every default filled in, nothing left to look up later.
+--- A wrong name or type raises (the program is wrong); a value that cannot work returns nil, err (the input is wrong).
+local errors = require "smtp.errors"
+
+local options = {}
+
+-- name -> accepted Lua types; "any" where a later room checks the value
+local SERVER = {
+  host = "string", port = "number", path = "string", url = "string",
+  tls = "string", verify = "boolean", ca_file = "string", ca_path = "string",
+  client_cert = "string", client_key = "string", tls_min = "string", server_name = "string",
+  username = "string", password = "string", token = "string function",
+  auth = "string table boolean", allow_insecure_auth = "boolean",
+  helo = "string", timeout = "number", timeouts = "table", bind = "string",
+  transport = "string table", trace = "boolean function", pipeline = "string boolean",
+}
+
+local MESSAGE = {
+  from = "string table", sender = "string table", to = "string table", cc = "string table", bcc = "string table",
+  reply_to = "string table", subject = "string", text = "string", html = "string", attachments = "table",
+  headers = "table", date = "number", message_id = "string", in_reply_to = "string", references = "string table",
+  raw = "string function", envelope = "table", partial = "boolean",
+}
+
+local TIMEOUTS = { connect = 30, greeting = 300, command = 300, data = 120, block = 180, final = 600 }
+local TLS_MODES = { implicit = true, starttls = true, opportunistic = true, none = true }
+local SCHEMES = {
+  smtp = { tls = "starttls", port = 587 },
+  smtps = { tls = "implicit", port = 465 },
+  ["smtp+insecure"] = { tls = "none", port = 25 },
+}
+
+-- Levenshtein distance, two rows at a time.
+local function distance(a, b)
+  local above = {}
+  for j = 0, #b do above[j] = j end
+  for i = 1, #a do
+    local row = { [0] = i }
+    for j = 1, #b do
+      local change = a:byte(i) == b:byte(j) and 0 or 1
+      row[j] = math.min(above[j] + 1, row[j - 1] + 1, above[j - 1] + change)
+    end
+    above = row
+  end
+  return above[#b]
+end
+
+local function nearest(name, tables)
+  local best, best_distance
+  for _, known in ipairs(tables) do
+    for candidate in pairs(known) do
+      local d = distance(name, candidate)
+      if not best or d < best_distance or (d == best_distance and candidate < best) then
+        best, best_distance = candidate, d
+      end
+    end
+  end
+  return best
+end
+
+local function check(given, known, label)
+  if type(given) ~= "table" then
+    error(("%s: expected a table of options, got %s"):format(label, type(given)), 0)
+  end
+  for name, value in pairs(given) do
+    local types
+    for _, one in ipairs(known) do types = types or one[name] end
+    if not types then
+      local shown = tostring(name):sub(1, 40)
+      error(("%s: unknown option %q; did you mean %q?"):format(label, shown, nearest(shown, known)), 0)
+    end
+    if not (" " .. types .. " "):find(" " .. type(value) .. " ", 1, true) then
+      error(("%s: option %q must be a %s, not a %s"):format(label, name, types:gsub(" ", " or "), type(value)), 0)
+    end
+  end
+end
+
+local function unescape(text)
+  return (text:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
+end
+
+-- Never shows the url itself: a password may stand in it.
+local function parse_url(url)
+  local scheme, rest = url:match("^([%a][%w+.-]*)://(.*)$")
+  local known = scheme and SCHEMES[scheme:lower()]
+  if not known then
+    return nil, "the url must begin with smtp://, smtps:// or smtp+insecure://"
+  end
+  local authority = rest:match("^[^/?#]*")
+  if #authority < #rest and rest:sub(#authority + 1) ~= "/" then
+    return nil, "the url has something behind the host; write / ? and # in a user name or password as %2F %3F %23"
+  end
+  local user, server = authority:match("^(.*)@([^@]*)$")
+  server = server or authority
+  local host, port = server:match("^%[([^%]]*)%](.*)$")
+  if not host then host, port = server:match("^([^:]*)(.*)$") end
+  if host == "" then return nil, "the url names no host" end
+  if port ~= "" and not port:match("^:%d+$") then return nil, "the url's port is not a number" end
+  local parts = { tls = known.tls, host = unescape(host), port = tonumber(port:sub(2)) or known.port }
+  if user then
+    local name, password = user:match("^([^:]*):(.*)$")
+    parts.username = unescape(name or user)
+    parts.password = password and unescape(password)
+  end
+  return parts
+end
+
+local function is_clean(value)
+  return not value:find("[%c%s]") and value ~= ""
+end
+
+local function check_timeouts(given, label)
+  check(given, { { connect = "number", greeting = "number", command = "number", data = "number", block = "number",
+    final = "number" } }, label .. ": timeouts")
+  local timeouts = {}
+  for name, default in pairs(TIMEOUTS) do timeouts[name] = given[name] or default end
+  return timeouts
+end
+
+local function list_of_mechanisms(auth)
+  if type(auth) == "string" then auth = { auth } end
+  if type(auth) ~= "table" then return auth end
+  local names = {}
+  for i, name in ipairs(auth) do names[i] = tostring(name):upper() end
+  return names
+end
+
+-- The values that can be wrong at run time: they may come from a configuration file or a form.
+local function problem(plan)
+  if not plan.path and not plan.host then return "no server: give host (or url, or path)" end
+  if plan.host and not is_clean(plan.host) then return "host has a blank or control character in it, or is empty" end
+  if plan.port % 1 ~= 0 or plan.port < 1 or plan.port > 65535 then return "port must be from 1 to 65535" end
+  if plan.helo and not plan.helo:find("^[%w%.%-_:%[%]]+$") then return "helo must be a domain name or an address literal" end
+  if plan.server_name and not is_clean(plan.server_name) then return "server_name is not a name" end
+  if plan.timeout and not (plan.timeout > 0) then return "timeout must be more than 0" end
+  for name, value in pairs(plan.timeouts) do
+    if not (value > 0) then return "timeouts." .. name .. " must be more than 0" end
+  end
+  if plan.client_key and not plan.client_cert then return "client_key needs client_cert" end
+end
+
+--- Refuses unknown names and wrong types among message options; raises.
+---@param given table
+---@param label string the call's name, for the message
+function options.check_message(given, label)
+  check(given, { MESSAGE }, label)
+end
+
+--- Splits the one table of smtp.send: a table with the message options alone; raises like the others.
+---@param given table
+---@param label string
+---@return table server, table message
+function options.split(given, label)
+  check(given, { SERVER, MESSAGE }, label)
+  local server, message = {}, {}
+  for name, value in pairs(given) do
+    if SERVER[name] then server[name] = value else message[name] = value end
+  end
+  return server, message
+end
+
+---@class smtp.Credentials
+---@field username string?
+---@field password string?
+---@field token string|function|nil
+
+--- Checks login options (username, password, token, auth) and hides the secrets in a function, so that printing a table
+--- that holds them shows nothing. Returns nil where there is nothing to log in with.
+---@param given table
+---@return (fun(): smtp.Credentials)?
+function options.credentials(given)
+  if not (given.username or given.password or given.token) then return nil end
+  local held = { username = given.username, password = given.password, token = given.token }
+  return function() return held end
+end
+
+---@param given table
+function options.check_login(given)
+  check(given, { { username = SERVER.username, password = SERVER.password, token = SERVER.token, auth = SERVER.auth } },
+    "session:auth")
+end
+
+options.mechanisms = list_of_mechanisms
+
+--- Turns server options into a plan. Raises on unknown names and wrong types.
+---@param given table
+---@param label string the call's name, for the message
+---@return table? plan
+---@return smtp.Error? err kind "input"
+function options.plan(given, label)
+  check(given, { SERVER }, label)
+  local all = {}
+  if given.url then
+    local parts, reason = parse_url(given.url)
+    if not parts then return nil, errors.input(reason) end
+    for name, value in pairs(parts) do all[name] = value end
+    -- the port of a url without one goes with its scheme, unless the mode is overridden
+    if given.tls and not given.port and not given.url:find(":%d+/?$") then all.port = nil end
+  end
+  for name, value in pairs(given) do all[name] = value end
+
+  local tls = all.tls or (all.port == 465 and "implicit") or "starttls"
+  if not TLS_MODES[tls] then
+    error(("%s: option \"tls\" must be \"implicit\", \"starttls\", \"opportunistic\" or \"none\", not %q")
+      :format(label, tls), 0)
+  end
+  if all.tls_min and all.tls_min ~= "1.2" and all.tls_min ~= "1.3" then
+    error(("%s: option \"tls_min\" must be \"1.2\" or \"1.3\", not %q"):format(label, all.tls_min), 0)
+  end
+  local transport = all.transport or "auto"
+  if type(transport) == "string" and transport ~= "auto" then
+    error(("%s: option \"transport\" must be \"auto\" or a transport, not %q"):format(label, transport), 0)
+  end
+  local pipeline = all.pipeline
+  if pipeline == nil or pipeline == "auto" then pipeline = true end
+  if type(pipeline) ~= "boolean" then
+    error(("%s: option \"pipeline\" must be \"auto\", true or false, not %q"):format(label, pipeline), 0)
+  end
+
+  local plan = {
+    host = all.host and all.host:gsub("^%[(.*)%]$", "%1") or nil,
+    port = all.port or (tls == "implicit" and 465) or 587,
+    path = all.path,
+    bind = all.bind,
+    tls = tls,
+    server_name = all.server_name,
+    verify = all.verify ~= false,
+    ca_file = all.ca_file,
+    ca_path = all.ca_path,
+    client_cert = all.client_cert,
+    client_key = all.client_key,
+    tls_min = all.tls_min or "1.2",
+    credentials = options.credentials(all),  -- nil: nothing to log in with
+    mechanisms = list_of_mechanisms(all.auth), -- nil: the strongest both sides have; false: do not log in
+    allow_insecure_auth = all.allow_insecure_auth or false,
+    helo = all.helo,                         -- nil: found when connected
+    timeout = all.timeout,                   -- nil: none for the whole call
+    timeouts = check_timeouts(all.timeouts or {}, label),
+    transport = type(transport) == "table" and transport or nil,
+    trace = all.trace or false,
+    pipeline = pipeline,
+  }
+  local reason = problem(plan)
+  if reason then return nil, errors.input(reason) end
+  return plan
+end
+
+return options

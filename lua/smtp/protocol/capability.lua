@@ -1,0 +1,45 @@
+--- What a server says it can do: the EHLO reply as a table (RFC 5321 4.1.1.1).
+local capability = {}
+
+--- Keyword in upper case -> its parameters as one string, or true where it has none.
+---@param text string the reply's lines; the first greets and names no capability
+---@return table<string, string|true>
+function capability.parse(text)
+  local found = {}
+  local first = true
+  for line in text:gmatch("[^\n]+") do
+    if not first then
+      -- "AUTH=LOGIN" is an old form of "AUTH LOGIN" that some servers still send beside it
+      local keyword, parameters = line:match("^([%w][%w-]*)[ =]?%s*(.-)%s*$")
+      if keyword then
+        keyword = keyword:upper()
+        if keyword == "AUTH" and type(found.AUTH) == "string" then parameters = found.AUTH .. " " .. parameters end
+        found[keyword] = parameters ~= "" and parameters or true
+      end
+    end
+    first = false
+  end
+  return found
+end
+
+--- The mechanisms of AUTH, as a set of upper-case names (RFC 4954 3).
+---@param capabilities table
+---@return table<string, boolean>
+function capability.mechanisms(capabilities)
+  local set = {}
+  if type(capabilities.AUTH) == "string" then
+    for name in capabilities.AUTH:gmatch("%S+") do set[name:upper()] = true end
+  end
+  return set
+end
+
+--- The largest message taken, in octets; nil: no limit known (RFC 1870 3).
+---@param capabilities table
+---@return number?
+function capability.size(capabilities)
+  local digits = type(capabilities.SIZE) == "string" and capabilities.SIZE:match("^%d+$")
+  local size = digits and tonumber(digits)
+  return size and size > 0 and size or nil
+end
+
+return capability

@@ -1,0 +1,76 @@
+--- The dialogue as it may be shown: lines with every secret taken out, also where the server echoes one.
+local core = require "smtp.core"
+
+local trace = {}
+
+local function replace(text, secret)
+  local parts, from = {}, 1
+  while true do
+    local first, last = text:find(secret, from, true)
+    if not first then break end
+    parts[#parts + 1] = text:sub(from, first - 1)
+    from = last + 1
+  end
+  parts[#parts + 1] = text:sub(from)
+  return table.concat(parts, "****")
+end
+
+local function hex(bytes)
+  return (bytes:gsub(".", function(byte) return ("%02x"):format(byte:byte()) end))
+end
+
+local function url_encoded(bytes)
+  return (bytes:gsub("[^%w%-%._~]", function(byte) return ("%%%02X"):format(byte:byte()) end))
+end
+
+--- A keeper of the dialogue. The secrets live in upvalues: no dump of a session shows them.
+---@param wanted boolean|function true: keep a transcript; a function (direction, line): called for each line
+---@return { sent: fun(line: string), received: fun(reply: table), hide: fun(secret: string), scrub: (fun(text: string): string), transcript: fun(): string? }
+function trace.new(wanted)
+  local secrets, lines = {}, {}
+
+  -- A shorter one would stand in ordinary words too, and replacing it there would tell what it is.
+  local function hide(secret)
+    if #secret < 4 then return end
+    for _, form in ipairs { secret, core.base64(secret), hex(secret), hex(secret):upper(), url_encoded(secret) } do
+      secrets[#secrets + 1] = form
+    end
+    table.sort(secrets, function(a, b) return #a > #b end)
+  end
+
+  local function scrub(text)
+    for _, secret in ipairs(secrets) do text = replace(text, secret) end
+    return text
+  end
+
+  local function add(direction, line)
+    line = scrub(line)
+    if type(wanted) == "function" then
+      wanted(direction, line)
+    else
+      lines[#lines + 1] = direction .. ": " .. line
+    end
+  end
+
+  local function sent(line)
+    if wanted then add("C", line) end
+  end
+
+  local function received(reply)
+    if not wanted then return end
+    local enhanced = reply.enhanced and reply.enhanced .. " " or ""
+    local all = {}
+    for line in (reply.text .. "\n"):gmatch("([^\n]*)\n") do all[#all + 1] = line end
+    for i, line in ipairs(all) do
+      add("S", ("%03d%s%s%s"):format(reply.code, i < #all and "-" or " ", enhanced, line))
+    end
+  end
+
+  local function transcript()
+    return wanted == true and table.concat(lines, "\n") or nil
+  end
+
+  return { sent = sent, received = received, hide = hide, scrub = scrub, transcript = transcript }
+end
+
+return trace

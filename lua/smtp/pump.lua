@@ -1,0 +1,157 @@
+--- The only loop in which a wire meets a transport's pipe: commands go down, one reply after the other comes up.
+--- It knows bytes, deadlines and replies; what they mean is the session's business. Whatever waits here may yield.
+local core = require "smtp.core"
+
+local pump = {}
+
+---@class smtp.Reply
+---@field code integer RFC 5321 4.2
+---@field enhanced string? RFC 3463
+---@field text string lines joined by "\n", control bytes escaped
+
+---@class smtp.Pump
+---@field pipe table the transport's pipe
+---@field wire userdata the engine
+---@field rounds integer how many times the peer was waited for
+local Pump = {}
+Pump.__index = Pump
+
+-- What is written at once while a body goes out: large enough that system calls do not count, small enough to stay in cache.
+local BLOCK = 262144
+
+--- A client's pump over a connected pipe: the server owes a greeting.
+---@param pipe table
+---@param trace table
+---@return smtp.Pump
+function pump.new(pipe, trace)
+  return setmetatable({ pipe = pipe, wire = core.wire(1), trace = trace, rounds = 0, fresh = true }, Pump)
+end
+
+--- Goes on over another pipe (the same connection under TLS). What the old one said is forgotten (RFC 3207 4.2).
+function Pump:switch(pipe)
+  self.pipe = pipe
+  self.wire = core.wire()
+end
+
+--- Queues a command. `shown` stands for it in the trace where it carries a secret.
+---@return boolean? ok
+---@return string? reason nothing was queued
+function Pump:command(line, utf8, shown)
+  local ok, reason = self.wire:command(line, utf8)
+  if ok then self.trace.sent(shown or line) end
+  return ok, reason
+end
+
+-- After a failed write the reason often lies in what the server said before it closed: 421, 5xx. Nil if it said nothing.
+local function last_words(self)
+  local deadline = core.now() + 1
+  local bytes = self.pipe:read(deadline)
+  while bytes and self.wire:feed(bytes) do
+    local code, text, enhanced = self.wire:reply()
+    if code and code >= 400 then return { code = code, text = text, enhanced = enhanced } end
+    if not code then bytes = self.pipe:read(deadline) end
+  end
+end
+
+--- Looks, without waiting, for what a server says unasked: an idle connection's 421, its end, or a reply too many.
+---@return string? kind nil: all is quiet; else "closed"|"protocol"
+---@return string? reason
+---@return smtp.Reply? reply what it said
+function Pump:unasked()
+  local look = self.wire:residue() > 0 and "data" or self.pipe:peek()
+  if look == "idle" then return nil end
+  if look == "closed" then return "closed", "the server closed the connection" end
+  local bytes = self.pipe:read(0)
+  local wire = core.wire(1)
+  local code, text, enhanced
+  if bytes and wire:feed(bytes) then code, text, enhanced = wire:reply() end
+  if code == 421 then
+    return "closed", "the server closed the connection", { code = code, text = text, enhanced = enhanced }
+  end
+  return "protocol", "the server sent a reply that no command was waiting for"
+end
+
+--- Writes all that is queued.
+---@param deadline number absolute, monotonic
+---@return boolean? ok
+---@return string? kind "timeout"|"closed"
+---@return string? reason
+---@return smtp.Reply? reply what the server said before it closed the connection
+function Pump:flush(deadline)
+  if self.wire:queued() == 0 then return true end
+  self.fresh = true
+  local ok, kind, reason = self.pipe:write(self.wire:take(), deadline)
+  if ok then return true end
+  return nil, kind, reason, kind == "closed" and last_words(self) or nil
+end
+
+--- Writes all that is queued, then the next reply.
+---@param deadline number
+---@return smtp.Reply? reply
+---@return string? kind "timeout"|"closed"|"protocol"
+---@return string? reason
+---@return smtp.Reply? reply what the server said before it closed the connection
+function Pump:reply(deadline)
+  local ok, failed, failure, words = self:flush(deadline)
+  if not ok then return nil, failed, failure, words end
+  while true do
+    local code, text, enhanced = self.wire:reply()
+    if code then
+      local reply = { code = code, enhanced = enhanced, text = text }
+      self.trace.received(reply)
+      return reply
+    end
+    if text ~= "again" then return nil, "protocol", "the server's reply is not SMTP" end
+    if self.fresh then
+      self.rounds = self.rounds + 1
+      self.fresh = false
+    end
+    local bytes, kind, reason = self.pipe:read(deadline)
+    if not bytes then return nil, kind, reason end
+    ok, reason = self.wire:feed(bytes)
+    if not ok then return nil, "protocol", reason end
+  end
+end
+
+--- Queues content behind a 354 and writes it as it comes, but for the last block, which the caller's next flush takes along.
+--- The terminator is not queued.
+---@param source fun(): string?, any chunks, then nil; or nil, reason
+---@param block number seconds each write may take
+---@param expires number the whole call's deadline
+---@return integer? octets that the source gave
+---@return string? kind "source"|"timeout"|"closed"|"input"
+---@return any reason
+---@return smtp.Reply? reply what the server said before it closed the connection
+function Pump:content(source, block, expires)
+  local wire, octets = self.wire, 0
+  while true do
+    local ran, chunk, why = pcall(source)
+    if not ran then return nil, "source", chunk end
+    if chunk == nil then
+      if why ~= nil then return nil, "source", why end
+      return octets
+    end
+    if type(chunk) ~= "string" then return nil, "source", "the source gave a " .. type(chunk) .. ", not a string" end
+    octets = octets + #chunk
+    for from = 1, #chunk, BLOCK do
+      local ok, reason = wire:body(chunk, from, math.min(from + BLOCK - 1, #chunk))
+      if not ok then return nil, "input", reason end
+      if wire:queued() >= BLOCK then
+        local written, kind, failure, words = self:flush(math.min(expires, core.now() + block))
+        if not written then return nil, kind, failure, words end
+      end
+    end
+  end
+end
+
+--- Ends the content: queues the terminator.
+---@param octets integer what content gave, for the trace
+---@return boolean? ok
+---@return string? reason
+function Pump:finish(octets)
+  self.trace.sent(("[%d octets of content]"):format(octets))
+  self.trace.sent(".")
+  return self.wire:finish()
+end
+
+return pump

@@ -1,0 +1,432 @@
+--- The dialogue: one connection to a server, each step of RFC 5321 a verb. Straight-line code that reads like the RFC; every
+--- wait is the transport's, so it may yield wherever the transport does.
+local core = require "smtp.core"
+local delivery = require "smtp.delivery"
+local exchange = require "smtp.exchange"
+local options = require "smtp.options"
+local pump = require "smtp.pump"
+local address = require "smtp.mail.address"
+local capability = require "smtp.protocol.capability"
+local sasl = require "smtp.protocol.sasl"
+local trace = require "smtp.protocol.trace"
+local socket = require "smtp.transport.socket"
+
+local session = {}
+
+---@class smtp.Session
+---@field capabilities table<string, string|true>? the EHLO reply, keyword -> parameters
+---@field greeting smtp.Reply?
+---@field tls table? {version=, cipher=, peer=, resumed=}
+---@field state "new"|"connected"|"ready"|"dead"|"closed"
+---@field time table seconds: {connect=, tls=, auth=}
+local Session = {}
+Session.__index = Session
+
+-- A server that waits for TLS says nothing; one that greets late (against spammers) does so after some seconds.
+local PATIENCE = 3
+local AUTH_ROUNDS = 8
+
+--- A session that has not taken its first step.
+---@param plan table from smtp.options
+---@param expires number? an absolute deadline for the session's whole life, instead of one for each call
+---@return smtp.Session
+function session.new(plan, expires)
+  local secure = plan.tls ~= "none" and not (plan.transport and plan.transport.secure)
+  return setmetatable({
+    state = "new",
+    capabilities = nil,
+    greeting = nil,
+    tls = nil,
+    time = {},
+    plan = plan,
+    transport = plan.transport or socket.new(),
+    wrapper = secure and require "smtp.transport.tls" or nil,
+    trace = trace.new(plan.trace),
+    pump = nil,
+    life = expires,         -- absolute; nil: each call has plan.timeout
+    expires = math.huge,    -- the present call's deadline
+    outcome = "not_sent",   -- what a failure now would mean for the message
+    transaction = false,    -- MAIL was taken and nothing ended it
+    cause = nil,            -- the error that killed the session
+  }, Session)
+end
+
+-- Connecting -----------------------------------------------------------------------------------------------------------
+
+-- The same connection, encrypted from here on.
+local function encrypt(self, stage)
+  local plan, now = self.plan, core.now()
+  local opts = {
+    verify = plan.verify, ca_file = plan.ca_file, ca_path = plan.ca_path, client_cert = plan.client_cert,
+    client_key = plan.client_key, tls_min = plan.tls_min, server_name = plan.server_name or plan.host,
+  }
+  local limit = exchange.deadline(self, plan.timeouts.connect)
+  local pipe, kind, reason, words
+  if self.wrapper then
+    pipe, kind, reason, words = self.wrapper.wrap(self.pump.pipe, opts, limit)
+  else
+    pipe, kind, reason, words = self.transport.secure(self.pump.pipe, opts, limit)
+  end
+  if not pipe then
+    if kind == "timeout" then reason = "the TLS handshake did not end in time" end
+    return exchange.fail(self, stage, kind, reason, { hint = words })
+  end
+  self.pump.rounds = self.pump.rounds + (pipe.rounds or 0)
+  self.tls = pipe.info
+  self.time.tls = core.now() - now
+  return pipe
+end
+
+-- Whether the silent port speaks TLS from the first byte, found out on a second connection so as not to disturb a server
+-- that only greets late.
+local function speaks_tls(self)
+  if not (self.wrapper or pcall(require, "smtp.tls")) then return false end
+  local plan, limit = self.plan, exchange.deadline(self, PATIENCE)
+  local pipe = self.transport.connect(plan.host, plan.port, plan, limit)
+  return pipe and require "smtp.transport.tls".probe(pipe, limit)
+end
+
+local function greet(self)
+  local limit = exchange.deadline(self, self.plan.timeouts.greeting)
+  local soon = math.min(limit, core.now() + PATIENCE)
+  local reply, kind, reason = self.pump:reply(self.tls and limit or soon)
+  if kind == "timeout" and not self.tls then
+    if speaks_tls(self) then
+      return exchange.fail(self, "greeting", "tls", "the server waits for TLS before it greets",
+        { hint = 'this port speaks TLS from the first byte: use tls = "implicit"' })
+    end
+    reply, kind, reason = self.pump:reply(limit)
+  end
+  if not reply then return exchange.fail_pump(self, "greeting", kind, reason) end
+  return exchange.expect(self, "greeting", reply, 2)
+end
+
+--- Connects and reads the greeting; with tls = "implicit" encrypts first. RFC 5321 3.1, RFC 8314 3. May yield.
+---@return smtp.Reply? greeting
+---@return smtp.Error? err kinds "resolve", "connect", "timeout", "closed", "tls", "protocol", "rejected"
+function Session:connect()
+  local plan = self.plan
+  if self.state ~= "new" then return exchange.fail_input(self, "connect", "the session was connected before") end
+  exchange.set_deadline(self)
+  local now = core.now()
+  local pipe, kind, reason, temporary =
+    self.transport.connect(plan.host, plan.port, plan, exchange.deadline(self, plan.timeouts.connect))
+  if not pipe then
+    return exchange.fail(self, kind == "resolve" and "resolve" or "connect", kind,
+      (plan.path and "" or plan.host .. ": ") .. reason, { temporary = temporary })
+  end
+  self.time.connect = core.now() - now
+  self.pump = pump.new(pipe, self.trace)
+  self.pump.rounds = 1
+  self.state = "connected"
+  if plan.tls == "implicit" then
+    local secured, err = encrypt(self, "tls")
+    if not secured then return nil, err end
+    self.pump.pipe = secured
+  end
+  local greeting, err = greet(self)
+  if not greeting then
+    self:close()
+    return nil, err
+  end
+  self.greeting = greeting
+  return greeting
+end
+
+-- The name to give: the host's if it is a full one, else the address of our end (RFC 5321 4.1.3).
+local function own_name(self)
+  local name = core.hostname()
+  if name:find("^[%w][%w%-]*%.[%w%.%-]*%w$") then return name end
+  local pipe = self.pump.pipe
+  local host = pipe.name and pipe:name() or "127.0.0.1"
+  if host:find(":", 1, true) then return "[IPv6:" .. host:gsub("%%.*", "") .. "]" end
+  return host:find("^%d+%.%d+%.%d+%.%d+$") and "[" .. host .. "]" or "[127.0.0.1]"
+end
+
+--- EHLO, and HELO where the server knows no EHLO and nothing needs one. Fills s.capabilities. RFC 5321 3.2. May yield.
+---@param name string? default: option helo, else the host's full name, else an address literal
+---@return smtp.Reply? reply
+---@return smtp.Error? err kinds "input", "timeout", "closed", "protocol", "rejected"
+function Session:ehlo(name)
+  local ok, err = exchange.begin(self, "ehlo")
+  if not ok then return nil, err end
+  local plan = self.plan
+  name = name or plan.helo or own_name(self)
+  if not name:find("^[^%s]+$") then return exchange.fail_input(self, "ehlo", "the name for EHLO is empty or has a blank in it") end
+  local reply
+  reply, err = exchange.command(self, "ehlo", "EHLO " .. name)
+  if not reply then return nil, err end
+  self.transaction = false
+  self.capabilities = {}
+  local helo = exchange.class(reply) == 5 and not (plan.tls == "starttls" and not self.tls) and not plan.credentials
+  if helo then
+    reply, err = exchange.command(self, "ehlo", "HELO " .. name)
+    if not reply then return nil, err end
+  end
+  reply, err = exchange.expect(self, "ehlo", reply, 2)
+  if not reply then return nil, err end
+  if not helo then self.capabilities = capability.parse(reply.text) end
+  self.state = "ready"
+  return reply
+end
+
+--- STARTTLS and the handshake; EHLO is owed again afterwards. RFC 3207. May yield.
+---@return smtp.Reply? reply
+---@return smtp.Error? err kinds "insecure" (not offered or refused), "tls", "protocol", "timeout", "closed"
+function Session:starttls()
+  local ok, err = exchange.begin(self, "starttls")
+  if not ok then return nil, err end
+  if self.tls then return exchange.fail_input(self, "starttls", "the connection is encrypted already") end
+  if not (self.capabilities and self.capabilities.STARTTLS) then
+    return exchange.fail(self, "starttls", "insecure", "the server does not offer STARTTLS")
+  end
+  self.wrapper = self.wrapper or (not self.transport.secure and require "smtp.transport.tls" or nil)
+  local reply
+  reply, err = exchange.command(self, "starttls", "STARTTLS")
+  if not reply then return nil, err end
+  if reply.code ~= 220 then return exchange.refuse(self, "starttls", reply, "insecure") end
+  if self.pump.wire:residue() > 0 then
+    return exchange.fail(self, "starttls", "protocol", "bytes came in clear behind the reply to STARTTLS: somebody may be injecting replies")
+  end
+  local pipe
+  pipe, err = encrypt(self, "tls")
+  if not pipe then return nil, err end
+  self.pump:switch(pipe)
+  self.capabilities = nil
+  self.state = "connected"
+  return reply
+end
+
+-- Login ----------------------------------------------------------------------------------------------------------------
+
+-- The error of a refused token comes as JSON in a challenge (RFC 7628 3.2.2).
+local function with_detail(reply, detail)
+  if not detail then return reply end
+  return { code = reply.code, enhanced = reply.enhanced, text = reply.text .. "\n" .. detail:gsub("%c", " ") }
+end
+
+local function converse(self, mechanism, credentials)
+  local plan = self.plan
+  local initial, step = sasl.start(mechanism, credentials, { host = plan.server_name or plan.host or "localhost", port = plan.port })
+  local line, shown = "AUTH " .. mechanism, "AUTH " .. mechanism
+  if initial then
+    local encoded = initial == "" and "=" or core.base64(initial)
+    self.trace.hide(encoded)
+    line, shown = line .. " " .. encoded, shown .. " ****"
+  end
+  local reply, err = exchange.command(self, "auth", line, nil, false, shown)
+  local detail
+  for _ = 1, AUTH_ROUNDS do
+    if not reply then return nil, err end
+    if reply.code ~= 334 then break end
+    local challenge, response = core.unbase64(reply.text), nil
+    if challenge then
+      if credentials.token then detail = challenge end
+      response = step(challenge)
+    end
+    local encoded = response and core.base64(response) or "*"
+    if response and response ~= "" then self.trace.hide(encoded) end
+    reply, err = exchange.command(self, "auth", encoded, nil, false, response and "****" or "*")
+    if reply and not response then
+      return exchange.fail(self, "auth", "protocol", "the server's challenge is not one that " .. mechanism .. " knows")
+    end
+  end
+  if reply.code == 334 then return exchange.fail(self, "auth", "protocol", "the server's challenges do not end") end
+  if reply.code == 235 then return reply end
+  return exchange.refuse(self, "auth", with_detail(reply, detail), "auth")
+end
+
+--- Logs in with the strongest mechanism both sides have. RFC 4954. May yield.
+---@param given { username: string?, password: string?, token: string|function|nil, auth: string|string[]|nil }? default: the
+--- session's options
+---@return smtp.Reply? reply
+---@return smtp.Error? err kinds "insecure", "auth", "input", "protocol", "timeout", "closed"
+function Session:auth(given)
+  local ok, err = exchange.begin(self, "auth")
+  if not ok then return nil, err end
+  if given then options.check_login(given) end
+  local plan = self.plan
+  local held = given and options.credentials(given) or plan.credentials
+  local wanted = given and options.mechanisms(given.auth) or plan.mechanisms or nil
+  if not held then return exchange.fail_input(self, "auth", "nothing to log in with: give username and password, or token") end
+  if not self.tls and not plan.allow_insecure_auth then
+    return exchange.fail(self, "auth", "insecure", "the connection is not encrypted: the credentials were not sent")
+  end
+  if not self.capabilities then return exchange.fail_input(self, "auth", "call ehlo() first") end
+  local credentials = held()
+  if type(credentials.token) == "function" then
+    local token, reason = credentials.token()
+    if type(token) ~= "string" then return exchange.fail_input(self, "auth", "the token function gave no token: " .. tostring(reason)) end
+    credentials = { username = credentials.username, token = token }
+  end
+  if credentials.password then self.trace.hide(credentials.password) end
+  if credentials.token then self.trace.hide(credentials.token) end
+  local mechanism, reason = sasl.choose(credentials, capability.mechanisms(self.capabilities), wanted)
+  if not mechanism then return exchange.fail(self, "auth", "auth", reason) end
+  reason = sasl.problem(mechanism, credentials)
+  if reason then return exchange.fail_input(self, "auth", reason) end
+  local now, reply = core.now(), nil
+  reply, err = converse(self, mechanism, credentials)
+  self.time.auth = core.now() - now
+  return reply, err
+end
+
+--- All that comes before a message: connect, EHLO, STARTTLS, EHLO, AUTH, as the options ask. May yield.
+---@return smtp.Session? self
+---@return smtp.Error? err
+function Session:open()
+  local plan = self.plan
+  local _, err = self:connect()
+  if not err then _, err = self:ehlo() end
+  local upgrade = not self.tls and (plan.tls == "starttls"
+    or plan.tls == "opportunistic" and self.capabilities and self.capabilities.STARTTLS)
+  if not err and upgrade then
+    _, err = self:starttls()
+    if not err then _, err = self:ehlo() end
+  end
+  if not err and plan.credentials and plan.mechanisms ~= false then _, err = self:auth() end
+  if err then
+    self:close()
+    return nil, err
+  end
+  return self
+end
+
+-- The transaction, step by step ----------------------------------------------------------------------------------------
+
+-- " NAME=value" for each parameter, in order of name.
+local function parameters(params)
+  local names, words = {}, {}
+  for name in pairs(params or {}) do names[#names + 1] = name end
+  table.sort(names)
+  for i, name in ipairs(names) do
+    local value = params[name]
+    words[i] = value == true and " " .. name or (" %s=%s"):format(name, tostring(value))
+    -- a blank would begin another parameter
+    if words[i]:find("%s", 2) or words[i]:find("[<>]") then return nil, "the parameter " .. name .. " has a blank or < > in it" end
+  end
+  return table.concat(words)
+end
+
+local function envelope_command(self, stage, verb, mailbox, params)
+  local ok, err = exchange.begin(self, stage)
+  if not ok then return nil, err end
+  local words, reason = parameters(params)
+  if not words then return exchange.fail_input(self, stage, reason) end
+  local reply
+  reply, err = exchange.command(self, stage, ("%s:<%s>%s"):format(verb, mailbox.address, words), nil, mailbox.utf8)
+  if not reply then return nil, err end
+  return exchange.expect(self, stage, reply, 2)
+end
+
+--- MAIL FROM. RFC 5321 4.1.1.2. May yield.
+---@param from string a mailbox's address; "" for the null reverse-path
+---@param params table<string, string|number|true>? e.g. { SIZE = 1000, BODY = "8BITMIME" }
+---@return smtp.Reply? reply
+---@return smtp.Error? err
+function Session:mail(from, params)
+  local mailbox, reason = address.reverse_path(from)
+  if not mailbox then return exchange.fail_input(self, "mail", reason) end
+  local reply, err = envelope_command(self, "mail", "MAIL FROM", mailbox, params)
+  if reply then self.transaction = true end
+  return reply, err
+end
+
+--- RCPT TO. RFC 5321 4.1.1.3. May yield.
+---@param to string a mailbox's address
+---@param params table<string, string|number|true>?
+---@return smtp.Reply? reply
+---@return smtp.Error? err
+function Session:rcpt(to, params)
+  local mailbox, reason = address.parse(to)
+  if not mailbox then return exchange.fail_input(self, "rcpt", reason) end
+  return envelope_command(self, "rcpt", "RCPT TO", mailbox, params)
+end
+
+-- A source function from what a caller may give: a string, a function, a message.
+local function to_source(value)
+  if type(value) == "function" then return value end
+  if type(value) == "table" and value.source then return value:source() end
+  if type(value) ~= "string" then error("expected a string, a function or a message, got " .. type(value), 3) end
+  return function()
+    local chunk = value
+    value = nil
+    return chunk
+  end
+end
+
+--- DATA, the content and its final reply. Line ends become CRLF, dots are stuffed. RFC 5321 4.1.1.4. May yield.
+---@param source string|function|table text, a function that returns chunks and then nil, or a message
+---@return smtp.Reply? reply
+---@return smtp.Error? err
+function Session:data(source)
+  source = to_source(source)
+  local reply, err = exchange.simple(self, "data", "DATA", 3)
+  if not reply then return nil, err end
+  reply, err = delivery.content(self, source)
+  if not reply then return nil, err end
+  return exchange.expect(self, "final", reply, 2)
+end
+
+--- Sends one message and returns its receipt; the session can send the next one. May yield.
+---@param mail table message options, or a message of smtp.message
+---@return smtp.Receipt? receipt
+---@return smtp.Error? err
+function Session:send(mail)
+  local composed, err = delivery.compose(mail, "session:send")
+  if not composed then return nil, err end
+  return delivery.send(self, composed)
+end
+
+--- RSET: gives up the transaction. RFC 5321 4.1.1.5. May yield.
+---@return smtp.Reply? reply
+---@return smtp.Error? err
+function Session:reset()
+  local reply, err = exchange.simple(self, "reset", "RSET", 2)
+  if reply then self.transaction = false end
+  return reply, err
+end
+
+--- NOOP. RFC 5321 4.1.1.9. May yield.
+---@return smtp.Reply? reply
+---@return smtp.Error? err
+function Session:noop()
+  return exchange.simple(self, "noop", "NOOP", 2)
+end
+
+--- VRFY: asks about a mailbox; most servers answer 252. RFC 5321 4.1.1.6. May yield.
+---@param mailbox string
+---@return smtp.Reply? reply
+---@return smtp.Error? err
+function Session:verify(mailbox)
+  return exchange.simple(self, "verify", "VRFY " .. mailbox, 2)
+end
+
+--- Any command line and its reply, whatever it says; for what has no verb here. May yield.
+---@param line string
+---@return smtp.Reply? reply
+---@return smtp.Error? err
+function Session:command(line)
+  local ok, err = exchange.begin(self, "command")
+  if not ok then return nil, err end
+  return exchange.command(self, "command", line)
+end
+
+--- QUIT; the session is closed afterwards, whatever came of it. RFC 5321 4.1.1.10. May yield.
+---@return smtp.Reply? reply
+---@return smtp.Error? err
+function Session:quit()
+  local reply, err = exchange.simple(self, "quit", "QUIT", 2)
+  self:close()
+  return reply, err
+end
+
+--- Closes the connection without a word. Never waits; calling it again does nothing.
+function Session:close()
+  if self.pump then self.pump.pipe:close() end
+  if self.state ~= "dead" then self.state = "closed" end
+end
+
+Session.__close = Session.close
+
+return session

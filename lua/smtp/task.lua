@@ -1,0 +1,43 @@
+--- A call in steps, for a host with its own loop: a game's tick, an event loop that can watch a descriptor.
+local socket = require "smtp.transport.socket"
+
+local task = {}
+
+---@class smtp.Task
+local Task = {}
+Task.__index = Task
+
+local unpack = table.unpack or unpack
+
+local function pack(...)
+  return { n = select("#", ...), ... }
+end
+
+--- A task that will run `run(...)`: smtp.send, a session's method, or a function of yours that calls several of them. It
+--- begins with the first step.
+---@param run function
+---@return smtp.Task
+function task.new(run, ...)
+  if type(run) ~= "function" then error("smtp.task: expected a function, got " .. type(run), 2) end
+  local thread = coroutine.create(run)
+  socket.stepped[thread] = true
+  return setmetatable({ thread = thread, arguments = pack(...) }, Task)
+end
+
+--- Goes on as far as it can without waiting. Never blocks, name look-up included. Raises what `run` raised.
+---@return "read"|"write"|"done" what it waits for
+---@return any ... fd and deadline (absolute, by smtp.now): call again when fd is ready or the deadline has passed, or
+--- simply at the next tick; after "done" the results of `run`, again at every later call
+function Task:step()
+  if not self.results then
+    local arguments = self.arguments
+    self.arguments = { n = 0 }
+    local got = pack(coroutine.resume(self.thread, unpack(arguments, 1, arguments.n)))
+    if not got[1] then error(got[2], 0) end
+    if coroutine.status(self.thread) ~= "dead" then return unpack(got, 2, got.n) end
+    self.results = got
+  end
+  return "done", unpack(self.results, 2, self.results.n)
+end
+
+return task

@@ -1,0 +1,104 @@
+--- A transport without a network, for specs: it plays a server from a script and holds the client to it.
+---
+--- A script is a list of lines. "S: 220 hello" is what the server says, "C: NOOP" what the client must have said by then (the
+--- line without its CRLF), "C~ ^EHLO " the same as a pattern. "S: " lines are only given once every "C" line before them has
+--- come, and nothing beyond: a client that speaks before its turn is found out. Further lines: "S! bytes" (as they are,
+--- without CRLF), "close" (the server closes), "hang" (it falls silent: a read times out), "deaf" (writes fail from here on).
+local memory = {}
+
+local Pipe = {}
+Pipe.__index = Pipe
+
+local function mismatch(self, what)
+  error(("line %d of the script, %q: %s"):format(self.at, tostring(self.script[self.at]), what), 0)
+end
+
+-- Takes the client's lines that the script is waiting for; true when the next line of the script is the server's.
+local function settle(self)
+  while true do
+    local kind, text = (self.script[self.at] or ""):match("^(C.) ?(.*)$")
+    if not kind then return true end
+    local line, rest = self.heard:match("^(.-)\r\n(.*)$")
+    if not line then return false end
+    local same = kind == "C:" and line == text or kind == "C~" and line:find(text) ~= nil
+    if not same then mismatch(self, ("the client said %q"):format(line)) end
+    self.heard = rest
+    self.at = self.at + 1
+  end
+end
+
+-- What the server says now, or the script's event. Nil: it is the client's turn.
+local function say(self)
+  if not settle(self) then return nil end
+  local bytes = {}
+  while true do
+    local kind, text = (self.script[self.at] or ""):match("^(S.) ?(.*)$")
+    if not kind then break end
+    if self.heard ~= "" then mismatch(self, ("the client spoke early: %q"):format(self.heard)) end
+    bytes[#bytes + 1] = kind == "S:" and text .. "\r\n" or text
+    self.at = self.at + 1
+  end
+  if #bytes > 0 then return table.concat(bytes) end
+  return nil, self.script[self.at]
+end
+
+function Pipe:read()
+  if self.closed then return nil, "closed", "the connection is closed" end
+  if self.pending == "" then
+    local bytes, event = say(self)
+    if not bytes then
+      if event == "close" then return nil, "closed", "the peer closed the connection" end
+      return nil, "timeout", "nothing came in time"
+    end
+    self.pending = bytes
+  end
+  local count = self.dribble and 1 or #self.pending
+  local bytes = self.pending:sub(1, count)
+  self.pending = self.pending:sub(count + 1)
+  return bytes
+end
+
+function Pipe:write(bytes)
+  if self.closed then return nil, "closed", "the connection is closed" end
+  settle(self)
+  if self.script[self.at] == "deaf" then
+    self.at = self.at + 1
+    return nil, "closed", "Broken pipe"
+  end
+  self.written[#self.written + 1] = bytes
+  self.heard = self.heard .. bytes
+  return true
+end
+
+function Pipe:peek()
+  if self.pending ~= "" then return "data" end
+  if self.closed or self.script[self.at] == "close" then return "closed" end
+  return settle(self) and (self.script[self.at] or ""):find("^S") and "data" or "idle"
+end
+
+function Pipe:name()
+  return "127.0.0.1", 1
+end
+
+function Pipe:close()
+  self.closed = true
+end
+
+--- A transport that plays `script` on its one connection, `transport.pipe`; `transport.pipe.written` lists what each write
+--- gave.
+---@param script string[]
+---@param opts { dribble: boolean? }? dribble: the server's bytes come one at a time
+---@return table transport
+function memory.new(script, opts)
+  local transport = {}
+  function transport.connect()
+    transport.pipe = setmetatable({
+      script = script, at = 1, heard = "", pending = "", written = {}, closed = false,
+      dribble = opts and opts.dribble or false,
+    }, Pipe)
+    return transport.pipe
+  end
+  return transport
+end
+
+return memory

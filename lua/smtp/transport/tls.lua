@@ -1,0 +1,267 @@
+--- TLS around any byte pipe: a pipe goes in, a pipe with the same methods comes out.
+-- It knows no SMTP. All waiting is the inner pipe's: whatever that does (block, yield), this does too. Nothing here
+-- stands between it and its caller that would stop a yield on Lua 5.1.
+-- RFC 8446; RFC 8314 and RFC 3207 say when a mail client wraps.
+
+local tls = require "smtp.tls"
+
+local M = {}
+
+local CUT = "connection cut without TLS close_notify"
+local PAST = 0 -- a deadline that is over: do what can be done without waiting
+local SLICE = 65536 -- cleartext encrypted at a time, so that a large write needs little memory
+
+---@class smtp.transport.tls.pipe
+---@field info table what `engine:info()` says: version, cipher, resumed, peer
+---@field rounds integer times the handshake waited for the peer
+local Pipe = {}
+Pipe.__index = Pipe
+
+--- A TLS context from the options a user gives: check files and keys before a connection is opened, or share one
+-- context among connections (`options.context` of `wrap`).
+-- server, verify (true), ca_file, ca_path, tls_min ("1.2"); client_cert and client_key, for a server cert and key.
+---@param options table
+---@return userdata|nil context
+---@return string|nil text what is wrong with the options
+---@return string|nil hint
+function M.context(options)
+  local server = options.server or false
+  local cert, key = options.client_cert, options.client_key
+  if server then
+    cert, key = options.cert, options.key
+  end
+  return tls.context {
+    server = server,
+    verify = options.verify,
+    ca_file = options.ca_file,
+    ca_path = options.ca_path,
+    cert = cert,
+    key = key,
+    min = options.tls_min,
+  }
+end
+
+local function abandon(pipe, kind, text, hint)
+  pipe:close()
+  return nil, kind, text, hint
+end
+
+--- Does the TLS handshake over `pipe` and gives a pipe for what goes through it. On failure `pipe` is closed, after one
+-- attempt to tell the peer why. May yield where `pipe` does. Options are those of `context`, or a ready `context`; and
+-- `server_name`, a host name or address literal: what a client verifies and (a name) sends as SNI.
+---@param pipe table read, write, peek, close, name
+---@param options table
+---@param deadline number absolute, monotonic seconds
+---@return smtp.transport.tls.pipe|nil pipe
+---@return string|nil kind "tls" (also where the peer closes before the handshake is over), or the pipe's own "timeout"
+---@return string|nil text
+---@return string|nil hint what to do, where the cause is well known
+function M.wrap(pipe, options, deadline)
+  local context = options.context
+  if not context then
+    local made, text, hint = M.context(options)
+    if not made then
+      return abandon(pipe, "tls", text, hint)
+    end
+    context = made
+  end
+  local engine, problem = context:engine(options.server_name)
+  if not engine then
+    return abandon(pipe, "tls", problem)
+  end
+  local rounds = 0
+  while true do
+    local done, why, advice = engine:handshake()
+    local going = done or why == "again"
+    local out = engine:take()
+    if #out > 0 then
+      local sent, kind, words = pipe:write(out, going and deadline or PAST)
+      if not sent and going and kind ~= "closed" then
+        return abandon(pipe, kind, words)
+      elseif not sent and done then
+        return abandon(pipe, "tls", "the peer closed the connection during the TLS handshake")
+      end
+      -- else a peer that closed may have left an alert to read: its reason is the better one
+    end
+    if done then
+      break
+    elseif not going then
+      return abandon(pipe, "tls", why, advice)
+    end
+    rounds = rounds + 1
+    local bytes, kind, words = pipe:read(deadline)
+    if bytes then
+      local fed, trouble = engine:feed(bytes)
+      if not fed then
+        return abandon(pipe, "tls", trouble)
+      end
+    elseif kind == "closed" then
+      engine:eof()
+    else
+      return abandon(pipe, kind, words)
+    end
+  end
+  return setmetatable({ inner = pipe, engine = engine, info = engine:info(), rounds = rounds }, Pipe)
+end
+
+--- Whether the peer at the other end speaks TLS from the first byte. Uses the pipe up: it is closed. May yield where
+-- `pipe` does.
+---@param pipe table
+---@param deadline number absolute, monotonic seconds
+---@return boolean
+function M.probe(pipe, deadline)
+  local context = tls.context { verify = false }
+  local engine = context and context:engine()
+  local answer
+  if engine then
+    engine:handshake()
+    if pipe:write(engine:take(), deadline) then
+      answer = pipe:read(deadline)
+    end
+  end
+  pipe:close()
+  local record = answer and answer:byte(1)
+  return record == 22 or record == 21 -- a handshake record or an alert
+end
+
+-- What the engine has to say, to the peer. After a failure the outgoing stream has a hole and takes no more.
+local function flush(self, deadline)
+  local out = self.engine:take()
+  if #out == 0 then
+    return true
+  elseif self.broken then
+    return nil, "closed", self.broken
+  end
+  local sent, kind, text = self.inner:write(out, deadline)
+  if not sent then
+    self.broken = text or kind
+    return nil, kind, text
+  end
+  return true
+end
+
+-- Decrypted bytes, or nil and why there are none: "again", or kind and text of an end.
+local function decrypt(self)
+  local bytes, why = self.engine:read()
+  if bytes then
+    return bytes
+  elseif why == "again" then
+    return nil, why
+  elseif why == "closed" then
+    return nil, "closed", "the peer closed the connection"
+  end
+  return nil, why == CUT and "closed" or "tls", why
+end
+
+--- At least one byte, as much as is there. May yield.
+---@param deadline number absolute, monotonic seconds
+---@return string|nil bytes
+---@return string|nil kind "timeout"; "closed" (its text tells a cut from a proper end); "tls" (alert, bad record)
+---@return string|nil text
+function Pipe:read(deadline)
+  local ahead = self.ahead
+  if ahead then
+    self.ahead = nil
+    return ahead
+  elseif not self.engine then
+    return nil, "closed", "the connection is closed"
+  end
+  while true do
+    local bytes, kind, text = decrypt(self)
+    -- an answer that cannot be sent makes the next write fail; what came is not lost for it
+    flush(self, deadline)
+    if bytes or kind ~= "again" then
+      return bytes, kind, text
+    end
+    bytes, kind, text = self.inner:read(deadline)
+    if bytes then
+      local fed, problem = self.engine:feed(bytes)
+      if not fed then
+        return nil, "tls", problem
+      end
+    elseif kind == "closed" then
+      self.engine:eof()
+    else
+      return nil, kind, text
+    end
+  end
+end
+
+--- All of `bytes`, or an error; after one nothing more can be written. May yield.
+---@param bytes string
+---@param deadline number absolute, monotonic seconds
+---@return boolean|nil sent true
+---@return string|nil kind "timeout", "closed", "tls"
+---@return string|nil text
+function Pipe:write(bytes, deadline)
+  if not self.engine then
+    return nil, "closed", "the connection is closed"
+  elseif self.broken then
+    return nil, "closed", self.broken
+  end
+  for from = 1, #bytes, SLICE do
+    local slice = #bytes > SLICE and bytes:sub(from, from + SLICE - 1) or bytes
+    local taken, why = self.engine:write(slice)
+    if not taken then
+      return nil, why == CUT and "closed" or "tls", why
+    end
+    local sent, kind, text = flush(self, deadline)
+    if not sent then
+      return nil, kind, text
+    end
+  end
+  return true
+end
+
+--- What a read would find, without waiting. Records that carry no data (session tickets) are taken in silently.
+---@return string state "idle", "data" or "closed"
+function Pipe:peek()
+  if self.ahead then
+    return "data"
+  elseif not self.engine then
+    return "closed"
+  end
+  while true do
+    local bytes, kind = decrypt(self)
+    if bytes then
+      self.ahead = bytes
+      return "data"
+    elseif kind ~= "again" then
+      return "closed"
+    end
+    local state = self.inner:peek()
+    if state ~= "data" then
+      return state
+    end
+    bytes, kind = self.inner:read(PAST)
+    if bytes then
+      if not self.engine:feed(bytes) then
+        return "closed"
+      end
+    elseif kind == "closed" then
+      self.engine:eof()
+    else
+      return "idle"
+    end
+  end
+end
+
+--- Ends TLS and closes the inner pipe: one attempt to send close_notify, no waiting. Idempotent.
+function Pipe:close()
+  if self.engine then
+    self.engine:shutdown()
+    flush(self, PAST)
+    self.engine = nil
+    self.ahead = nil
+  end
+  self.inner:close()
+end
+
+--- Our own end of the connection.
+---@return string|nil host
+---@return integer|nil port
+function Pipe:name()
+  return self.inner:name()
+end
+
+return M

@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# test.sh: every check there is: builds and specs under each Lua, the static checks, the specs again under ASan and UBSan.
+# The last line is "N passed, N failed". Under CI=true a skipped spec counts as failed: it means a component is missing.
+# Specs tagged #real (real servers, packaging) are slow and the same for every Lua, or go through the Luas themselves:
+# they run once, under lua5.4.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+# a make above lends us no jobs and must not hand on its variables
+unset MAKEFLAGS MFLAGS MAKELEVEL LUA
+busted=$(command -v busted)
+passed=0 failed=0 skipped=0
+mkdir -p build
+log=$(mktemp build/test.XXXXXX)
+trap 'rm -f "$log"' EXIT
+
+# check TITLE COMMAND...: one check, passed when the command succeeds
+check() {
+	local title=$1
+	shift
+	printf '== %s\n' "$title"
+	if "$@" >"$log" 2>&1 </dev/null; then
+		passed=$((passed + 1))
+	else
+		failed=$((failed + 1))
+		cat "$log"
+		printf '   FAILED: %s\n' "$title"
+		return 1
+	fi
+}
+
+# specs TITLE COMMAND...: one run of busted, counted by its closing line
+specs() {
+	local title=$1 status=0 good=0 bad=0 pending=0 line
+	shift
+	printf '== %s\n' "$title"
+	"$@" >"$log" 2>&1 </dev/null || status=$?
+	line=$(grep -E '^[0-9]+ success' "$log" | tail -n 1) || true
+	if [[ $line =~ ^([0-9]+)\ success.*\ ([0-9]+)\ failure.*\ ([0-9]+)\ error.*\ ([0-9]+)\ pending ]]; then
+		good=${BASH_REMATCH[1]} bad=$((BASH_REMATCH[2] + BASH_REMATCH[3])) pending=${BASH_REMATCH[4]}
+	fi
+	# a crash, a leak, or no specs at all
+	if [ "$bad" -eq 0 ] && { [ "$status" -ne 0 ] || [ "$good" -eq 0 ]; }; then bad=1; fi
+	if [ $((bad + pending)) -gt 0 ]; then cat "$log"; fi
+	printf '   %d passed, %d failed, %d skipped (exit status %d)\n' "$good" "$bad" "$pending" "$status"
+	passed=$((passed + good)) failed=$((failed + bad)) skipped=$((skipped + pending))
+}
+
+# under LUA ARGUMENT...: the Lua with the modules built for it (SANITIZE=1: the sanitized ones)
+under() {
+	local lua=$1
+	shift
+	eval "$(make -s env "LUA=$lua")"
+	"$lua" "$@"
+}
+
+sanitized() {
+	local libraries
+	libraries="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so) $PWD/build/asan/nodlclose.so"
+	eval "$(SANITIZE=1 make -s env "LUA=$1")"
+	LD_PRELOAD=$libraries ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 "$@"
+}
+
+for lua in lua5.1 lua5.2 lua5.3 lua5.4 lua5.5 luajit; do
+	if ! command -v $lua >/dev/null; then
+		[ $lua = lua5.5 ] && continue # not everywhere yet
+		echo "== $lua is not installed: skipped"
+		skipped=$((skipped + 1))
+		continue
+	fi
+	check "build for $lua" make -j2 LUA=$lua || continue
+	real=(--exclude-tags=real)
+	if [ $lua = lua5.4 ]; then real=(); fi
+	specs "specs under $lua" under $lua "$busted" "${real[@]}"
+done
+
+check 'luacheck' make lint-luacheck || true
+check 'warnings are errors, gcc and clang' make lint-warnings || true
+check 'clang-tidy' make lint-tidy || true
+check 'floors' make lint-floors || true
+
+# modules that stay loaded keep their names in a leak's stack
+mkdir -p build/asan
+echo 'int dlclose(void *handle); int dlclose(void *handle) { (void)handle; return 0; }' |
+	gcc -shared -fPIC -o build/asan/nodlclose.so -xc -
+for lua in lua5.4 luajit; do
+	check "sanitized build for $lua" make -j2 SANITIZE=1 LUA=$lua || continue
+	# the JIT's machine code hides what it points at from the leak check
+	options=()
+	if [ $lua = luajit ]; then options=(-joff); fi
+	specs "specs under $lua with ASan and UBSan" sanitized $lua "${options[@]}" "$busted" --exclude-tags=real
+done
+
+if [ "${CI:-}" = true ] && [ $skipped -gt 0 ]; then
+	echo "$skipped skipped: counted as failed, every component must be here under CI"
+	failed=$((failed + skipped)) skipped=0
+fi
+line="$passed passed, $failed failed"
+if [ $skipped -gt 0 ]; then line+=", $skipped skipped"; fi
+echo "$line"
+[ $failed -eq 0 ]

@@ -1,0 +1,354 @@
+local tls = require "smtp.tls"
+local transport = require "smtp.transport.tls"
+
+local unpack = table.unpack or unpack
+local LATER = 1e9 -- a deadline that never comes
+
+local cert, key = tls.mint { "mail.example.org", "127.0.0.1" }
+
+-- Two pipes that are each other's ends. A read that has to wait yields; `run` lets it time out once nothing moves.
+local moves = 0
+
+local Pipe = {}
+Pipe.__index = Pipe
+
+function Pipe:read(deadline)
+  while self.inbox == "" do
+    if self.closed or self.peer.closed then
+      return nil, "closed", "end of file"
+    elseif deadline <= 0 or coroutine.yield() == "late" then
+      return nil, "timeout", "nothing came in time"
+    end
+  end
+  moves = moves + 1
+  local bytes = self.inbox:sub(1, self.most)
+  self.inbox = self.inbox:sub(#bytes + 1)
+  return bytes
+end
+
+function Pipe:write(bytes, deadline)
+  self.deadlines[#self.deadlines + 1] = deadline
+  if self.full then
+    return nil, "timeout", "the peer takes nothing"
+  elseif self.closed or self.peer.closed then
+    return nil, "closed", "broken pipe"
+  end
+  moves = moves + 1
+  self.peer.inbox = self.peer.inbox .. bytes
+  return true
+end
+
+function Pipe:peek()
+  if self.inbox ~= "" then
+    return "data"
+  end
+  return (self.closed or self.peer.closed) and "closed" or "idle"
+end
+
+function Pipe:close()
+  moves = moves + 1
+  self.closed = true
+end
+
+function Pipe:name()
+  return "127.0.0.1", 2525
+end
+
+local function pipes()
+  local a = setmetatable({ inbox = "", most = 65536, deadlines = {} }, Pipe)
+  local b = setmetatable({ inbox = "", most = 65536, deadlines = {}, peer = a }, Pipe)
+  a.peer = b
+  return a, b
+end
+
+-- Runs the functions in turns to their end; gives what each returned.
+local function run(...)
+  local tasks, results, left = {}, {}, select("#", ...)
+  for i = 1, left do
+    tasks[i] = coroutine.create((select(i, ...)))
+  end
+  local word
+  while left > 0 do
+    local before = moves
+    for i, task in ipairs(tasks) do
+      if coroutine.status(task) ~= "dead" then
+        local got = { coroutine.resume(task, word) }
+        assert(got[1], got[2])
+        if coroutine.status(task) == "dead" then
+          left = left - 1
+          results[i] = { unpack(got, 2, 5) }
+          moves = moves + 1
+        end
+      end
+    end
+    word = moves == before and "late" or nil
+  end
+  return unpack(results)
+end
+
+local SERVER = { server = true, cert = cert, key = key }
+
+local function client_options(more)
+  local options = { ca_file = cert, server_name = "mail.example.org" }
+  for name, value in pairs(more or {}) do
+    options[name] = value
+  end
+  return options
+end
+
+-- Both ends wrapped, and the pipes below.
+local function secured(more, server)
+  local a, b = pipes()
+  local c, s = run(function() return transport.wrap(a, client_options(more), LATER) end,
+    function() return transport.wrap(b, server or SERVER, LATER) end)
+  assert(c[1], c[3])
+  assert(s[1], s[3])
+  return c[1], s[1], a, b
+end
+
+describe("smtp.transport.tls", function()
+  it("carries bytes both ways and says how it is encrypted", function()
+    local client, server = secured()
+    assert.are.equal("TLSv1.3", client.info.version)
+    assert.are.equal("CN=mail.example.org", client.info.peer.subject)
+    assert.are.equal(1, client.rounds)
+    assert.are.same({ "127.0.0.1", 2525 }, { client:name() })
+    assert.is_true(server:write("220 mail.example.org\r\n", LATER))
+    assert.are.equal("220 mail.example.org\r\n", client:read(LATER))
+    assert.is_true(client:write("EHLO client.example.org\r\n", LATER))
+    assert.are.equal("EHLO client.example.org\r\n", server:read(LATER))
+    assert.are.same({ nil, "timeout", "nothing came in time" }, { client:read(0) })
+  end)
+
+  it("counts the waits of TLS 1.2 too", function()
+    local old = assert(tls.context { server = true, cert = cert, key = key, max = "1.2" })
+    local client = secured(nil, { context = old })
+    assert.are.equal("TLSv1.2", client.info.version)
+    assert.are.equal(2, client.rounds)
+  end)
+
+  it("works over pipes that drip", function()
+    local a, b = pipes()
+    a.most, b.most = 1, 7
+    local c, s = run(function()
+      local pipe = assert(transport.wrap(a, client_options(), LATER))
+      assert(pipe:write("QUIT\r\n", LATER))
+      return pipe:read(LATER)
+    end, function()
+      local pipe = assert(transport.wrap(b, SERVER, LATER))
+      local got = pipe:read(LATER)
+      assert(pipe:write("221 bye\r\n", LATER))
+      return got
+    end)
+    assert.are.equal("221 bye\r\n", c[1])
+    assert.are.equal("QUIT\r\n", s[1])
+  end)
+
+  it("carries a megabyte", function()
+    local client, server = secured()
+    local mega = ("0123456789abcdef"):rep(65536)
+    local _, got = run(function() return client:write(mega, LATER) end, function()
+      local parts, size = {}, 0
+      while size < #mega do
+        local bytes = assert(server:read(LATER))
+        parts[#parts + 1] = bytes
+        size = size + #bytes
+      end
+      return table.concat(parts)
+    end)
+    assert.is_true(got[1] == mega)
+    assert.is_true(client:write("", LATER))
+  end)
+
+  describe("a handshake that fails", function()
+    it("over trust tells both sides and closes both pipes", function()
+      local other = tls.mint { "mail.example.org" }
+      local a, b = pipes()
+      local c, s = run(function() return transport.wrap(a, client_options { ca_file = other }, LATER) end,
+        function() return transport.wrap(b, SERVER, LATER) end)
+      assert.are.equal(nil, c[1])
+      assert.are.equal("tls", c[2])
+      assert.are.equal("the server's certificate is self-signed and not trusted here", c[3])
+      assert.is_truthy(c[4]:find("ca_file", 1, true))
+      assert.are.equal("tls", s[2])
+      assert.is_truthy(s[3]:find("the client refused the TLS handshake: unknown ca", 1, true))
+      assert.is_true(a.closed and b.closed)
+      assert.are.equal(0, a.deadlines[#a.deadlines]) -- the alert does not wait
+    end)
+
+    it("over plain SMTP names the cause", function()
+      local a, b = pipes()
+      b:write("220 mail.example.org ESMTP\r\n", LATER)
+      local c = run(function() return transport.wrap(a, client_options(), LATER) end)
+      assert.are.same({ nil, "tls", "the server did not answer in TLS",
+        'this port speaks plain SMTP first: use tls = "starttls"' }, c)
+      assert.is_true(a.closed)
+    end)
+
+    it("because the peer closes", function()
+      local a, b = pipes()
+      local c = run(function() return transport.wrap(a, client_options(), LATER) end, function() b:close() end)
+      assert.are.same({ nil, "tls", "the server closed the connection during the TLS handshake" }, c)
+      -- closed before anything could be written
+      a, b = pipes()
+      b:close()
+      c = run(function() return transport.wrap(a, client_options(), LATER) end)
+      assert.are.same({ nil, "tls", "the server closed the connection during the TLS handshake" }, c)
+    end)
+
+    it("because the peer closes leaving an alert", function()
+      local a, b = pipes()
+      b:write("\21\3\1\0\2\2\70", LATER)
+      b:close()
+      local c = run(function() return transport.wrap(a, client_options(), LATER) end)
+      assert.are.equal("the server refused the TLS handshake: protocol version", c[3])
+    end)
+
+    it("because time is over", function()
+      local a = pipes()
+      local c = run(function() return transport.wrap(a, client_options(), LATER) end)
+      assert.are.same({ nil, "timeout", "nothing came in time" }, c)
+      assert.is_true(a.closed)
+      a = pipes()
+      a.full = true
+      c = run(function() return transport.wrap(a, client_options(), LATER) end)
+      assert.are.same({ nil, "timeout", "the peer takes nothing" }, c)
+    end)
+
+    it("because of what it was given", function()
+      for _, options in ipairs { { ca_file = "/no/such/file.pem" }, { client_cert = cert, client_key = "" } } do
+        local a = pipes()
+        local pipe, kind, text = transport.wrap(a, client_options(options), LATER)
+        assert.are.equal(nil, pipe)
+        assert.are.equal("tls", kind)
+        assert.is_truthy(text:find("file.pem", 1, true) or text:find("key", 1, true))
+        assert.is_true(a.closed)
+      end
+      local a = pipes()
+      local _, kind, text = transport.wrap(a, { ca_file = cert }, LATER)
+      assert.are.equal("tls", kind)
+      assert.is_truthy(text:find("a server name is needed", 1, true))
+    end)
+  end)
+
+  it("shares a context", function()
+    local context = assert(transport.context { ca_file = cert })
+    for _ = 1, 2 do
+      assert.is_truthy((secured { context = context }))
+    end
+    local made, text = transport.context { ca_file = "/no/such/file.pem" }
+    assert.are.equal(nil, made)
+    assert.is_truthy(text:find("No such file", 1, true))
+  end)
+
+  it("tells an end from a cut", function()
+    local client, server, a = secured()
+    assert(server:write("221 bye\r\n", LATER))
+    server:close()
+    assert.are.equal("221 bye\r\n", client:read(LATER))
+    assert.are.same({ nil, "closed", "the peer closed the connection" }, { client:read(LATER) })
+    client:close()
+    client:close()
+    assert.is_true(a.closed)
+    assert.are.same({ nil, "closed", "the connection is closed" }, { client:read(LATER) })
+    assert.are.same({ nil, "closed", "the connection is closed" }, { client:write("x", LATER) })
+    assert.are.equal("closed", client:peek())
+
+    local _, below
+    client, server, _, below = secured()
+    assert(server:write("221 bye\r\n", LATER))
+    below:close()
+    assert.are.equal("221 bye\r\n", client:read(LATER))
+    assert.are.same({ nil, "closed", "connection cut without TLS close_notify" }, { client:read(LATER) })
+    assert.are.same({ nil, "closed", "connection cut without TLS close_notify" }, { client:read(LATER) })
+    assert.are.equal("closed", (select(2, client:write("x", LATER))))
+  end)
+
+  it("does not wait to say goodbye", function()
+    local client, _, a = secured()
+    a.full = true
+    client:close()
+    assert.are.equal(0, a.deadlines[#a.deadlines])
+    assert.is_true(a.closed)
+  end)
+
+  it("writes no more after a failed write, but still reads", function()
+    local client, server, a = secured()
+    a.full = true
+    assert.are.same({ nil, "timeout", "the peer takes nothing" }, { client:write("DATA\r\n", LATER) })
+    a.full = false
+    assert.are.same({ nil, "closed", "the peer takes nothing" }, { client:write("DATA\r\n", LATER) })
+    assert(server:write("421 too late\r\n", LATER))
+    assert.are.equal("421 too late\r\n", client:read(LATER))
+    local sent = #a.deadlines
+    client:close()
+    assert.are.equal(sent, #a.deadlines)
+  end)
+
+  it("reports damage as tls", function()
+    local client, _, _, b = secured()
+    b:write("\23\3\3\0\5hello", LATER)
+    local bytes, kind, text = client:read(LATER)
+    assert.are.equal(nil, bytes)
+    assert.are.equal("tls", kind)
+    assert.is_truthy(text:find("TLS failed", 1, true))
+  end)
+
+  describe("peek", function()
+    it("does not take session tickets for data", function()
+      local client, server, a = secured()
+      assert.is_true(#a.inbox > 0)
+      assert.are.equal("idle", client:peek())
+      assert.are.equal("", a.inbox)
+      assert(server:write("421 going down\r\n", LATER))
+      assert.are.equal("data", client:peek())
+      assert.are.equal("data", client:peek())
+      assert.are.equal("421 going down\r\n", client:read(0))
+      assert.are.equal("idle", client:peek())
+    end)
+
+    it("waits for the rest of half a record", function()
+      local client, server, a = secured()
+      client:peek()
+      assert(server:write("250 ok\r\n", LATER))
+      local rest = a.inbox:sub(11)
+      a.inbox = a.inbox:sub(1, 10)
+      assert.are.equal("idle", client:peek())
+      a.inbox = rest
+      assert.are.equal("data", client:peek())
+    end)
+
+    it("sees the end, with and without close_notify", function()
+      local client, server, a = secured()
+      client:peek()
+      server.inner.close = function() end
+      server:close()
+      assert.is_true(#a.inbox > 0)
+      assert.are.equal("closed", client:peek())
+      client, server = secured()
+      server.inner:close()
+      assert.are.equal("closed", client:peek())
+      assert.are.equal("closed", (select(2, client:read(LATER))))
+      client, server = secured()
+      assert(server:write("221 bye\r\n", LATER))
+      server:close()
+      assert.are.equal("data", client:peek())
+      assert.are.equal("221 bye\r\n", client:read(LATER))
+      assert.are.equal("closed", client:peek())
+    end)
+  end)
+
+  it("finds out whether a port speaks TLS", function()
+    local a, b = pipes()
+    local c = run(function() return transport.probe(a, LATER) end, function() transport.wrap(b, SERVER, LATER) end)
+    assert.is_true(c[1])
+    assert.is_true(a.closed)
+    a, b = pipes()
+    b:write("500 what?\r\n", LATER)
+    c = run(function() return transport.probe(a, LATER) end)
+    assert.is_false(c[1])
+    a = pipes()
+    c = run(function() return transport.probe(a, LATER) end)
+    assert.is_false(c[1])
+  end)
+end)
