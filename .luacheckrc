@@ -3,4 +3,3 @@ std = "max+busted"
 max_line_length = 120
 unused_args = true
 self = false
-files["lua/smtp/transport/nginx.lua"] = { read_globals = { "ngx" } }

@@ -7,11 +7,11 @@ source = {
 description = {
   summary = "Sends mail, safely by default",
   detailed = [[
-    An SMTP, submission and LMTP client with TLS, authentication, MIME messages and a
-    receiving side for tests. Blocking, or inside cqueues, copas, luv, OpenResty or a loop of your own.
+    An SMTP submission client with verified TLS, login, MIME messages and streamed attachments, and a receiving
+    side for tests and small receivers. Blocking, or in steps inside a loop of your own.
   ]],
   license = "MIT",
-  labels = { "mail", "email", "smtp", "lmtp", "tls", "mime" },
+  labels = { "mail", "email", "smtp", "tls", "mime" },
 }
 dependencies = {
   "lua >= 5.1, < 5.6",

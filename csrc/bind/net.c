@@ -80,11 +80,12 @@ static int sock_fd(lua_State *L)
 static int net_connect(lua_State *L)
 {
 	struct smtp_address address, local;
+	bool bound = !lua_isnoneornil(L, 2); /* asked now: the new object will be second where there was none */
 	to_address(L, 1, &address);
-	if (!lua_isnoneornil(L, 2))
+	if (bound)
 		to_address(L, 2, &local);
 	struct sock *sock = smtp_new(L, sizeof *sock, SOCK_CLASS);
-	int fd = smtp_sock_connect(&address, lua_isnoneornil(L, 2) ? NULL : &local);
+	int fd = smtp_sock_connect(&address, bound ? &local : NULL);
 	if (fd < 0)
 		return smtp_fail(L, strerror(-fd));
 	sock->fd1 = fd + 1;

@@ -52,7 +52,7 @@ static void look_up(struct smtp_resolve *lookup, int flags)
 		return;
 	for (struct addrinfo *at = found; at; at = at->ai_next)
 		count++;
-	lookup->addresses = calloc(count, sizeof *lookup->addresses);
+	lookup->addresses = count > 0 ? calloc(count, sizeof *lookup->addresses) : NULL;
 	if (!lookup->addresses)
 		lookup->failure = EAI_MEMORY;
 	for (struct addrinfo *at = found; at && lookup->addresses; at = at->ai_next) {

@@ -89,7 +89,7 @@ packages=()
 for item in "${missing[@]}"; do
 	IFS='|' read -r -a choices <<<"${item%% (*}"
 	for package in "${choices[@]}"; do
-		apt-cache show "$package" >/dev/null 2>&1 && packages+=("$package") && break
+		[ -n "$(apt-cache madison "$package" 2>/dev/null)" ] && packages+=("$package") && break
 	done
 done
 if [[ " ${packages[*]:-} " == *" postfix "* ]]; then

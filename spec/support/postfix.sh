@@ -81,7 +81,6 @@ write_postfix() {
 		smtpd_error_sleep_time = 0
 		smtpd_client_connection_count_limit = 0
 		smtpd_peername_lookup = no
-		disable_dns_lookups = yes
 		smtp_dns_support_level = disabled
 		append_dot_mydomain = no
 		biff = no
@@ -191,7 +190,7 @@ start() {
 	write_dovecot
 
 	trap 'stop "$dir"; cat "$dir"/log/* >&2' ERR
-	postfix -c "$dir/config" check
+	postfix -c "$dir/config" check >"$dir/log/check" 2>&1
 	dovecot -c "$dir/dovecot/dovecot.conf"
 	wait_for test -S "$dir/spool/private/auth"
 	postfix -c "$dir/config" start >"$dir/log/start" 2>&1

@@ -285,6 +285,18 @@ describe("smtp.transport.tls", function()
     assert.are.equal(sent, #a.deadlines)
   end)
 
+  it("tells that a client certificate is asked for, which shows after the handshake", function()
+    local asking = assert(tls.context { server = true, cert = cert, key = key, ca_file = cert })
+    local a, b = pipes()
+    local c, s = run(function()
+      local pipe = assert(transport.wrap(a, client_options(), LATER))
+      return pipe:read(LATER)
+    end, function() return transport.wrap(b, { context = asking }, LATER) end)
+    assert.are.same({ nil, "tls", "the client gave no certificate" }, s)
+    assert.are.same({ nil, "tls", "the server ended TLS: certificate required",
+      "the server asks for a client certificate: set client_cert and client_key" }, c)
+  end)
+
   it("reports damage as tls", function()
     local client, _, _, b = secured()
     b:write("\23\3\3\0\5hello", LATER)

@@ -1,0 +1,161 @@
+-- Every script in examples/ is run as its reader would run it, in a process of its own, against the receiving server here.
+local smtp = require "smtp"
+
+local interpreter = arg[-1] or "lua"
+do -- the interpreter stands before busted's own script
+  local at = -1
+  while arg[at] do
+    interpreter = arg[at]
+    at = at - 1
+  end
+end
+
+local function read(path)
+  local file = io.open(path, "rb")
+  if not file then return nil end
+  local bytes = file:read("*a")
+  file:close()
+  return bytes
+end
+
+local function write(path, bytes)
+  local file = assert(io.open(path, "wb"))
+  file:write(bytes)
+  file:close()
+end
+
+-- Runs a command while stepping `server`; returns its exit status and output.
+local function run(command, environment, server)
+  local out, status = os.tmpname(), os.tmpname()
+  os.remove(status)
+  os.execute(("(%s %s; echo $? >%s) >%s 2>&1 </dev/null &"):format(environment, command, status, out))
+  local limit = smtp.now() + 30
+  local code
+  repeat
+    if server then server:step(0.05) else os.execute("sleep 0.05") end
+    code = (read(status) or ""):match("^(%d+)\n")
+  until code or smtp.now() > limit
+  local output = read(out)
+  os.remove(out)
+  os.remove(status)
+  return tonumber(code), output
+end
+
+describe("the example", function()
+  local server, certificate, url
+
+  setup(function()
+    server = assert(smtp.server {
+      tls = "starttls",
+      auth = function(username, password) return username == "ada@example.org" and password == "pass word" end,
+    })
+    certificate = os.tmpname()
+    write(certificate, server.certificate)
+    url = ("smtp://ada%%40example.org:pass%%20word@localhost:%d"):format(server.port)
+  end)
+
+  teardown(function()
+    server:close()
+    os.remove(certificate)
+  end)
+
+  before_each(function()
+    for i = #server.inbox, 1, -1 do server.inbox[i] = nil end
+  end)
+
+  local function example(name, environment)
+    return run(interpreter .. " examples/" .. name, ("SSL_CERT_FILE=%s SMTP_URL='%s' %s"):format(certificate, url,
+      environment or ""), server)
+  end
+
+  it("demo sends to its own server and compares", function()
+    local code, output = run(interpreter .. " examples/demo.lua", "")
+    assert.are.equal(0, code, output)
+    assert.truthy(output:find("Both sides agree.", 1, true))
+    assert.truthy(output:find("Grüße von smtp ✉", 1, true))
+    assert.falsy(output:find("correct horse", 1, true))
+  end)
+
+  it("demo sends through the server of SMTP_URL", function()
+    local code, output = example("demo.lua", "FROM=ada@example.org TO=grace@example.org")
+    assert.are.equal(0, code, output)
+    assert.are.equal(1, #server.inbox)
+    assert.truthy(output:find("certificate verified", 1, true))
+    assert.falsy(output:find("pass word", 1, true))
+    assert.falsy(output:find("pass%20word", 1, true))
+  end)
+
+  it("demo says what is missing beside SMTP_URL", function()
+    local code, output = example("demo.lua")
+    assert.are.equal(2, code)
+    assert.truthy(output:find("set FROM and TO too", 1, true))
+  end)
+
+  it("quickstart delivers", function()
+    local code, output = example("quickstart.lua")
+    assert.are.equal(0, code, output)
+    assert.are.same({ "grace@example.org" }, server.inbox[1].to)
+    assert.truthy(output:find("delivered as <", 1, true))
+  end)
+
+  it("quickstart fails with one line that says why", function()
+    local code, output = run(interpreter .. " examples/quickstart.lua",
+      ("SMTP_URL=smtp://ada:mistaken@localhost:%d SSL_CERT_FILE=%s"):format(server.port, certificate), server)
+    assert.are.equal(1, code)
+    assert.are.equal("auth at auth: 535 5.7.8 user name or password is wrong; the message was not sent; "
+      .. "hint: check username and password\n", output)
+  end)
+
+  it("attachments arrive whole", function()
+    local code, output = example("attachments.lua")
+    assert.are.equal(0, code, output)
+    local data = server.inbox[1].data
+    assert.truthy(data:find("multipart/related", 1, true))
+    assert.truthy(data:find("Content-ID: <envelope>", 1, true))
+    local size = tonumber(output:match("delivered (%d+) octets"))
+    assert.are.equal(#data, size)
+  end)
+
+  it("gmail goes through every step, by password", function()
+    local code, output = example("gmail.lua",
+      ("SMTP_HOST=localhost SMTP_PORT=%d GMAIL_USER=ada@example.org GMAIL_APP_PASSWORD='pass word'"):format(server.port))
+    assert.are.equal(0, code, output)
+    assert.are.equal("ada@example.org", server.inbox[1].auth)
+    for _, step in ipairs { "connect   220", "starttls  220", "auth      235", "data      250", "quit      221" } do
+      assert.truthy(output:find(step, 1, true), step)
+    end
+  end)
+
+  it("session sends several and reports the bad address", function()
+    local code, output = example("session.lua")
+    assert.are.equal(0, code, output)
+    assert.are.equal(2, #server.inbox)
+    assert.truthy(output:find("1: delivered to grace@example.org in 2 round trips", 1, true), output)
+    assert.truthy(output:find("3: not sent: input at compose", 1, true), output)
+  end)
+
+  it("game_loop keeps ticking", function()
+    local code, output = example("game_loop.lua")
+    assert.are.equal(0, code, output)
+    assert.are.equal(1, #server.inbox)
+  end)
+
+  it("receive prints what arrives", function()
+    local port_finder = assert(smtp.server {})
+    local port = port_finder.port
+    port_finder:close()
+    local out = os.tmpname()
+    os.execute(("COUNT=1 timeout 30 %s examples/receive.lua %d >%s 2>&1 </dev/null &"):format(interpreter, port, out))
+    local receipt, err
+    local limit = smtp.now() + 10
+    repeat
+      receipt, err = smtp.send { host = "127.0.0.1", port = port, tls = "none", from = "ada@example.org",
+        to = "grace@example.org", subject = "over there", text = "Hello.\n" }
+    until receipt or err.kind ~= "connect" or smtp.now() > limit
+    assert.truthy(receipt, tostring(err))
+    local output = ""
+    while not output:find("Hello.", 1, true) and smtp.now() < limit do output = read(out) end
+    os.remove(out)
+    assert.truthy(output:find("Subject: over there", 1, true), output)
+  end)
+end)
