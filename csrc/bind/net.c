@@ -64,7 +64,7 @@ static int net_unix(lua_State *L)
 	const char *path = luaL_checklstring(L, 1, &length);
 	struct smtp_address address;
 	if (!smtp_sock_unix(&address, path, length))
-		return smtp_fail(L, "the path of the unix socket is too long");
+		return smtp_fail(L, "the path of a unix socket must be neither empty nor too long, with no NUL in it");
 	lua_pushlstring(L, (const char *)address.bytes, address.length);
 	return 1;
 }
@@ -282,6 +282,7 @@ static int net_poll(lua_State *L)
 	for (size_t i = 0; i < count; i++) {
 		lua_rawgeti(L, 1, (int)i + 1);
 		lua_rawgeti(L, 2, (int)i + 1);
+		luaL_argcheck(L, lua_isnumber(L, -2), 1, "a list of descriptors");
 		waits[i] = (struct smtp_sock_wait){.fd = (int)lua_tointeger(L, -2), .write = to_mode(L, lua_tostring(L, -1), 2)};
 		lua_pop(L, 2);
 	}

@@ -29,7 +29,8 @@ static const struct sockaddr *as_sockaddr(const struct smtp_address *address)
 bool smtp_sock_unix(struct smtp_address *address, const char *path, size_t length)
 {
 	struct sockaddr_un local = {.sun_family = AF_UNIX};
-	if (length == 0 || length >= sizeof local.sun_path)
+	/* at a NUL the system would cut the path off, or take it for a name of the abstract kind */
+	if (length == 0 || length >= sizeof local.sun_path || memchr(path, '\0', length))
 		return false;
 	memcpy(local.sun_path, path, length);
 	*address = (struct smtp_address){.length = (unsigned)(offsetof(struct sockaddr_un, sun_path) + length + 1)};
@@ -104,7 +105,8 @@ int smtp_sock_connected(int fd)
 	struct pollfd wait = {.fd = fd, .events = POLLOUT};
 	int cause = 0;
 	socklen_t size = sizeof cause;
-	if (poll(&wait, 1, 0) == 0)
+	/* also when a signal came: SO_ERROR alone cannot tell under way from connected */
+	if (poll(&wait, 1, 0) != 1)
 		return -EAGAIN;
 	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &cause, &size) == -1)
 		return -errno;

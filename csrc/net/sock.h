@@ -22,7 +22,7 @@ struct smtp_address {
 
 enum smtp_sock_look { SMTP_SOCK_IDLE, SMTP_SOCK_DATA, SMTP_SOCK_CLOSED };
 
-/* A unix socket's address; false if the path is too long or empty. */
+/* A unix socket's address; false if the path is too long, empty or has a NUL in it. */
 SMTP_MUST_USE bool smtp_sock_unix(struct smtp_address *address, const char *path, size_t length);
 
 /* The host (or path) and port in an address as text; port 0 where there is none. */

@@ -132,6 +132,8 @@ enum smtp_status smtp_reply_parse(struct smtp_reply *reply, struct smtp_buf *in,
 		if (!end)
 			return length > LINE_MAX_READ ? SMTP_E_PROTOCOL : SMTP_MORE;
 		size_t size = (size_t)(end - line);
+		if (size > LINE_MAX_READ)
+			return SMTP_E_PROTOCOL;
 		status = read_line(reply, line, size > 0 && line[size - 1] == '\r' ? size - 1 : size);
 		smtp_buf_drop(in, size + 1);
 	}

@@ -81,15 +81,19 @@ enum smtp_status smtp_wire_finish(struct smtp_wire *wire, size_t replies)
 enum smtp_status smtp_wire_chunk(struct smtp_wire *wire, const unsigned char *bytes, size_t length, bool last)
 {
 	char line[64];
+	unsigned char *spot;
 	if (wire->failed)
 		return wire->failed;
-	int size = snprintf(line, sizeof line, "BDAT %zu%s\r\n", length, last ? " LAST" : "");
-	enum smtp_status status = smtp_buf_append(&wire->out, line, (size_t)size);
-	if (status == SMTP_OK)
-		status = smtp_buf_append(&wire->out, bytes, length);
-	if (status == SMTP_OK)
-		wire->expected++;
-	return keep(wire, status);
+	size_t size = (size_t)snprintf(line, sizeof line, "BDAT %zu%s\r\n", length, last ? " LAST" : "");
+	/* all or nothing: a length must never go out without its octets */
+	enum smtp_status status = smtp_buf_reserve(&wire->out, size + length, &spot);
+	if (status != SMTP_OK)
+		return keep(wire, status);
+	memcpy(spot, line, size);
+	memcpy(spot + size, bytes, length);
+	smtp_buf_commit(&wire->out, size + length);
+	wire->expected++;
+	return SMTP_OK;
 }
 
 enum smtp_status smtp_wire_feed(struct smtp_wire *wire, const void *bytes, size_t length)
@@ -124,6 +128,8 @@ enum smtp_status smtp_wire_line(struct smtp_wire *wire, const unsigned char **li
 	}
 	wire->scanned = 0;
 	size_t size = (size_t)(end - bytes);
+	if (size > LINE_MAX)
+		return keep(wire, SMTP_E_LIMIT);
 	if (size == 0 || bytes[size - 1] != '\r' || memchr(bytes, '\r', size - 1) || memchr(bytes, '\0', size))
 		return keep(wire, SMTP_E_PROTOCOL);
 	*line = bytes;
@@ -140,6 +146,7 @@ enum smtp_status smtp_wire_content(struct smtp_wire *wire)
 	enum smtp_status status = smtp_unlines_update(&wire->unlines, smtp_buf_view(&wire->in), smtp_buf_length(&wire->in),
 	                                              &used, &wire->content);
 	smtp_buf_drop(&wire->in, used);
+	wire->scanned = 0;
 	return keep(wire, status);
 }
 
@@ -150,6 +157,7 @@ enum smtp_status smtp_wire_octets(struct smtp_wire *wire, size_t most, size_t *m
 	*moved = smtp_buf_length(&wire->in) < most ? smtp_buf_length(&wire->in) : most;
 	enum smtp_status status = smtp_buf_append(&wire->content, smtp_buf_view(&wire->in), *moved);
 	smtp_buf_drop(&wire->in, *moved);
+	wire->scanned = 0;
 	return keep(wire, status);
 }
 

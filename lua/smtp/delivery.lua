@@ -27,9 +27,18 @@ local WINDOW = 32768
 --- The content behind a 354 and its final reply; `more` is queued behind the terminator.
 function delivery.content(self, source, more)
   local plan = self.plan
+  self.midway = true
   local octets, kind, reason, words = self.pump:content(source, plan.timeouts.block, self.expires)
   if not octets then
     -- never the terminator: half a message must not look like a whole one
+    local _, err = exchange.fail_pump(self, "body", kind, reason, words)
+    exchange.kill(self, err)
+    return nil, err
+  end
+  -- a reply that comes before its time is a refusal, or else would pass for the final one
+  kind, reason, words = self.pump:unasked()
+  if kind then
+    if words and kind == "protocol" then kind, reason = "rejected", nil end
     local _, err = exchange.fail_pump(self, "body", kind, reason, words)
     exchange.kill(self, err)
     return nil, err
@@ -40,17 +49,25 @@ function delivery.content(self, source, more)
     ok, why = self.pump:command(more)
     if not ok then return exchange.fail_input(self, "quit", why) end
   end
-  local written, failed, failure, last_words = self.pump:flush(exchange.deadline(self, plan.timeouts.block))
-  if not written then
+  local written, failed, failure, verdict = self.pump:flush(exchange.deadline(self, plan.timeouts.block), true)
+  local reply, err
+  if written then
+    self.outcome = "unknown"
+    reply, err = exchange.receive(self, "final", plan.timeouts.final)
+    if reply and exchange.class(reply) == 3 then reply, err = exchange.expect(self, "final", reply, 2) end
+  elseif more and verdict and exchange.class(verdict) == 2 then
+    -- only the command behind the terminator was lost
+    reply = verdict
+  else
     -- the terminator is the last thing written: what was not written whole cannot have been a message, unless only the
     -- command behind it is missing
-    self.outcome = more and not last_words and "unknown" or "not_sent"
-    return exchange.fail_pump(self, "final", failed, failure, last_words)
+    local refused = verdict and verdict.code >= 400
+    self.outcome = more and not refused and "unknown" or "not_sent"
+    reply, err = exchange.fail_pump(self, "final", failed, failure, refused and verdict or nil)
   end
-  self.outcome = "unknown"
-  local reply, err = exchange.receive(self, "final", plan.timeouts.final)
   self.outcome = "not_sent"
   self.transaction = false
+  self.midway = false
   return reply, err, octets
 end
 
@@ -126,7 +143,7 @@ local function may_work_later(rejected, mail)
   return later and (mail.partial ~= false or not never)
 end
 
-local function note(tally, command, reply)
+local function note(self, tally, command, reply)
   if command.stage == "mail" then
     tally.mail = reply
   elseif command.stage == "data" then
@@ -135,7 +152,7 @@ local function note(tally, command, reply)
     tally.accepted[#tally.accepted + 1] = command.address
   else
     tally.rejected[#tally.rejected + 1] = { address = command.address, code = reply.code, enhanced = reply.enhanced,
-      text = reply.text, temporary = exchange.class(reply) == 4 }
+      text = self.trace.scrub(reply.text), temporary = exchange.class(reply) == 4 }
   end
 end
 
@@ -143,7 +160,7 @@ end
 local function envelope(self, mail, words)
   local plan, flights = self.plan, plan_flights(self, mail, words)
   local tally = { accepted = {}, rejected = {}, mail = nil, data = nil, asked = false }
-  for number, flight in ipairs(flights) do
+  for _, flight in ipairs(flights) do
     for _, command in ipairs(flight) do
       local ok, err = exchange.queue(self, command.stage, command.line, mail.utf8)
       if not ok then return nil, err end
@@ -153,13 +170,16 @@ local function envelope(self, mail, words)
       local reply, err = exchange.receive(self, command.stage, seconds)
       if not reply then return nil, err end
       if reply.code == 421 then return exchange.refuse(self, command.stage, reply) end
+      if exchange.class(reply) == 3 and command.stage ~= "data" then
+        return exchange.expect(self, command.stage, reply, 2)
+      end
       if command.stage == "reset" then
         self.transaction = false
       else
-        note(tally, command, reply)
+        note(self, tally, command, reply)
       end
     end
-    tally.asked = number >= #flights - 1
+    tally.asked = #tally.accepted + #tally.rejected == #mail.envelope.to
     if tally.mail and exchange.class(tally.mail) == 2 then self.transaction = true end
     if refusal(tally, mail) and (tally.asked or exchange.class(tally.mail) ~= 2) then break end
   end
@@ -171,9 +191,8 @@ local function refuse_envelope(self, mail, tally)
   local stage, reply = refusal(tally, mail)
   if not stage then stage, reply = "data", tally.data end
   if tally.data and tally.data.code == 354 then
-    -- DATA was under way already and the server now waits for content: it gets none
-    local _, err = delivery.content(self, function() end)
-    if err then return nil, err end
+    -- DATA was under way already and the server now waits for content: it gets none, and what it says to that is no news
+    delivery.content(self, function() end)
   end
   if exchange.class(reply) < 4 then
     return exchange.fail(self, stage, "protocol", "the server answered with an odd code",
@@ -182,7 +201,9 @@ local function refuse_envelope(self, mail, tally)
   local temporary = exchange.class(reply) == 4
   if stage == "rcpt" then temporary = may_work_later(tally.rejected, mail) end
   return exchange.fail(self, stage, "rejected", nil, { code = reply.code, enhanced = reply.enhanced, text = reply.text,
-    temporary = temporary, rejected = #tally.rejected > 0 and tally.rejected or nil })
+    temporary = temporary,
+    -- after a refused MAIL the answers to RCPT say nothing about the recipients
+    rejected = stage ~= "mail" and #tally.rejected > 0 and tally.rejected or nil })
 end
 
 --- Sends one message. With `last`, QUIT goes along with the end of the content where the server pipelines; what becomes of it
@@ -194,10 +215,12 @@ end
 function delivery.send(self, mail, last)
   local started, rounds = core.now(), self.pump and self.pump.rounds or 0
   local ok, err = exchange.begin(self, "mail")
+  if ok then ok, err = exchange.guard(self, "mail") end
   if not ok then return nil, err end
   if self.state ~= "ready" then return exchange.fail_input(self, "mail", "call ehlo() first") end
   local words, reason = mail_parameters(self, mail)
   if not words then return exchange.fail_input(self, "mail", reason) end
+  local source = mail:source()
 
   local tally
   tally, err = envelope(self, mail, words)
@@ -208,14 +231,14 @@ function delivery.send(self, mail, last)
 
   local with_quit = last and self.capabilities.PIPELINING and self.plan.pipeline
   local reply, octets
-  reply, err, octets = delivery.content(self, mail:source(), with_quit and "QUIT" or nil)
+  self.quitting = with_quit
+  reply, err, octets = delivery.content(self, source, with_quit and "QUIT" or nil)
   if not reply then return nil, err end
   if exchange.class(reply) ~= 2 then
     local _, refused = exchange.expect(self, "final", reply, 2)
     refused.rejected = #tally.rejected > 0 and tally.rejected or nil
     return nil, refused
   end
-  self.quitting = with_quit
   local ended = core.now()
   return {
     message_id = mail.id,

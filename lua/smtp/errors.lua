@@ -35,7 +35,7 @@ function Error:__tostring()
   if self.code then add((self.reason and ": " or "") .. errors.reply_line(self)) end
   if not self.code and self.rejected and self.rejected[1] then
     local first = self.rejected[1]
-    add((": <%s> %s"):format(first.address, errors.reply_line(first)))
+    add((self.reason and ": " or "") .. ("<%s> %s"):format(first.address, errors.reply_line(first)))
   end
   if self.outcome == "unknown" then
     add("; the message may have been sent: sending it again may duplicate it")

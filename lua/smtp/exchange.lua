@@ -13,7 +13,7 @@ local FATAL = { timeout = true, closed = true, protocol = true, tls = true, sour
 --- Nothing more can be said on this connection.
 function exchange.kill(self, err)
   self.state = "dead"
-  self.cause = self.cause or tostring(err)
+  self.cause = self.cause or ("%s at %s: %s"):format(err.kind, err.stage, err.reason or errors.reply_line(err))
   if self.pump then self.pump.pipe:close() end
 end
 
@@ -49,7 +49,7 @@ function exchange.fail_pump(self, stage, kind, reason, words)
   if words then
     return exchange.fail(self, stage, kind, reason, { code = words.code, enhanced = words.enhanced, text = words.text })
   end
-  if kind == "timeout" and stage ~= "connect" then reason = "the server did not answer in time" end
+  if kind == "timeout" and stage ~= "body" then reason = "the server did not answer in time" end
   return exchange.fail(self, stage, kind, reason)
 end
 
@@ -75,13 +75,19 @@ function exchange.begin(self, stage)
   if self.state == "dead" then return unusable(self, stage, "the session is dead: " .. self.cause) end
   if self.state == "closed" then return unusable(self, stage, "the session is closed") end
   if self.state == "new" then return unusable(self, stage, "not connected yet: call connect() first") end
-  if self.pump.wire:expected() > 0 then
-    return exchange.fail(self, stage, "protocol", "an earlier call was broken off before its reply came")
+  if self.midway or self.pump.wire:expected() > 0 then
+    return exchange.fail(self, stage, "protocol", "an earlier call was broken off halfway")
   end
   -- a reply that nobody waits for must never be taken for the next command's
   local kind, reason, words = self.pump:unasked()
   if kind then return exchange.fail_pump(self, stage, kind, reason, words) end
   return true
+end
+
+--- Where TLS is required no message goes out in clear.
+function exchange.guard(self, stage)
+  if self.plan.tls ~= "starttls" or self.tls then return true end
+  return exchange.fail(self, stage, "insecure", 'TLS is required and not on: call starttls() first, or use tls = "none"')
 end
 
 --- Queues a command; a line that must not be sent is an input error.

@@ -58,6 +58,10 @@ local function nearest(name, tables)
   return best
 end
 
+--- Refuses unknown names, showing the nearest valid one, and wrong types: raises.
+---@param given table
+---@param known table[] option name -> the Lua types it may have, with blanks between
+---@param label string the call's name, for the message
 local function check(given, known, label)
   if type(given) ~= "table" then
     error(("%s: expected a table of options, got %s"):format(label, type(given)), 0)
@@ -74,6 +78,8 @@ local function check(given, known, label)
     end
   end
 end
+
+options.check = check
 
 local function unescape(text)
   return (text:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
@@ -118,6 +124,7 @@ local function check_timeouts(given, label)
 end
 
 local function list_of_mechanisms(auth)
+  if auth == true then return nil end
   if type(auth) == "string" then auth = { auth } end
   if type(auth) ~= "table" then return auth end
   local names = {}
@@ -136,7 +143,6 @@ local function problem(plan)
   for name, value in pairs(plan.timeouts) do
     if not (value > 0) then return "timeouts." .. name .. " must be more than 0" end
   end
-  if plan.client_key and not plan.client_cert then return "client_key needs client_cert" end
 end
 
 --- Refuses unknown names and wrong types among message options; raises.
@@ -172,6 +178,12 @@ function options.credentials(given)
   if not (given.username or given.password or given.token) then return nil end
   local held = { username = given.username, password = given.password, token = given.token }
   return function() return held end
+end
+
+-- The client's certificate and key, hidden likewise: the key may be given as PEM text.
+local function identity(given)
+  local cert, key = given.client_cert, given.client_key
+  return cert and function() return cert, key end
 end
 
 ---@param given table
@@ -217,6 +229,8 @@ function options.plan(given, label)
     error(("%s: option \"pipeline\" must be \"auto\", true or false, not %q"):format(label, pipeline), 0)
   end
 
+  if all.client_key and not all.client_cert then return nil, errors.input "client_key needs client_cert" end
+
   local plan = {
     host = all.host and all.host:gsub("^%[(.*)%]$", "%1") or nil,
     port = all.port or (tls == "implicit" and 465) or 587,
@@ -227,8 +241,7 @@ function options.plan(given, label)
     verify = all.verify ~= false,
     ca_file = all.ca_file,
     ca_path = all.ca_path,
-    client_cert = all.client_cert,
-    client_key = all.client_key,
+    identity = identity(all),                -- nil: no client certificate
     tls_min = all.tls_min or "1.2",
     credentials = options.credentials(all),  -- nil: nothing to log in with
     mechanisms = list_of_mechanisms(all.auth), -- nil: the strongest both sides have; false: do not log in

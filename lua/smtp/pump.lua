@@ -16,7 +16,8 @@ local pump = {}
 local Pump = {}
 Pump.__index = Pump
 
--- What is written at once while a body goes out: large enough that system calls do not count, small enough to stay in cache.
+-- What is written at once while a body goes out: large enough that system calls do not count, small enough to stay in
+-- cache.
 local BLOCK = 262144
 
 --- A client's pump over a connected pipe: the server owes a greeting.
@@ -42,47 +43,66 @@ function Pump:command(line, utf8, shown)
   return ok, reason
 end
 
--- After a failed write the reason often lies in what the server said before it closed: 421, 5xx. Nil if it said nothing.
-local function last_words(self)
-  local deadline = core.now() + 1
-  local bytes = self.pipe:read(deadline)
-  while bytes and self.wire:feed(bytes) do
-    local code, text, enhanced = self.wire:reply()
-    if code and code >= 400 then return { code = code, text = text, enhanced = enhanced } end
-    if not code then bytes = self.pipe:read(deadline) end
+-- A wire for what the server says while no reply is due: the connection's own would take that for a broken protocol.
+-- Part of it may have come with the last reply.
+local function stray(self)
+  local wire = core.wire(1000)
+  wire:feed(self.wire:octets(self.wire:residue()) or "")
+  return wire
+end
+
+-- After a failed write the reason often lies in what the server said before it closed: 421, 5xx. Nil if it said
+-- nothing. `any`: the next reply, even a good one.
+local function last_words(self, deadline, any)
+  deadline = math.min(deadline, core.now() + 1)
+  local wire = self.wire:expected() > 0 and self.wire or stray(self)
+  while true do
+    local code, text, enhanced = wire:reply()
+    if code then
+      local reply = { code = code, text = text, enhanced = enhanced }
+      self.trace.received(reply)
+      if any or code >= 400 then return reply end
+    else
+      local bytes = text == "again" and self.pipe:read(deadline)
+      if not (bytes and wire:feed(bytes)) then return nil end
+    end
   end
 end
 
 --- Looks, without waiting, for what a server says unasked: an idle connection's 421, its end, or a reply too many.
 ---@return string? kind nil: all is quiet; else "closed"|"protocol"
 ---@return string? reason
----@return smtp.Reply? reply what it said
+---@return smtp.Reply? reply what it said, if that was a refusal
 function Pump:unasked()
   local look = self.wire:residue() > 0 and "data" or self.pipe:peek()
   if look == "idle" then return nil end
   if look == "closed" then return "closed", "the server closed the connection" end
-  local bytes = self.pipe:read(0)
-  local wire = core.wire(1)
-  local code, text, enhanced
-  if bytes and wire:feed(bytes) then code, text, enhanced = wire:reply() end
-  if code == 421 then
-    return "closed", "the server closed the connection", { code = code, text = text, enhanced = enhanced }
+  local wire = stray(self)
+  local code, text, enhanced = wire:reply()
+  while text == "again" do
+    local bytes = self.pipe:read(0)
+    if not (bytes and wire:feed(bytes)) then break end
+    code, text, enhanced = wire:reply()
   end
-  return "protocol", "the server sent a reply that no command was waiting for"
+  local reply = code and { code = code, text = text, enhanced = enhanced }
+  if reply then self.trace.received(reply) end
+  if code == 421 then return "closed", "the server closed the connection", reply end
+  return "protocol", "the server sent a reply that no command was waiting for", code and code >= 400 and reply or nil
 end
 
 --- Writes all that is queued.
 ---@param deadline number absolute, monotonic
+---@param any boolean? where the write fails, the server's next reply is of interest even if it is a good one
 ---@return boolean? ok
 ---@return string? kind "timeout"|"closed"
 ---@return string? reason
 ---@return smtp.Reply? reply what the server said before it closed the connection
-function Pump:flush(deadline)
+function Pump:flush(deadline, any)
   if self.wire:queued() == 0 then return true end
   self.fresh = true
   local ok, kind, reason = self.pipe:write(self.wire:take(), deadline)
   if ok then return true end
-  return nil, kind, reason, kind == "closed" and last_words(self) or nil
+  return nil, kind, reason, kind == "closed" and last_words(self, deadline, any) or nil
 end
 
 --- Writes all that is queued, then the next reply.
@@ -113,8 +133,8 @@ function Pump:reply(deadline)
   end
 end
 
---- Queues content behind a 354 and writes it as it comes, but for the last block, which the caller's next flush takes along.
---- The terminator is not queued.
+--- Queues content behind a 354 and writes it as it comes, but for the last block, which the caller's next flush takes
+--- along. The terminator is not queued.
 ---@param source fun(): string?, any chunks, then nil; or nil, reason
 ---@param block number seconds each write may take
 ---@param expires number the whole call's deadline
@@ -127,10 +147,10 @@ function Pump:content(source, block, expires)
   while true do
     local ran, chunk, why = pcall(source)
     if not ran then return nil, "source", chunk end
-    if chunk == nil then
-      if why ~= nil then return nil, "source", why end
-      return octets
-    end
+    if chunk == nil and why ~= nil then return nil, "source", why end
+    -- a write that need not wait never looks at the clock
+    if core.now() >= expires then return nil, "timeout", "the time for the whole call was over" end
+    if chunk == nil then return octets end
     if type(chunk) ~= "string" then return nil, "source", "the source gave a " .. type(chunk) .. ", not a string" end
     octets = octets + #chunk
     for from = 1, #chunk, BLOCK do

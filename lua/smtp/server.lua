@@ -1,98 +1,129 @@
---- The receiving side: an SMTP server for tests, development and small receivers. Each connection is a coroutine whose
---- dialogue is straight-line code; `step` polls them all and resumes those that can go on, so one thread serves many.
---- RFC 5321, 3207, 4954, 1870, 6152, 3030, 2920.
+--- The receiving side: an SMTP or LMTP server for tests, development and small receivers. Each connection is a
+--- coroutine whose dialogue is straight-line code; `step` polls them all and resumes those that can go on: one thread
+--- serves many. What a client does, or a function of the owner's, ends that connection at most, never the host.
 local core = require "smtp.core"
 local dialogue = require "smtp.dialogue"
 local errors = require "smtp.errors"
+local options = require "smtp.options"
 local socket = require "smtp.transport.socket"
 
 local server = {}
 
 ---@class smtp.Server
----@field host string
----@field port integer the port it listens on
----@field certificate string? PEM text of its certificate: what a client gives as ca_file when it was made for the run
+---@field host string the address it listens on
+---@field port integer
+---@field certificate string? the `cert` given, or the PEM text of the one made for the run: a client's ca_file
 ---@field inbox table[] {from=, to={...}, data=, auth=, tls=, params=}, where no on_message is given
----@field failure string? the last fault inside a connection, should there ever be one
+---@field failure string? the last fault inside a connection, on_message or auth
 local Server = {}
 Server.__index = Server
 
 local KNOWN = {
   host = "string", port = "number", tls = "string", cert = "string", key = "string", auth = "function", size = "number",
-  on_message = "function",
+  lmtp = "boolean", on_message = "function", timeout = "number", max_connections = "number",
 }
+local MODES = { none = true, starttls = true, implicit = true }
 local BACKLOG = 64 -- connections taken in one step, so that those being served get their turn
-
-local function check(given)
-  if type(given) ~= "table" then error("smtp.server: expected a table of options, got " .. type(given), 0) end
-  for name, value in pairs(given) do
-    if not KNOWN[name] then error(("smtp.server: unknown option %q"):format(tostring(name)), 0) end
-    if type(value) ~= KNOWN[name] then
-      error(("smtp.server: option %q must be a %s, not a %s"):format(name, KNOWN[name], type(value)), 0)
-    end
-  end
-  local tls = given.tls or "none"
-  if tls ~= "none" and tls ~= "starttls" and tls ~= "implicit" then
-    error(("smtp.server: option \"tls\" must be \"none\", \"starttls\" or \"implicit\", not %q"):format(tls), 0)
-  end
-end
+local PAUSE = 0.1  -- seconds without accepting after it failed (no descriptors left): the poll would not wait
 
 local function fail(stage, kind, reason, hint)
   return nil, errors.new { kind = kind, stage = stage, reason = reason, hint = hint, temporary = false }
 end
 
--- The TLS context, and the certificate it shows.
-local function context(given)
-  local tls = require "smtp.tls"
-  local cert, key = given.cert, given.key
-  if not cert then cert, key = tls.mint { "localhost", "127.0.0.1", "::1" } end
-  if not cert then return nil, key end
-  local made, reason, hint = tls.context { server = true, cert = cert, key = key or cert }
-  return made, made and cert or reason, hint
+-- The values that can be wrong at run time. Each comparison is one that NaN does not pass.
+local function problem(self)
+  local function whole(value, least, most) return value >= least and value <= most and value % 1 == 0 end
+  if not whole(self.port, 0, 65535) then return "port must be from 0 to 65535" end
+  if not whole(self.size, 1, 2 ^ 53) then return "size must be a whole number of octets, 1 or more" end
+  if not whole(self.max_connections, 1, 2 ^ 31) then return "max_connections must be a whole number, 1 or more" end
+  local positive = self.timeout > 0
+  if not positive then return "timeout must be more than 0" end
 end
 
---- Starts to listen. Options: host ("127.0.0.1"), port (0: any free one), tls ("none"|"starttls"|"implicit"), cert and key (PEM
---- paths or texts; none: made for the run), auth (function(username, password) -> boolean; given: a login is required), size
---- (largest message, 64 MiB), on_message (function(envelope, message) returning nil, or a reply to refuse with, such as
---- "550 5.7.1 not wanted"). Never waits.
+-- Sets up TLS: the context of all connections, and the certificate it shows.
+local function secure(self, cert, key)
+  if key and not cert then return fail("compose", "input", "key needs cert") end
+  local transport = require "smtp.transport.tls"
+  if not cert then
+    local names = { "localhost", "127.0.0.1", "::1" }
+    if not (" localhost 127.0.0.1 ::1 0.0.0.0 :: "):find(" " .. self.host .. " ", 1, true) then names[4] = self.host end
+    cert, key = require "smtp.tls".mint(names)
+    if not cert then return fail("tls", "tls", key) end
+  end
+  local context, reason, hint = transport.context { server = true, cert = cert, key = key or cert }
+  if not context then return fail("tls", "tls", reason, hint) end
+  self.certificate, self.context, self.secure = cert, context, transport.wrap
+  return true
+end
+
+-- Listens on the first of the host's addresses that can be had.
+local function listen(self)
+  local lookup, reason = core.resolve(self.host, self.port)
+  if not lookup then return fail("resolve", "resolve", self.host .. ": " .. reason) end
+  local deadline = core.now() + 30
+  local addresses
+  while true do
+    addresses, reason = lookup:result()
+    if addresses or reason ~= "again" or core.now() >= deadline then break end
+    core.wait("read", lookup:fd(), deadline)
+  end
+  lookup:close()
+  if not addresses then return fail("resolve", "resolve", self.host .. ": " .. reason) end
+  for _, address in ipairs(addresses) do
+    self.listener, reason = core.listen(address)
+    if self.listener then
+      self.host, self.port = self.listener:name()
+      return true
+    end
+  end
+  return fail("connect", "connect", ("cannot listen on %s port %d: %s"):format(self.host, self.port, reason))
+end
+
+--- Starts to listen. Waits only for the look-up of `host`, where that is a name. Options, and their defaults:
+---   host: "127.0.0.1"; port: 0, any free one
+---   tls: "none", "starttls" or "implicit"; cert, key: PEM paths or texts (none: made for the run)
+---   auth: function(username, password) -> boolean. Given: a login is required, under TLS where there is TLS
+---   size: octets of the largest message, 64 MiB
+---   max_connections: 512; others wait until one ends
+---   timeout: 300, the seconds a client has for a command or a reply; for a message one more per 1000 octets
+---   lmtp: false
+---   on_message: function(envelope, message) returning nil, or a reply to refuse with: "550 5.7.1 not wanted", or a
+---     table {code=, enhanced=, text=}; with lmtp also a table address -> reply. When it raises or yields, the client
+---     is told to try again later
 ---@param given table
 ---@return smtp.Server? server
 ---@return smtp.Error? err kinds "input", "resolve", "connect", "tls"
 function server.new(given)
-  check(given)
+  options.check(given, { KNOWN }, "smtp.server")
   local self = setmetatable({
     host = given.host or "127.0.0.1",
     port = given.port or 0,
     mode = given.tls or "none",
-    certificate = nil,
-    context = nil,
-    secure = nil,
     auth = given.auth,
     size = given.size or 64 * 1024 * 1024,
+    lmtp = given.lmtp or false,
     on_message = given.on_message,
+    timeout = given.timeout or 300,
+    max_connections = given.max_connections or 512,
     inbox = {},
     failure = nil,
+    certificate = nil,
+    context = nil,     -- of TLS
+    secure = nil,      -- wraps a pipe in TLS
+    listener = nil,    -- nil: closed
     connections = {},
-    listener = nil,
+    rested = 0,        -- when accepting may go on
+    stepping = false,
   }, Server)
-  if self.mode ~= "none" then
-    local made, certificate, hint = context(given)
-    if not made then return fail("tls", "tls", certificate, hint) end
-    self.context, self.certificate = made, certificate
-    self.secure = require "smtp.transport.tls".wrap
+  if not MODES[self.mode] then
+    error(("smtp.server: option \"tls\" must be \"none\", \"starttls\" or \"implicit\", not %q"):format(self.mode), 0)
   end
-  if self.port % 1 ~= 0 or self.port < 0 or self.port > 65535 then return fail("compose", "input", "port must be from 0 to 65535") end
-  local lookup, reason = core.resolve(self.host, self.port)
-  local addresses
-  while lookup do
-    addresses, reason = lookup:result()
-    if addresses or reason ~= "again" then break end
-    core.wait("read", lookup:fd(), core.now() + 30)
-  end
-  if not addresses then return fail("resolve", "resolve", self.host .. ": " .. reason) end
-  self.listener, reason = core.listen(addresses[1])
-  if not self.listener then return fail("connect", "connect", ("cannot listen on %s port %d: %s"):format(self.host, self.port, reason)) end
-  self.host, self.port = self.listener:name()
+  local reason = problem(self)
+  if reason then return fail("compose", "input", reason) end
+  local ok, err = true, nil
+  if self.mode ~= "none" then ok, err = secure(self, given.cert, given.key) end
+  if ok then ok, err = listen(self) end
+  if not ok then return nil, err end
   return self
 end
 
@@ -102,23 +133,28 @@ local function yield(mode, fd, deadline)
 end
 
 local function resume(self, connection)
-  local ok, mode, fd, deadline = coroutine.resume(connection.thread, self, connection.pipe)
+  local ok, mode, fd, deadline = coroutine.resume(connection.thread, connection)
+  if not ok then self.failure = type(mode) == "string" and mode or "a connection failed with a " .. type(mode) end
   if ok and coroutine.status(connection.thread) ~= "dead" then
     connection.mode, connection.fd, connection.deadline = mode, fd, deadline
-    return
+  else
+    connection:close()
+    connection.thread = nil
   end
-  connection.pipe:close()
-  connection.over = true
-  if not ok then self.failure = tostring(mode) end
 end
 
 local function accept(self)
-  for _ = 1, BACKLOG do
-    local sock = self.listener:accept()
-    if not sock then return end
-    local connection = { pipe = socket.pipe(sock, yield), thread = coroutine.create(dialogue.serve) }
-    self.connections[#self.connections + 1] = connection
+  for _ = 1, math.min(BACKLOG, self.max_connections - #self.connections) do
+    local sock, reason = self.listener:accept()
+    if not sock then
+      if reason == "again" then return end
+      self.failure, self.rested = "accept: " .. reason, core.now() + PAUSE
+      return
+    end
+    local connection = dialogue.new(self, socket.pipe(sock, yield))
+    connection.thread = coroutine.create(connection.serve)
     resume(self, connection)
+    if connection.thread then self.connections[#self.connections + 1] = connection end
   end
 end
 
@@ -126,20 +162,35 @@ end
 ---@param timeout number? default 0
 function Server:step(timeout)
   if not self.listener then return end
-  local fds, modes = { self.listener:fd() }, { "read" }
-  local deadline = core.now() + (timeout or 0)
-  for i, connection in ipairs(self.connections) do
-    fds[i + 1], modes[i + 1] = connection.fd, connection.mode
+  if self.stepping then error("smtp.server: on_message and auth must not call step", 2) end
+  local connections, fds, modes = self.connections, {}, {}
+  local now = core.now()
+  local deadline = now + (timeout or 0)
+  for i, connection in ipairs(connections) do
+    fds[i], modes[i] = connection.fd, connection.mode
     deadline = math.min(deadline, connection.deadline)
   end
-  local ready = core.poll(fds, modes, deadline)
-  local now, kept = core.now(), {}
-  for i, connection in ipairs(self.connections) do
-    if ready[i + 1] or now >= connection.deadline then resume(self, connection) end
-    if not connection.over then kept[#kept + 1] = connection end
+  local count = #connections
+  if now < self.rested then
+    deadline = math.min(deadline, self.rested)
+  elseif count < self.max_connections then
+    fds[count + 1], modes[count + 1] = self.listener:fd(), "read"
   end
-  self.connections = kept
-  if ready[1] then accept(self) end
+
+  local ready = core.poll(fds, modes, deadline)
+  local kept = {}
+  now = core.now()
+  self.stepping = true
+  for i, connection in ipairs(connections) do
+    if ready[i] or now >= connection.deadline then resume(self, connection) end
+    if not self.listener then break end -- on_message closed it
+    if connection.thread then kept[#kept + 1] = connection end
+  end
+  if self.listener then
+    self.connections = kept
+    if ready[count + 1] then accept(self) end
+  end
+  self.stepping = false
 end
 
 --- Serves until the server is closed. Blocks.
@@ -147,11 +198,11 @@ function Server:run()
   while self.listener do self:step(60) end
 end
 
---- Stops listening and drops every connection. Calling it again does nothing.
+--- Stops listening and drops every connection. Never waits; calling it again does nothing.
 function Server:close()
   if self.listener then self.listener:close() end
   self.listener = nil
-  for _, connection in ipairs(self.connections) do connection.pipe:close() end
+  for _, connection in ipairs(self.connections) do connection:close() end
   self.connections = {}
 end
 

@@ -24,7 +24,6 @@ Session.__index = Session
 
 -- A server that waits for TLS says nothing; one that greets late (against spammers) does so after some seconds.
 local PATIENCE = 3
-local AUTH_ROUNDS = 8
 
 --- A session that has not taken its first step.
 ---@param plan table from smtp.options
@@ -46,6 +45,7 @@ function session.new(plan, expires)
     life = expires,         -- absolute; nil: each call has plan.timeout
     expires = math.huge,    -- the present call's deadline
     outcome = "not_sent",   -- what a failure now would mean for the message
+    midway = false,         -- between two replies, where no command may go: in content, in a TLS handshake
     transaction = false,    -- MAIL was taken and nothing ended it
     cause = nil,            -- the error that killed the session
   }, Session)
@@ -57,11 +57,13 @@ end
 local function encrypt(self, stage)
   local plan, now = self.plan, core.now()
   local opts = {
-    verify = plan.verify, ca_file = plan.ca_file, ca_path = plan.ca_path, client_cert = plan.client_cert,
-    client_key = plan.client_key, tls_min = plan.tls_min, server_name = plan.server_name or plan.host,
+    verify = plan.verify, ca_file = plan.ca_file, ca_path = plan.ca_path, tls_min = plan.tls_min,
+    server_name = plan.server_name or plan.host,
   }
+  if plan.identity then opts.client_cert, opts.client_key = plan.identity() end
   local limit = exchange.deadline(self, plan.timeouts.connect)
   local pipe, kind, reason, words
+  self.midway = true
   if self.wrapper then
     pipe, kind, reason, words = self.wrapper.wrap(self.pump.pipe, opts, limit)
   else
@@ -71,6 +73,7 @@ local function encrypt(self, stage)
     if kind == "timeout" then reason = "the TLS handshake did not end in time" end
     return exchange.fail(self, stage, kind, reason, { hint = words })
   end
+  self.midway = false
   self.pump.rounds = self.pump.rounds + (pipe.rounds or 0)
   self.tls = pipe.info
   self.time.tls = core.now() - now
@@ -79,19 +82,20 @@ end
 
 -- Whether the silent port speaks TLS from the first byte, found out on a second connection so as not to disturb a server
 -- that only greets late.
-local function speaks_tls(self)
+local function speaks_tls(self, limit)
   if not (self.wrapper or pcall(require, "smtp.tls")) then return false end
-  local plan, limit = self.plan, exchange.deadline(self, PATIENCE)
+  local plan = self.plan
   local pipe = self.transport.connect(plan.host, plan.port, plan, limit)
   return pipe and require "smtp.transport.tls".probe(pipe, limit)
 end
 
 local function greet(self)
-  local limit = exchange.deadline(self, self.plan.timeouts.greeting)
-  local soon = math.min(limit, core.now() + PATIENCE)
+  local now, limit = core.now(), exchange.deadline(self, self.plan.timeouts.greeting)
+  local patience = math.min(PATIENCE, (limit - now) / 2)
+  local soon = now + patience
   local reply, kind, reason = self.pump:reply(self.tls and limit or soon)
   if kind == "timeout" and not self.tls then
-    if speaks_tls(self) then
+    if speaks_tls(self, soon + patience) then
       return exchange.fail(self, "greeting", "tls", "the server waits for TLS before it greets",
         { hint = 'this port speaks TLS from the first byte: use tls = "implicit"' })
     end
@@ -185,7 +189,7 @@ function Session:starttls()
   reply, err = exchange.command(self, "starttls", "STARTTLS")
   if not reply then return nil, err end
   if reply.code ~= 220 then return exchange.refuse(self, "starttls", reply, "insecure") end
-  if self.pump.wire:residue() > 0 then
+  if self.pump.wire:residue() > 0 or self.pump.pipe:peek() == "data" then
     return exchange.fail(self, "starttls", "protocol", "bytes came in clear behind the reply to STARTTLS: somebody may be injecting replies")
   end
   local pipe
@@ -202,7 +206,8 @@ end
 -- The error of a refused token comes as JSON in a challenge (RFC 7628 3.2.2).
 local function with_detail(reply, detail)
   if not detail then return reply end
-  return { code = reply.code, enhanced = reply.enhanced, text = reply.text .. "\n" .. detail:gsub("%c", " ") }
+  local shown = detail:gsub("[%c\128-\255]", function(byte) return ("\\x%02x"):format(byte:byte()) end)
+  return { code = reply.code, enhanced = reply.enhanced, text = reply.text .. "\n" .. shown }
 end
 
 local function converse(self, mechanism, credentials)
@@ -216,9 +221,7 @@ local function converse(self, mechanism, credentials)
   end
   local reply, err = exchange.command(self, "auth", line, nil, false, shown)
   local detail
-  for _ = 1, AUTH_ROUNDS do
-    if not reply then return nil, err end
-    if reply.code ~= 334 then break end
+  while reply and reply.code == 334 do
     local challenge, response = core.unbase64(reply.text), nil
     if challenge then
       if credentials.token then detail = challenge end
@@ -231,9 +234,26 @@ local function converse(self, mechanism, credentials)
       return exchange.fail(self, "auth", "protocol", "the server's challenge is not one that " .. mechanism .. " knows")
     end
   end
-  if reply.code == 334 then return exchange.fail(self, "auth", "protocol", "the server's challenges do not end") end
+  if not reply then return nil, err end
   if reply.code == 235 then return reply end
   return exchange.refuse(self, "auth", with_detail(reply, detail), "auth")
+end
+
+-- One login, from the choice of the mechanism to the server's verdict.
+local function login(self, credentials, wanted)
+  local plan = self.plan
+  if type(credentials.token) == "function" then
+    local token, reason = credentials.token()
+    if type(token) ~= "string" then return exchange.fail_input(self, "auth", "the token function gave no token: " .. tostring(reason)) end
+    credentials = { username = credentials.username, token = token }
+  end
+  if credentials.password then self.trace.hide(credentials.password) end
+  if credentials.token then self.trace.hide(credentials.token) end
+  local mechanism, reason = sasl.choose(credentials, capability.mechanisms(self.capabilities), wanted)
+  if not mechanism then return exchange.fail(self, "auth", "auth", reason) end
+  reason = sasl.problem(mechanism, credentials)
+  if reason then return exchange.fail_input(self, "auth", reason) end
+  return converse(self, mechanism, credentials)
 end
 
 --- Logs in with the strongest mechanism both sides have. RFC 4954. May yield.
@@ -253,20 +273,10 @@ function Session:auth(given)
     return exchange.fail(self, "auth", "insecure", "the connection is not encrypted: the credentials were not sent")
   end
   if not self.capabilities then return exchange.fail_input(self, "auth", "call ehlo() first") end
-  local credentials = held()
-  if type(credentials.token) == "function" then
-    local token, reason = credentials.token()
-    if type(token) ~= "string" then return exchange.fail_input(self, "auth", "the token function gave no token: " .. tostring(reason)) end
-    credentials = { username = credentials.username, token = token }
-  end
-  if credentials.password then self.trace.hide(credentials.password) end
-  if credentials.token then self.trace.hide(credentials.token) end
-  local mechanism, reason = sasl.choose(credentials, capability.mechanisms(self.capabilities), wanted)
-  if not mechanism then return exchange.fail(self, "auth", "auth", reason) end
-  reason = sasl.problem(mechanism, credentials)
-  if reason then return exchange.fail_input(self, "auth", reason) end
-  local now, reply = core.now(), nil
-  reply, err = converse(self, mechanism, credentials)
+  local now, credentials, reply = core.now(), held(), nil
+  reply, err = login(self, credentials, wanted)
+  -- a token runs out: the function may have a newer one
+  if err and err.code == 535 and type(credentials.token) == "function" then reply, err = login(self, credentials, wanted) end
   self.time.auth = core.now() - now
   return reply, err
 end
@@ -275,7 +285,9 @@ end
 ---@return smtp.Session? self
 ---@return smtp.Error? err
 function Session:open()
-  local plan = self.plan
+  local plan, life = self.plan, self.life
+  -- one call, one deadline
+  self.life = life or plan.timeout and core.now() + plan.timeout
   local _, err = self:connect()
   if not err then _, err = self:ehlo() end
   local upgrade = not self.tls and (plan.tls == "starttls"
@@ -285,6 +297,7 @@ function Session:open()
     if not err then _, err = self:ehlo() end
   end
   if not err and plan.credentials and plan.mechanisms ~= false then _, err = self:auth() end
+  self.life = life
   if err then
     self:close()
     return nil, err
@@ -301,7 +314,8 @@ local function parameters(params)
   table.sort(names)
   for i, name in ipairs(names) do
     local value = params[name]
-    words[i] = value == true and " " .. name or (" %s=%s"):format(name, tostring(value))
+    -- joined, not formatted: Lua 5.1's %s ends at a NUL, which the gate must see
+    words[i] = " " .. name .. (value == true and "" or "=" .. tostring(value))
     -- a blank would begin another parameter
     if words[i]:find("%s", 2) or words[i]:find("[<>]") then return nil, "the parameter " .. name .. " has a blank or < > in it" end
   end
@@ -310,11 +324,12 @@ end
 
 local function envelope_command(self, stage, verb, mailbox, params)
   local ok, err = exchange.begin(self, stage)
+  if ok then ok, err = exchange.guard(self, stage) end
   if not ok then return nil, err end
   local words, reason = parameters(params)
   if not words then return exchange.fail_input(self, stage, reason) end
   local reply
-  reply, err = exchange.command(self, stage, ("%s:<%s>%s"):format(verb, mailbox.address, words), nil, mailbox.utf8)
+  reply, err = exchange.command(self, stage, verb .. ":<" .. mailbox.address .. ">" .. words, nil, mailbox.utf8)
   if not reply then return nil, err end
   return exchange.expect(self, stage, reply, 2)
 end
@@ -363,6 +378,7 @@ function Session:data(source)
   source = to_source(source)
   local reply, err = exchange.simple(self, "data", "DATA", 3)
   if not reply then return nil, err end
+  if reply.code ~= 354 then return exchange.expect(self, "data", reply, 354) end
   reply, err = delivery.content(self, source)
   if not reply then return nil, err end
   return exchange.expect(self, "final", reply, 2)

@@ -13,8 +13,8 @@ local function pack(...)
   return { n = select("#", ...), ... }
 end
 
---- A task that will run `run(...)`: smtp.send, a session's method, or a function of yours that calls several of them. It
---- begins with the first step.
+--- A task that will run `run(...)`: smtp.send, a session's method, or a function of yours that calls several of them.
+--- It begins with the first step.
 ---@param run function
 ---@return smtp.Task
 function task.new(run, ...)
@@ -24,7 +24,8 @@ function task.new(run, ...)
   return setmetatable({ thread = thread, arguments = pack(...) }, Task)
 end
 
---- Goes on as far as it can without waiting. Never blocks, name look-up included. Raises what `run` raised.
+--- Goes on as far as it can without waiting. Never blocks, name look-up included. Raises what `run` raised, at every
+--- later call too.
 ---@return "read"|"write"|"done" what it waits for
 ---@return any ... fd and deadline (absolute, by smtp.now): call again when fd is ready or the deadline has passed, or
 --- simply at the next tick; after "done" the results of `run`, again at every later call
@@ -33,10 +34,10 @@ function Task:step()
     local arguments = self.arguments
     self.arguments = { n = 0 }
     local got = pack(coroutine.resume(self.thread, unpack(arguments, 1, arguments.n)))
-    if not got[1] then error(got[2], 0) end
-    if coroutine.status(self.thread) ~= "dead" then return unpack(got, 2, got.n) end
+    if got[1] and coroutine.status(self.thread) ~= "dead" then return unpack(got, 2, got.n) end
     self.results = got
   end
+  if not self.results[1] then error(self.results[2], 0) end
   return "done", unpack(self.results, 2, self.results.n)
 end
 

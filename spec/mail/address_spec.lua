@@ -50,7 +50,8 @@ describe("address.parse", function()
     assert.is_true(address.parse("x@b\195\188cher.example").utf8)
     assert.is_nil(address.parse("J\195\188rgen <j@example.org>").utf8)
     -- characters whose low bytes would be "\r" and "\n" stay what they are
-    assert.are.equal("\231\152\141\226\128\168@example.org", address.parse("\231\152\141\226\128\168@example.org").address)
+    local odd = "\231\152\141\226\128\168@example.org"
+    assert.are.equal(odd, address.parse(odd).address)
   end)
 
   local refused = {
@@ -58,8 +59,8 @@ describe("address.parse", function()
     { "", "an address is missing" },
     { "   ", "an address is missing" },
     { "<>", "unexpected character", 2 },
-    { "ada", '"@" is missing|no "@"' },
-    { "Ada Lovelace", 'no "@"' },
+    { "ada", 'no "@"', 1 },
+    { "Ada Lovelace", 'no "@"', 1 },
     { "@example.org", "unexpected character", 1 },
     { "ada@", "a domain is missing" },
     { "u@good(x)evil", "comments", 7 },
@@ -96,7 +97,7 @@ describe("address.parse", function()
     { "a@b;", "groups", 4 },
     { "=?utf-8?q?x=40evil?=@good", "encoded word", 1 },
     { '"=?utf-8?q?x=40evil?="@good', "encoded word", 1 },
-    { "=?utf-8?q?x=40evil?=", 'no "@"' },
+    { "=?utf-8?q?x=40evil?=", 'no "@"', 1 },
     { "a@=?utf-8?q?evil?=", "a domain is missing", 3 },
     { "a@x=?utf-8?q?evil?=", "no domain may hold", 4 },
     { "a@b_c", "no domain may hold", 4 },
@@ -105,7 +106,7 @@ describe("address.parse", function()
     { "a@x.b-.c", "hyphen", 5 },
     { "a@b..c", "empty label", 5 },
     { "a@.b", "empty label", 3 },
-    { "a@b.", "empty label", 5 },
+    { "a@b.", "empty label" },
     { "a@" .. label(64), "longer than 63", 3 },
     { "a@" .. LONG_DOMAIN .. ".b", "longer than 255", 3 },
     { label(65) .. "@b", "longer than 64", 1 },
@@ -143,11 +144,7 @@ describe("address.parse", function()
     it("refuses " .. case[1]:sub(1, 40):gsub("[^\32-\126]", "?"), function()
       local box, why = address.parse(case[1])
       assert.is_nil(box)
-      local found = false
-      for words in case[2]:gmatch("[^|]+") do
-        found = found or why:find(words, 1, true) ~= nil
-      end
-      assert.is_true(found, why)
+      assert.is_truthy(why:find(case[2], 1, true), why)
       assert.are.equal(case[3], tonumber(why:match("at position (%d+)")), why)
       assert.is_nil(why:find("[^\32-\126\128-\255]"))
     end)
@@ -225,8 +222,10 @@ describe("address.list", function()
   it("handles a megabyte in linear time", function()
     local cases = {
       ("Ada Lovelace <ada@example.org>, "):rep(32768) .. "a@b",
-      ("a "):rep(2 ^ 19), ("\\a"):rep(2 ^ 19), '"' .. ("\\a"):rep(2 ^ 19), (" "):rep(2 ^ 20), ("a."):rep(2 ^ 19) .. "@b",
-      ("<"):rep(2 ^ 20), ("("):rep(2 ^ 20), ('"a" '):rep(2 ^ 18), "a@" .. ("b."):rep(2 ^ 19), "a@[" .. (":"):rep(2 ^ 20),
+      ("a "):rep(2 ^ 19), ("\\a"):rep(2 ^ 19), '"' .. ("\\a"):rep(2 ^ 19), (" "):rep(2 ^ 20),
+      ("a."):rep(2 ^ 19) .. "@b",
+      ("<"):rep(2 ^ 20), ("("):rep(2 ^ 20), ('"a" '):rep(2 ^ 18), "a@" .. ("b."):rep(2 ^ 19),
+      "a@[" .. (":"):rep(2 ^ 20),
       "a@" .. ("-"):rep(2 ^ 20), ("\195\188"):rep(2 ^ 19) .. "@b", ("a"):rep(2 ^ 20) .. "\255", (","):rep(2 ^ 20),
     }
     for i, case in ipairs(cases) do

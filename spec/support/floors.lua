@@ -73,6 +73,7 @@ local floors = {
   { "^smtp%.transport%.", 3 },
   { "^smtp%.exchange$", 4 },
   { "^smtp%.delivery$", 4 },
+  { "^smtp%.commands$", 4 },
   { "^smtp%.dialogue$", 4 },
   { "^smtp%.session$", 4 },
   { "^smtp$", 5 },

@@ -7,10 +7,16 @@ import email
 import email.policy
 import json
 import sys
+from email.header import decode_header, make_header
+from email.utils import getaddresses
 
 
-def addresses(field):
-    return [[a.display_name, a.addr_spec] for a in getattr(field, "addresses", ())]
+def addresses(field, raw):
+    """[[name, address], ...]. The newer parser leaves a blank between two encoded words, so the older one reads those."""
+    names = [a.display_name for a in field.addresses]
+    if "=?" in raw:
+        names = [str(make_header(decode_header(name))) for name, _ in getaddresses([raw])]
+    return [list(pair) for pair in zip(names, [a.addr_spec for a in field.addresses], strict=True)]
 
 
 def part(message):
@@ -32,11 +38,14 @@ def part(message):
 
 def read(path):
     with open(path, "rb") as file:
-        message = email.message_from_binary_file(file, policy=email.policy.default)
+        data = file.read()
+    message = email.message_from_bytes(data, policy=email.policy.default)
+    raw = email.message_from_bytes(data)
     return {
         "names": message.keys(),
         "fields": {name.lower(): str(value) for name, value in message.items()},
-        "addresses": {name.lower(): addresses(value) for name, value in message.items() if addresses(value)},
+        "addresses": {name.lower(): addresses(value, raw[name])
+                      for name, value in message.items() if hasattr(value, "addresses")},
         "defects": [repr(d) for name, value in message.items() for d in getattr(value, "defects", ())],
         "body": part(message),
     }

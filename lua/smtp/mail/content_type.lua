@@ -11,9 +11,9 @@ local ATTRIBUTE = "[A-Za-z0-9!#$&+^_`{|}~.-]+" -- without the signs RFC 2231 res
 
 local BY_EXTENSION = {
   txt = "text/plain", log = "text/plain", md = "text/markdown", csv = "text/csv", html = "text/html",
-  htm = "text/html", css = "text/css",
-  ics = "text/calendar", vcf = "text/vcard", xml = "application/xml", json = "application/json",
-  js = "text/javascript", pdf = "application/pdf", rtf = "application/rtf", ps = "application/postscript",
+  htm = "text/html", css = "text/css", ics = "text/calendar", vcf = "text/vcard",
+  xml = "application/xml", json = "application/json", js = "text/javascript",
+  pdf = "application/pdf", rtf = "application/rtf", ps = "application/postscript",
   zip = "application/zip", gz = "application/gzip", tar = "application/x-tar", bz2 = "application/x-bzip2",
   xz = "application/x-xz", ["7z"] = "application/x-7z-compressed", epub = "application/epub+zip",
   doc = "application/msword", xls = "application/vnd.ms-excel", ppt = "application/vnd.ms-powerpoint",
@@ -24,8 +24,8 @@ local BY_EXTENSION = {
   odp = "application/vnd.oasis.opendocument.presentation",
   png = "image/png", jpg = "image/jpeg", jpeg = "image/jpeg", gif = "image/gif", webp = "image/webp",
   svg = "image/svg+xml", bmp = "image/bmp", tif = "image/tiff", tiff = "image/tiff", ico = "image/vnd.microsoft.icon",
-  avif = "image/avif", heic = "image/heic",
-  mp3 = "audio/mpeg", ogg = "audio/ogg", oga = "audio/ogg", opus = "audio/ogg",
+  avif = "image/avif", heic = "image/heic", mp3 = "audio/mpeg",
+  ogg = "audio/ogg", oga = "audio/ogg", opus = "audio/ogg",
   wav = "audio/wav", flac = "audio/flac", m4a = "audio/mp4", mp4 = "video/mp4", webm = "video/webm", mpg = "video/mpeg",
   mpeg = "video/mpeg", mov = "video/quicktime", avi = "video/x-msvideo", p7s = "application/pkcs7-signature",
   asc = "application/pgp-signature",

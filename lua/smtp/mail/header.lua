@@ -88,9 +88,15 @@ end
 -- Lays `s` out as encoded words, in the shorter of the two encodings.
 local function put_encoded(line, blank, s)
   local _, escapes = s:gsub("[^A-Za-z0-9!*+/ -]", "")
-  local kind, source = "B", s
-  if #s + 2 * escapes <= math.ceil(#s / 3) * 4 then
+  local kind, source, length = "B", s, math.ceil(#s / 3) * 4
+  if #s + 2 * escapes <= length then
     kind, source = "Q", s:gsub(Q_SPECIAL, Q_ESCAPE)
+    length = #source
+  end
+  -- In one piece where a line of its own allows it: some readers put a blank between two halves of a display name.
+  local fits = #blank + FRAME + length
+  if not line.empty and fits <= ENCODED_WIDTH and line.column + fits > ENCODED_WIDTH then
+    break_line(line)
   end
   local from = 1
   while from <= #source do
@@ -260,24 +266,26 @@ end
 
 local function put_parameter(put_item, key, value)
   if not value:find("[\128-\255\t]") and #key + #value < 900 then
-    if not value:find("^[A-Za-z0-9!#$%%&'*+^_`{|}~.-]+$") then
+    if not value:find("^[A-Za-z0-9!#$&+^_`{|}~.-]+$") then -- some readers take "'", "*" and "%" for RFC 2231's
       value = quote(value)
     end
     return put_item(key .. "=" .. value)
   end
-  put_item(key .. "=" .. quote(fallback(value)))
   local encoded = "UTF-8''" .. value:gsub("[^A-Za-z0-9!#$&+^_`{|}~.-]", PERCENT_ESCAPE)
   local width = WIDTH - #" =;"
-  if #key + 1 + #encoded <= width then
-    return put_item(key .. "*=" .. encoded)
-  end
   local from, section = 1, 0
+  if #key + 1 + #encoded <= width then
+    put_item(key .. "*=" .. encoded)
+    from = #encoded + 1
+  end
   while from <= #encoded do
     local start = ("%s*%d*"):format(key, section)
     local last = escaped_end(encoded, from, width - #start, "%")
     put_item(start .. "=" .. encoded:sub(from, last))
     from, section = last + 1, section + 1
   end
+  -- Last, because some readers that know extended parameters take the first of two.
+  put_item(key .. "=" .. quote(fallback(value)))
 end
 
 --- A field with parameters (Content-Type, Content-Disposition): values beyond ASCII go as RFC 2231 extended parameters,

@@ -7,6 +7,7 @@
 
 local core = require "smtp.core"
 local errors = require "smtp.errors"
+local text = require "smtp.mail.text"
 
 local source = {}
 
@@ -17,7 +18,9 @@ local source = {}
 local BLOCK = 57 * 1024 -- whole lines of base64
 
 local function failure(reason)
-  return errors.new { kind = "source", stage = "body", outcome = "not_sent", temporary = false, reason = reason }
+  return errors.new {
+    kind = "source", stage = "body", outcome = "not_sent", temporary = false, reason = text.escape(reason),
+  }
 end
 
 local function whole(number)
@@ -72,7 +75,7 @@ function source.file(path)
   end
   local file, why = io.open(path, "rb")
   if not file then
-    return nil, why
+    return nil, text.escape(why)
   end
   local bytes, size
   bytes, why = file:read(1) -- a directory opens, but cannot be read
@@ -81,7 +84,7 @@ function source.file(path)
   end
   file:close()
   if not size then
-    return nil, path .. ": " .. tostring(why)
+    return nil, text.escape(path .. ": " .. tostring(why))
   end
   return {
     size = size,

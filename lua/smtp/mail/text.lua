@@ -49,16 +49,21 @@ local function escape(c)
   return ("\\x%02X"):format(c:byte())
 end
 
---- A short quoted excerpt for a reason: one line, control and stray bytes escaped.
+--- A string fit for a reason: one line, control and stray bytes escaped.
+---@param s string
+---@return string
+function text.escape(s)
+  return (s:gsub(text.invalid(s) and "[^\32-\126]" or "[^\32-\126\128-\255]", escape))
+end
+
+--- A short quoted excerpt for a reason.
 ---@param s string
 ---@param from? integer where the excerpt starts (default 1)
 ---@return string
 function text.show(s, from)
   from = from or 1
   local last = text.boundary(s, math.min(#s, from + 31))
-  local part = s:sub(from, last)
-  local class = text.invalid(part) and "[^\32-\126]" or "[^\32-\126\128-\255]"
-  return '"' .. part:gsub(class, escape) .. (last < #s and '"…' or '"')
+  return '"' .. text.escape(s:sub(from, last)) .. (last < #s and '"…' or '"')
 end
 
 --- The gate for everything that goes on one line: valid UTF-8, no CR, LF, NUL or other control byte.

@@ -9,6 +9,16 @@ local function over()
   return nil, "the server asked for more than the mechanism has to say"
 end
 
+-- A step that answers one challenge, so that no login goes on for ever.
+local function once(answer)
+  local asked = false
+  return function(challenge)
+    if asked then return over() end
+    asked = true
+    return answer(challenge)
+  end
+end
+
 local mechanisms = {}
 
 function mechanisms.PLAIN(credentials)
@@ -16,33 +26,26 @@ function mechanisms.PLAIN(credentials)
 end
 
 function mechanisms.LOGIN(credentials)
-  local asked = false
-  return credentials.username, function()
-    if asked then return over() end
-    asked = true
-    return credentials.password
-  end
+  return credentials.username, once(function() return credentials.password end)
 end
 
 mechanisms["CRAM-MD5"] = function(credentials)
-  local asked = false
-  return nil, function(challenge)
-    if asked then return over() end
-    asked = true
-    local digest = require "smtp.tls".hmac("md5", credentials.password, challenge)
+  return nil, once(function(challenge)
+    local digest, reason = require "smtp.tls".hmac("md5", credentials.password, challenge)
+    if not digest then return nil, reason end
     return credentials.username .. " " .. digest:gsub(".", function(byte) return ("%02x"):format(byte:byte()) end)
-  end
+  end)
 end
 
 -- A refused token is told in a challenge (JSON); an answer to it is owed before the final reply comes.
 function mechanisms.OAUTHBEARER(credentials, server)
   local gs2 = "n,a=" .. (credentials.username or ""):gsub("=", "=3D"):gsub(",", "=2C") .. ","
   return ("%s\1host=%s\1port=%d\1auth=Bearer %s\1\1"):format(gs2, server.host, server.port, credentials.token),
-    function() return "\1" end
+    once(function() return "\1" end)
 end
 
 function mechanisms.XOAUTH2(credentials)
-  return ("user=%s\1auth=Bearer %s\1\1"):format(credentials.username, credentials.token), function() return "" end
+  return ("user=%s\1auth=Bearer %s\1\1"):format(credentials.username, credentials.token), once(function() return "" end)
 end
 
 local BY_PASSWORD = { "CRAM-MD5", "PLAIN", "LOGIN" }

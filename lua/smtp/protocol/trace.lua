@@ -23,6 +23,14 @@ local function url_encoded(bytes)
   return (bytes:gsub("[^%w%-%._~]", function(byte) return ("%%%02X"):format(byte:byte()) end))
 end
 
+-- As it reads in a reply: the parser shows bytes that are not text as \xNN.
+local function shown(bytes)
+  local wire = core.wire(1)
+  wire:feed("250 -" .. bytes .. "\r\n")
+  local _, text = wire:reply()
+  return text:sub(2)
+end
+
 --- A keeper of the dialogue. The secrets live in upvalues: no dump of a session shows them.
 ---@param wanted boolean|function true: keep a transcript; a function (direction, line): called for each line
 ---@return { sent: fun(line: string), received: fun(reply: table), hide: fun(secret: string), scrub: (fun(text: string): string), transcript: fun(): string? }
@@ -32,7 +40,9 @@ function trace.new(wanted)
   -- A shorter one would stand in ordinary words too, and replacing it there would tell what it is.
   local function hide(secret)
     if #secret < 4 then return end
-    for _, form in ipairs { secret, core.base64(secret), hex(secret), hex(secret):upper(), url_encoded(secret) } do
+    local url = url_encoded(secret)
+    local lower = url:gsub("%%%x%x", string.lower)
+    for _, form in ipairs { secret, core.base64(secret), hex(secret), hex(secret):upper(), url, lower, shown(secret) } do
       secrets[#secrets + 1] = form
     end
     table.sort(secrets, function(a, b) return #a > #b end)

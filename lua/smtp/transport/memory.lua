@@ -1,9 +1,10 @@
 --- A transport without a network, for specs: it plays a server from a script and holds the client to it.
 ---
---- A script is a list of lines. "S: 220 hello" is what the server says, "C: NOOP" what the client must have said by then (the
---- line without its CRLF), "C~ ^EHLO " the same as a pattern. "S: " lines are only given once every "C" line before them has
---- come, and nothing beyond: a client that speaks before its turn is found out. Further lines: "S! bytes" (as they are,
---- without CRLF), "close" (the server closes), "hang" (it falls silent: a read times out), "deaf" (writes fail from here on).
+--- A script is a list of lines. "S: 220 hello" is what the server says, "C: NOOP" what the client must have said by
+--- then (the line without its CRLF), "C~ ^EHLO " the same as a pattern. "S: " lines are only given once every "C" line
+--- before them has come, and nothing beyond: a client that speaks before its turn is found out. Further lines:
+--- "S! bytes" (as they are, without CRLF), "close" (the server closes), "hang" (it falls silent: a read times out),
+--- "deaf" (one write fails).
 local memory = {}
 
 local Pipe = {}
@@ -72,8 +73,9 @@ end
 
 function Pipe:peek()
   if self.pending ~= "" then return "data" end
-  if self.closed or self.script[self.at] == "close" then return "closed" end
-  return settle(self) and (self.script[self.at] or ""):find("^S") and "data" or "idle"
+  if self.closed then return "closed" end
+  local line = settle(self) and self.script[self.at] or ""
+  return line == "close" and "closed" or line:find("^S") and "data" or "idle"
 end
 
 function Pipe:name()
@@ -84,8 +86,8 @@ function Pipe:close()
   self.closed = true
 end
 
---- A transport that plays `script` on its one connection, `transport.pipe`; `transport.pipe.written` lists what each write
---- gave.
+--- A transport that plays `script` on its one connection, `transport.pipe`; `transport.pipe.written` lists what each
+--- write gave.
 ---@param script string[]
 ---@param opts { dribble: boolean? }? dribble: the server's bytes come one at a time
 ---@return table transport

@@ -140,9 +140,9 @@ local function flush(self, deadline)
   return true
 end
 
--- Decrypted bytes, or nil and why there are none: "again", or kind and text of an end.
+-- Decrypted bytes, or nil and why there are none: "again", or kind, text and hint of an end.
 local function decrypt(self)
-  local bytes, why = self.engine:read()
+  local bytes, why, hint = self.engine:read()
   if bytes then
     return bytes
   elseif why == "again" then
@@ -150,7 +150,7 @@ local function decrypt(self)
   elseif why == "closed" then
     return nil, "closed", "the peer closed the connection"
   end
-  return nil, why == CUT and "closed" or "tls", why
+  return nil, why == CUT and "closed" or "tls", why, hint
 end
 
 --- At least one byte, as much as is there. May yield.
@@ -158,6 +158,7 @@ end
 ---@return string|nil bytes
 ---@return string|nil kind "timeout"; "closed" (its text tells a cut from a proper end); "tls" (alert, bad record)
 ---@return string|nil text
+---@return string|nil hint TLS 1.3 servers judge a client certificate (or its absence) only after the handshake
 function Pipe:read(deadline)
   local ahead = self.ahead
   if ahead then
@@ -167,11 +168,11 @@ function Pipe:read(deadline)
     return nil, "closed", "the connection is closed"
   end
   while true do
-    local bytes, kind, text = decrypt(self)
+    local bytes, kind, text, hint = decrypt(self)
     -- an answer that cannot be sent makes the next write fail; what came is not lost for it
     flush(self, deadline)
     if bytes or kind ~= "again" then
-      return bytes, kind, text
+      return bytes, kind, text, hint
     end
     bytes, kind, text = self.inner:read(deadline)
     if bytes then

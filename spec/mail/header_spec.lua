@@ -1,0 +1,242 @@
+local address = require "smtp.mail.address"
+local header = require "smtp.mail.header"
+local read_messages = dofile "spec/support/read_message.lua"
+
+local CRLF = "\r\n"
+
+-- What holds for every field: CRLF at line ends only, printable, no line too long, none of white space alone.
+local function assert_well_formed(field, width)
+  assert.are.equal(CRLF, field:sub(-2))
+  for line in field:gmatch("(.-)\r\n") do
+    assert.is_nil(line:find("[\r\n]"))
+    assert.is_truthy(line:find("[^ \t]"))
+    assert.is_true(#line <= (width or 998), line)
+    for word in line:gmatch("=%?utf%-8%?[BQ]%?[^?]*%?=") do
+      assert.is_true(#word <= 75, word)
+      assert.is_true(#line <= 76, line)
+    end
+  end
+  for continued in field:gmatch("\r\n([^\r])") do
+    assert.is_truthy(continued:find("[ \t]"))
+  end
+end
+
+describe("header.text", function()
+  local exact = {
+    { "Subject", "Hello", "Subject: Hello\r\n" },
+    { "Subject", "", "Subject:\r\n" },
+    { "Subject", "two  blanks\tand a tab", "Subject: two  blanks\tand a tab\r\n" },
+    { "Subject", "Gr\195\188\195\159e", "Subject: =?utf-8?B?R3LDvMOfZQ==?=\r\n" },
+    { "Subject", "Bergfu\195\159pfad at noon", "Subject: =?utf-8?Q?Bergfu=C3=9Fpfad?= at noon\r\n" },
+    { "Subject", "the =?utf-8?q?x?= word", "Subject: the =?utf-8?B?PT91dGYtOD9xP3g/PQ==?= word\r\n" },
+    { "Subject", " led", "Subject: =?utf-8?Q?_led?=\r\n" },
+    { "Subject", "trailed ", "Subject: =?utf-8?Q?trailed_?=\r\n" },
+    { "X-A", ("a"):rep(40) .. " " .. ("b"):rep(40), "X-A: " .. ("a"):rep(40) .. "\r\n " .. ("b"):rep(40) .. CRLF },
+  }
+  for _, case in ipairs(exact) do
+    it("writes " .. case[3]:sub(1, 60):gsub("%c", "?"), function()
+      assert.are.equal(case[3], header.text(case[1], case[2]))
+    end)
+  end
+
+  local subjects = {
+    "plain", "Gr\195\188\195\159e \240\159\152\128 \240\159\145\169\226\128\141\240\159\146\187",
+    ("\240\159\152\128"):rep(200), ("\230\188\162\229\173\151"):rep(100), ("na\195\175ve "):rep(60) .. "end",
+    ("word "):rep(300) .. "end", ("x"):rep(997), ("x"):rep(5000), "a " .. ("y"):rep(989) .. " b", ("x"):rep(989),
+    "=?utf-8?B?aGFja2Vk?=", "a=?b?=c", "=?=?=?= =?utf-8?q?=41?=", "=? utf-8 ?q? x ?=", "a\195\164 \195\164  \195\164b",
+    "\195\164 b \195\164", "tab\tin \195\164\ttext", "a" .. (" "):rep(30) .. "b", "\195\164" .. (" "):rep(2000) .. "b",
+    "\"quotes\", (parens) <angles> ; : \\", "e\204\129 combining", "\226\128\168 line separator \231\152\141", "?=",
+    "_ under_score",
+    ("a"):rep(69) .. " \195\164", ("a"):rep(66) .. " \195\164\195\164\195\164 tail",
+  }
+  it("reads back unchanged in another program", function()
+    local messages = {}
+    for i, subject in ipairs(subjects) do
+      local field, why = header.text("Subject", subject)
+      assert.is_nil(why)
+      assert_well_formed(field)
+      messages[i] = "Content-Type: text/plain\r\n" .. field .. CRLF
+    end
+    for i, read in ipairs(read_messages(messages)) do
+      assert.are.equal(subjects[i], read.fields.subject)
+      assert.are.same({}, read.defects)
+    end
+  end)
+
+  it("folds at 78 wherever a blank lets it", function()
+    assert_well_formed(header.text("Subject", ("word "):rep(300) .. "end"), 78)
+    assert_well_formed(header.text(("N"):rep(76), "\195\164 plain words after it"), 78)
+  end)
+
+  it("is linear", function()
+    for i, value in ipairs { ("a"):rep(2 ^ 20), ("\195\188"):rep(2 ^ 19), (" "):rep(2 ^ 20), ("a "):rep(2 ^ 19),
+      ("=?"):rep(2 ^ 19), "a" .. (" "):rep(2 ^ 20), ("\195\188 a "):rep(2 ^ 18), ("a\t \t"):rep(2 ^ 18) } do
+      local start = os.clock()
+      assert.is_string(header.text("Subject", value))
+      assert.is_true(os.clock() - start < 2, "case " .. i)
+    end
+  end)
+end)
+
+describe("the gate", function()
+  local makers = {
+    text = function(value) return header.text("X-Test", value) end,
+    field = function(value) return header.field("X-Test", value) end,
+    parameter = function(value) return header.parameter("X-Test", "a/b", { { "name", value } }) end,
+    ["parameter's value"] = function(value) return header.parameter("X-Test", value) end,
+    ["display name"] = function(value) return header.addresses("X-Test", { { name = value, address = "a@b" } }) end,
+    address = function(value) return header.addresses("X-Test", { { address = value } }) end,
+  }
+  for name, make in pairs(makers) do
+    it("refuses control bytes and broken UTF-8 in a " .. name, function()
+      for byte = 0, 31 do
+        if byte ~= 9 then
+          for _, value in ipairs { "%sab", "a%sb", "ab%s" } do
+            local field, why = make((value:gsub("%%s", { ["%s"] = string.char(byte) })))
+            assert.is_nil(field)
+            assert.is_truthy(why:find("X-Test", 1, true))
+            assert.is_nil(why:find("[^\32-\126\128-\255]"))
+          end
+        end
+      end
+      for _, value in ipairs { "a\127", "a\r\nBcc: x@y", "a\r\n b", "\255", "a\195", "\192\128", "\237\160\128",
+        "\244\144\128\128" } do
+        assert.is_nil((make(value)))
+      end
+      assert.is_nil((make(5)))
+    end)
+  end
+
+  it("takes only field names", function()
+    for _, name in ipairs { "", "a b", "a:", "a\r\n", "\195\164", "a\0", ("n"):rep(77), "a\127", " a", 5, false } do
+      assert.is_nil((header.text(name, "v")))
+      assert.is_nil((header.field(name, "v")))
+      assert.is_nil((header.addresses(name, { { address = "a@b" } })))
+      assert.is_nil((header.parameter(name, "v")))
+    end
+    assert.is_truthy(header.text(("n"):rep(76), "v"))
+    assert.is_truthy(header.text("!#$%&'*+-.^_`|~;", "v"))
+  end)
+end)
+
+describe("header.field", function()
+  it("folds at blanks and encodes nothing", function()
+    assert.are.equal("References: <" .. ("a"):rep(60) .. "@b>\r\n <c@d>\r\n",
+      header.field("References", "<" .. ("a"):rep(60) .. "@b> <c@d>"))
+    assert.is_nil((header.field("X-A", "\195\164")))
+    assert.is_nil((header.field("X-A", ("a"):rep(999))))
+    assert.is_nil((header.field("X-A", "a" .. (" "):rep(999) .. "b")))
+    assert_well_formed(header.field("X-A", " a  b "))
+  end)
+end)
+
+describe("header.addresses", function()
+  it("uses the plainest form of a display name", function()
+    local function written(name)
+      return header.addresses("To", { { name = name, address = "a@b" } }):match("^To: (.*) <a@b>\r\n$")
+    end
+    assert.are.equal("Ada Lovelace", written "Ada Lovelace")
+    assert.are.equal('"Lovelace, Ada"', written "Lovelace, Ada")
+    assert.are.equal('"J. Doe"', written "J. Doe")
+    assert.are.equal('" a"', written " a")
+    assert.are.equal('"a  b"', written "a  b")
+    assert.are.equal('"say \\"\\\\\\""', written 'say "\\"')
+    assert.are.equal("=?utf-8?Q?J=C3=BCrgen?=", written "J\195\188rgen")
+    assert.are.equal("=?utf-8?B?PT94Pz0=?=", written "=?x?=")
+  end)
+
+  local boxes = {
+    { name = "Ada Lovelace", address = "ada@example.org" }, { address = "bare@example.org" },
+    { name = 'Quote " and \\ and , <x@y>', address = "q@example.org" },
+    { name = "J\195\188rgen, Dr. \240\159\152\128", address = "j@example.org" },
+    { name = ("long "):rep(40) .. "name", address = "long@example.org" },
+    { name = ("l\195\182ng "):rep(40) .. "name", address = "loeng@example.org" },
+    { name = ("quoted, "):rep(40) .. "name", address = "quoted@example.org" },
+    { name = ("x"):rep(3000), address = "x@example.org" },
+    { name = "=?utf-8?q?evil?= <e@e>", address = "e@example.org" },
+    { name = "undisclosed: x;", address = '"x@a x"@example.org' },
+  }
+  local ascii = {
+    { name = "(comment)", address = "a@[192.0.2.1]" }, { name = "Ada", address = '"a,b"@example.org' },
+    { name = "a@b", address = "c@d" }, { name = '"', address = "e@f" }, { name = "\\", address = "g@h" },
+  }
+  it("reads back unchanged in another program", function()
+    local lists, messages = { boxes, ascii }, {}
+    for i, list in ipairs(lists) do
+      local field = header.addresses("To", list)
+      assert_well_formed(field)
+      messages[i] = "Content-Type: text/plain\r\n" .. field .. CRLF
+    end
+    for i, read in ipairs(read_messages(messages)) do
+      assert.are.equal(#lists[i], #read.addresses.to)
+      for j, box in ipairs(lists[i]) do
+        assert.are.same({ box.name or "", box.address }, read.addresses.to[j])
+      end
+      assert.are.same({}, read.defects)
+    end
+  end)
+
+  it("is linear", function()
+    local list = assert(address.list(("J\195\188rgen <ada@example.org>, \"a, b\" <c@d>, "):rep(2 ^ 14) .. "a@b"))
+    local start = os.clock()
+    assert.is_string(header.addresses("To", list))
+    assert.is_string(header.addresses("To", { { name = ("\195\188"):rep(2 ^ 18), address = "a@b" } }))
+    assert.is_string(header.addresses("To", { { name = ('"'):rep(2 ^ 18), address = "a@b" } }))
+    assert.is_true(os.clock() - start < 2)
+  end)
+
+  it("refuses an empty list", function()
+    assert.is_nil((header.addresses("To", {})))
+  end)
+end)
+
+describe("header.parameter", function()
+  it("writes tokens, quoted strings and extended values", function()
+    local function written(value)
+      return header.parameter("X-A", "a", { { "filename", value } })
+    end
+    assert.are.equal("X-A: a\r\n", header.parameter("X-A", "a"))
+    assert.are.equal("X-A: a; filename=b.txt\r\n", written "b.txt")
+    assert.are.equal('X-A: a; filename="b c.txt"\r\n', written "b c.txt")
+    assert.are.equal('X-A: a; filename="\\"\\\\;"\r\n', written '"\\;')
+    assert.are.equal('X-A: a; filename=""\r\n', written "")
+    assert.are.equal("X-A: a; filename*=UTF-8''%C3%BC.txt; filename=\"_.txt\"\r\n", written "\195\188.txt")
+    assert.is_nil((header.parameter("X-A", "a b")))
+    assert.is_nil((header.parameter("X-A", "a", { { "b c", "d" } })))
+    assert.is_nil((header.parameter("X-A", "a", { { "b*", "d" } })))
+  end)
+
+  local filenames = {
+    "a.txt", "two words.txt", 'quo"te.txt', "semi;colon.txt", "back\\slash", "\195\188ml\195\164ut.pdf",
+    "\195\188; filename=\"evil\".txt", "100%25.txt", "it's*.txt", ("\195\188"):rep(60) .. ".txt",
+    ("a"):rep(250) .. ".txt",
+    ("a b"):rep(500), ("\240\159\152\128"):rep(80) .. ".png", "=?utf-8?q?x?=.txt\195\164", "%\195\188'", "a=b,c",
+    ("x"):rep(20) .. ("\195\188"):rep(100),
+  }
+  it("reads back unchanged in another program", function()
+    local messages = {}
+    for i, filename in ipairs(filenames) do
+      local field = assert(header.parameter("Content-Disposition", "attachment", { { "filename", filename } }))
+      assert_well_formed(field)
+      messages[i] = "Content-Type: text/plain\r\n" .. field .. CRLF
+    end
+    for i, read in ipairs(read_messages(messages)) do
+      assert.are.equal(filenames[i], read.body.filename)
+    end
+  end)
+
+  it("cuts long values at 78 between characters", function()
+    local field = header.parameter("X-A", "a", { { ("k"):rep(40), ("\240\159\152\128"):rep(300) } })
+    assert_well_formed(field, 200)
+    for piece in field:gmatch("%*%d+%*=([^;\r]+)") do
+      local _, escapes = piece:gsub("%%", "")
+      assert.are.equal(0, escapes % 4)
+    end
+  end)
+
+  it("is linear", function()
+    local start = os.clock()
+    assert.is_string(header.parameter("X-A", "a", { { "k", ("\195\188"):rep(2 ^ 18) }, { "l", ("%"):rep(2 ^ 18) } }))
+    assert.is_true(os.clock() - start < 2)
+  end)
+end)

@@ -1,0 +1,281 @@
+local errors = require "smtp.errors"
+local options = require "smtp.options"
+local play = require "spec.support.play"
+local smtp = require "smtp"
+
+local function plan(given)
+  return options.plan(given, "smtp.connect")
+end
+
+-- What a raising call says.
+local function raised(run, ...)
+  local fine, text = pcall(run, ...)
+  assert.is_false(fine)
+  assert.are.equal("string", type(text))
+  return text
+end
+
+describe("misuse raises", function()
+  for _, case in ipairs {
+    { { hosst = "x" }, 'unknown option "hosst"', '"host"' },
+    { { host = "x", Port = 25 }, 'unknown option "Port"', '"port"' },
+    { { host = "x", user_name = "u" }, 'unknown option "user_name"', '"username"' },
+    { { host = "x", passwort = "p" }, 'unknown option "passwort"', '"password"' },
+    { { host = "x", timeouts = { conect = 1 } }, 'unknown option "conect"', '"connect"' },
+    { { host = "x", timeouts = { Final = 1 } }, 'unknown option "Final"', '"final"' },
+    { { host = "x", [1] = "y" }, 'unknown option "1"', "did you mean" },
+    { { host = "x", subject = "hi" }, 'unknown option "subject"', "did you mean" },
+    { { host = 7 }, '"host" must be a string, not a number' },
+    { { host = "x", port = "25" }, '"port" must be a number, not a string' },
+    { { host = "x", verify = 0 }, '"verify" must be a boolean, not a number' },
+    { { host = "x", password = 1234 }, '"password" must be a string' },
+    { { host = "x", token = true }, '"token" must be a string or function' },
+    { { host = "x", timeouts = 5 }, '"timeouts" must be a table' },
+    { { host = "x", timeouts = { final = "5" } }, '"final" must be a number' },
+    { { host = "x", tls = "ssl" }, '"tls" must be', '"ssl"' },
+    { { host = "x", tls = true }, '"tls" must be a string' },
+    { { host = "x", tls_min = "1.1" }, '"tls_min" must be', '"1.1"' },
+    { { host = "x", transport = "udp" }, '"transport" must be' },
+    { { host = "x", pipeline = "yes" }, '"pipeline" must be' },
+  } do
+    it(case[2], function()
+      local text = raised(smtp.connect, case[1])
+      assert.is_truthy(text:find("smtp.connect", 1, true), text)
+      assert.is_truthy(text:find(case[2], 1, true), text)
+      assert.is_truthy(text:find(case[3] or case[2], 1, true), text)
+    end)
+  end
+
+  for name, call in pairs { send = smtp.send, connect = smtp.connect, session = smtp.session, message = smtp.message } do
+    it("smtp." .. name .. " without a table", function()
+      for _, given in ipairs { "smtp://example.org", 7, false } do
+        assert.is_truthy(raised(call, given):find("smtp." .. name .. ": expected a table", 1, true))
+      end
+      assert.is_truthy(raised(call):find("expected a table", 1, true))
+    end)
+  end
+
+  it("never shows a value: it may be a password", function()
+    assert.is_nil(raised(smtp.connect, { host = "x", passwrd = "hunter2-hunter2" }):find("hunter2", 1, true))
+    assert.is_nil(raised(smtp.connect, { host = "x", auth = "PLAIN", password = { "hunter2" } }):find("hunter2", 1, true))
+  end)
+
+  it("cuts a monstrous name short", function()
+    assert.is_true(#raised(smtp.connect, { [("x"):rep(1e5)] = 1 }) < 200)
+  end)
+end)
+
+describe("defaults", function()
+  for _, case in ipairs {
+    -- what is given, the mode, the port
+    { {}, "starttls", 587 },
+    { { port = 465 }, "implicit", 465 },
+    { { port = 25 }, "starttls", 25 },
+    { { tls = "implicit" }, "implicit", 465 },
+    { { tls = "implicit", port = 8465 }, "implicit", 8465 },
+    { { tls = "starttls", port = 465 }, "starttls", 465 },
+    { { tls = "none" }, "none", 587 },
+    { { tls = "opportunistic" }, "opportunistic", 587 },
+  } do
+    it(("tls %s, port %s"):format(tostring(case[1].tls), tostring(case[1].port)), function()
+      case[1].host = "mail.example.org"
+      local got = assert(plan(case[1]))
+      assert.are.equal(case[2], got.tls)
+      assert.are.equal(case[3], got.port)
+    end)
+  end
+
+  it("verify, allow nothing in clear, and wait as long as RFC 5321 asks", function()
+    local got = assert(plan { host = "mail.example.org" })
+    assert.is_true(got.verify)
+    assert.is_false(got.allow_insecure_auth)
+    assert.is_true(got.pipeline)
+    assert.are.equal("1.2", got.tls_min)
+    assert.is_nil(got.timeout)
+    assert.is_nil(got.credentials)
+    assert.are.same({ connect = 30, greeting = 300, command = 300, data = 120, block = 180, final = 600 }, got.timeouts)
+    assert.are.same({ connect = 30, greeting = 5, command = 300, data = 120, block = 180, final = 600 },
+      plan({ host = "mail.example.org", timeouts = { greeting = 5 } }).timeouts)
+  end)
+
+  it("mechanisms: one or a list, in any case; true is the default", function()
+    assert.are.same({ "PLAIN" }, plan({ host = "x", auth = "plain" }).mechanisms)
+    assert.are.same({ "LOGIN", "PLAIN" }, plan({ host = "x", auth = { "Login", "PLAIN" } }).mechanisms)
+    assert.is_nil(plan({ host = "x", auth = true }).mechanisms)
+    assert.is_false(plan({ host = "x", auth = false }).mechanisms)
+  end)
+end)
+
+describe("url", function()
+  for url, expected in pairs {
+    ["smtp://mail.example.org"] = { "mail.example.org", 587, "starttls" },
+    ["smtp://mail.example.org/"] = { "mail.example.org", 587, "starttls" },
+    ["SMTPS://mail.example.org"] = { "mail.example.org", 465, "implicit" },
+    ["smtps://mail.example.org:8465"] = { "mail.example.org", 8465, "implicit" },
+    ["smtp+insecure://localhost"] = { "localhost", 25, "none" },
+    ["smtp+insecure://localhost:2525"] = { "localhost", 2525, "none" },
+    ["smtp://[2001:db8::1]:2525"] = { "2001:db8::1", 2525, "starttls" },
+    ["smtp://[::1]"] = { "::1", 587, "starttls" },
+    ["smtp://ada@mail.example.org"] = { "mail.example.org", 587, "starttls", "ada" },
+    ["smtp://ada:secret@mail.example.org:25"] = { "mail.example.org", 25, "starttls", "ada", "secret" },
+    ["smtp://ada%40example.org:p%3A%2f%25%20%c3%BC@mail.example.org"] =
+      { "mail.example.org", 587, "starttls", "ada@example.org", "p:/% \195\188" },
+    ["smtp://ada:a@b:c@mail.example.org"] = { "mail.example.org", 587, "starttls", "ada", "a@b:c" },
+    ["smtp://ada:@mail.example.org"] = { "mail.example.org", 587, "starttls", "ada", "" },
+  } do
+    it(url, function()
+      local got = assert(plan { url = url })
+      local held = got.credentials and got.credentials() or {}
+      assert.are.same(expected, { got.host, got.port, got.tls, held.username, held.password })
+    end)
+  end
+
+  local SECRET = "hunter2"
+  for _, url in ipairs {
+    "", "mail.example.org", "http://ada:hunter2@mail.example.org", "//ada:hunter2@mail.example.org",
+    "ada:hunter2@mail.example.org", "smtp:ada:hunter2@mail.example.org", "smtp://ada:hunter2@", "smtp://",
+    "smtp://ada:hunter2@:25", "smtp://ada:hunter2@mail.example.org:port", "smtp://ada:hunter2@mail.example.org:",
+    "smtp://ada:hunter2@mail.example.org:99999", "smtp://ada:hunter2@mail.example.org:0",
+    "smtp://ada:hunter2@mail.example.org/path", "smtp://ada:hunter2@mail.example.org?x=1",
+    "smtp://ada:hunter2#x@mail.example.org", "smtp://ada:hunt/hunter2@mail.example.org",
+    "smtp://ada:hunter2@mail.exa mple.org", "smtp://ada:hunter2@mail%0d%0a.example.org", "smtp://ada:hunter2@a%00b",
+    "smtp://ada:hunter2@[::1", "smtp://ada:hunter2@::1", "smtp://ada:hunter2@[::1]25", " smtp://ada:hunter2@x",
+  } do
+    it(("refuses %q"):format(url), function()
+      local got, err = plan { url = url }
+      assert.is_nil(got)
+      assert.are.equal("input", err.kind)
+      assert.are.equal("compose", err.stage)
+      assert.are.equal("not_sent", err.outcome)
+      assert.is_nil(play.dump(err):find(SECRET, 1, true))
+      assert.is_nil(tostring(err):find(SECRET, 1, true))
+    end)
+  end
+
+  it("gives way to the other options", function()
+    local got = plan { url = "smtp://ada:secret@mail.example.org:25", host = "other.example.org", port = 26, password = "p" }
+    assert.are.equal("other.example.org", got.host)
+    assert.are.equal(26, got.port)
+    assert.are.equal("ada", got.credentials().username)
+    assert.are.equal("p", got.credentials().password)
+    assert.are.equal(465, plan({ url = "smtp://mail.example.org", tls = "implicit" }).port)
+    assert.are.equal(2525, plan({ url = "smtp://ada:1@mail.example.org:2525", tls = "implicit" }).port)
+  end)
+end)
+
+describe("values that cannot work", function()
+  for _, case in ipairs {
+    { {}, "no server" },
+    { { host = "" }, "host" },
+    { { host = "a b" }, "host" },
+    { { host = "a\r\nb" }, "host" },
+    { { host = "a\0b" }, "host" },
+    { { host = "x", port = 0 }, "port" },
+    { { host = "x", port = 65536 }, "port" },
+    { { host = "x", port = 25.5 }, "port" },
+    { { host = "x", port = 0 / 0 }, "port" },
+    { { host = "x", port = math.huge }, "port" },
+    { { host = "x", helo = "a b" }, "helo" },
+    { { host = "x", helo = "a\r\nRSET" }, "helo" },
+    { { host = "x", helo = "" }, "helo" },
+    { { host = "x", server_name = "a\0b" }, "server_name" },
+    { { host = "x", timeout = 0 }, "timeout" },
+    { { host = "x", timeout = -1 }, "timeout" },
+    { { host = "x", timeout = 0 / 0 }, "timeout" },
+    { { host = "x", timeouts = { final = 0 } }, "timeouts.final" },
+    { { host = "x", timeouts = { block = 0 / 0 } }, "timeouts.block" },
+    { { host = "x", client_key = "key.pem" }, "client_cert" },
+  } do
+    it(case[2] .. " is an input error", function()
+      local got, err = plan(case[1])
+      assert.is_nil(got)
+      assert.are.same({ "input", "compose", "not_sent", false }, { err.kind, err.stage, err.outcome, err.temporary })
+      assert.is_truthy(err.reason:find(case[2], 1, true), err.reason)
+      assert.is_nil(tostring(err):find("[%c]"))
+    end)
+  end
+end)
+
+describe("the caller's tables", function()
+  it("are never changed", function()
+    local given = { url = "smtp://ada:secret@mail.example.org", auth = { "plain" }, timeouts = { final = 5 },
+      from = "ada@example.org", to = { "bob@example.org" } }
+    local server, message = options.split(given, "smtp.send")
+    assert(plan(server))
+    assert.are.same({ url = "smtp://ada:secret@mail.example.org", auth = { "plain" }, timeouts = { final = 5 },
+      from = "ada@example.org", to = { "bob@example.org" } }, given)
+    assert.are.same({ from = "ada@example.org", to = { "bob@example.org" } }, message)
+    assert.is_nil(server.from)
+  end)
+
+  it("are free afterwards: a plan does not change with them", function()
+    local given = { host = "mail.example.org", auth = { "plain" }, timeouts = { final = 5 }, username = "u", password = "p" }
+    local got = plan(given)
+    given.auth[1], given.timeouts.final, given.password = "login", 9, "q"
+    assert.are.same({ "PLAIN" }, got.mechanisms)
+    assert.are.equal(5, got.timeouts.final)
+    assert.are.equal("p", got.credentials().password)
+  end)
+end)
+
+describe("secrets", function()
+  local KEY = "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n"
+
+  it("are in no dump of a plan or a session", function()
+    for _, given in ipairs {
+      { host = "mail.example.org", username = "ada", password = "hunter2" },
+      { host = "mail.example.org", username = "ada", token = "hunter2" },
+      { url = "smtp://ada:hunter2@mail.example.org" },
+      { host = "mail.example.org", client_cert = "cert.pem", client_key = KEY },
+    } do
+      assert.is_nil(play.dump(plan(given)):find("hunter2", 1, true))
+      assert.is_nil(play.dump(smtp.session(given)):find("hunter2", 1, true))
+    end
+  end)
+
+  it("the dump would show them", function()
+    local hidden = setmetatable({}, { __index = { ["hunter2"] = { "x" } } })
+    assert.is_truthy(play.dump({ { hidden } }):find("hunter2", 1, true))
+  end)
+
+  it("a key that is no key is not quoted in the error", function()
+    local given, transport = play.options(play.script(play.hello("STARTTLS"), "C: STARTTLS", "S: 220 go"),
+      { tls = "starttls", client_cert = KEY, client_key = KEY, ca_file = KEY })
+    transport.secure = nil
+    local got, err = smtp.connect(given)
+    assert.is_nil(got)
+    assert.are.equal("tls", err.kind)
+    assert.is_nil(play.dump(err):find("hunter2", 1, true))
+  end)
+end)
+
+describe("errors", function()
+  it("are one line, whatever is in them", function()
+    local err = errors.new { kind = "rejected", stage = "rcpt", code = 550, enhanced = "5.1.1", text = "no\nsuch user",
+      hint = "look", reason = "a\r\nb" }
+    assert.are.equal("rejected at rcpt: a  b: 550 5.1.1 no such user; the message was not sent; hint: look", tostring(err))
+    assert.are.equal("!" .. tostring(err) .. "!", "!" .. err .. "!")
+  end)
+
+  for _, case in ipairs {
+    { { kind = "rejected", code = 450 }, true },
+    { { kind = "rejected", code = 550 }, false },
+    { { kind = "closed", code = 552 }, false },
+    { { kind = "timeout" }, true },
+    { { kind = "connect" }, true },
+    { { kind = "resolve", temporary = false }, false },
+    { { kind = "tls" }, false },
+    { { kind = "input" }, false },
+    { { kind = "protocol" }, false },
+  } do
+    it(("temporary: %s %s"):format(case[1].kind, tostring(case[1].code)), function()
+      case[1].stage = "mail"
+      assert.are.equal(case[2], errors.new(case[1]).temporary)
+    end)
+  end
+
+  it("say when a message may be out", function()
+    local err = errors.new { kind = "closed", stage = "final", outcome = "unknown", reason = "gone" }
+    assert.is_truthy(tostring(err):find("may duplicate it", 1, true))
+  end)
+end)

@@ -1,0 +1,34 @@
+local capability = require "smtp.protocol.capability"
+
+describe("capability.parse", function()
+  it("takes keywords in any case, with their parameters, and skips the greeting", function()
+    assert.are.same({ PIPELINING = true, SIZE = "1000", ["8BITMIME"] = true, ["X-EXTRA"] = "a  b", AUTH = "PLAIN LOGIN" },
+      capability.parse("STARTTLS greets you\nPIPELINING\nsize 1000\n8bitmime\nx-Extra a  b\nAuth PLAIN LOGIN"))
+  end)
+
+  for _, case in ipairs {
+    { "AUTH=LOGIN PLAIN", { LOGIN = true, PLAIN = true } },
+    { "AUTH LOGIN\nAUTH=PLAIN", { LOGIN = true, PLAIN = true } },
+    { "auth plain cram-md5", { PLAIN = true, ["CRAM-MD5"] = true } },
+    { "AUTH", {} },
+    { "PIPELINING", {} },
+  } do
+    it("reads the mechanisms of " .. case[1]:gsub("\n", ", "), function()
+      assert.are.same(case[2], capability.mechanisms(capability.parse("hello\n" .. case[1])))
+    end)
+  end
+
+  for line, expected in pairs {
+    ["SIZE 35882577"] = 35882577, ["SIZE=10"] = 10, ["SIZE"] = false, ["SIZE 0"] = false, ["SIZE -1"] = false,
+    ["SIZE 1e3"] = false, ["SIZE 99999999999999999999999999"] = 1e26, ["SIZE 0x10"] = false, ["NOSIZE 7"] = false,
+  } do
+    it("reads the limit of " .. line, function()
+      assert.are.equal(expected or nil, capability.size(capability.parse("hello\n" .. line)))
+    end)
+  end
+
+  it("survives lines that are no capabilities", function()
+    assert.are.same({}, capability.parse("hello\n\n \n=\n-x\n\195\188"))
+    assert.are.same({}, capability.parse(""))
+  end)
+end)

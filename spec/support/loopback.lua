@@ -1,0 +1,101 @@
+-- loopback: sockets of this machine for the specs, and what is left open of them.
+local core = require "smtp.core"
+
+local loopback = {}
+
+--- The address of a literal.
+---@return string? address
+---@return string? reason
+function loopback.address(host, port)
+  local list, reason = core.resolve(host, port):result()
+  return list and list[1], reason
+end
+
+--- Calls a method until it has more to say than "again"; 5 seconds at most.
+function loopback.finish(sock, mode, method, ...)
+  local deadline = core.now() + 5
+  while true do
+    local first, second, third = sock[method](sock, ...)
+    if second ~= "again" then return first, second, third end
+    assert(core.now() < deadline, method .. " takes too long")
+    core.wait(mode, sock:fd(), deadline)
+  end
+end
+
+--- A listening socket on a free port (`host` may be "unix": on a path of its own).
+---@param host string? default "127.0.0.1"
+---@return table listener sock, address, port or path, close(); nil where the machine has no such addresses
+function loopback.listen(host)
+  local listener = {}
+  if host == "unix" then
+    listener.path = os.tmpname()
+    os.remove(listener.path)
+    listener.address = assert(core.unix(listener.path))
+    listener.sock = assert(core.listen(listener.address))
+  else
+    listener.sock = core.listen(loopback.address(host or "127.0.0.1", 0))
+    if not listener.sock then return nil end
+    listener.host, listener.port = listener.sock:name()
+    listener.address = loopback.address(listener.host, listener.port)
+  end
+  function listener.accept()
+    return assert(loopback.finish(listener.sock, "read", "accept"))
+  end
+  --- A connected pair: the client's socket, the server's.
+  function listener.pair()
+    local client = assert(core.connect(listener.address))
+    local server = listener.accept()
+    assert(loopback.finish(client, "write", "connected"))
+    return client, server
+  end
+  function listener.close()
+    listener.sock:close()
+    if listener.path then os.remove(listener.path) end
+  end
+  return listener
+end
+
+--- Fills a listener's queue of connections, so that one more TCP connection stays under way.
+---@return table socks to be kept
+function loopback.crowd(listener)
+  local socks = {}
+  for i = 1, 200 do
+    socks[i] = assert(core.connect(listener.address))
+    core.wait("write", socks[i]:fd(), core.now() + 0.02)
+    if not socks[i]:connected() then return socks end
+  end
+  error "the queue of connections has no end"
+end
+
+--- How many descriptors this process has open.
+---@param garbage boolean? count those of objects that are only waiting to be collected too
+---@return integer
+function loopback.descriptors(garbage)
+  if not garbage then
+    collectgarbage()
+    collectgarbage()
+  end
+  local count = 0
+  for fd = 0, 1023 do
+    local file = io.open("/proc/self/fdinfo/" .. fd)
+    if file then
+      file:close()
+      count = count + 1
+    end
+  end
+  return count
+end
+
+--- Waits until no more than `wanted` descriptors are open: a look-up's thread closes its own when it is done.
+---@return integer count
+function loopback.settle(wanted)
+  local deadline = core.now() + 5
+  local count
+  repeat
+    count = loopback.descriptors()
+    if count > wanted then core.wait("read", -1, core.now() + 0.02) end
+  until count <= wanted or core.now() > deadline
+  return count
+end
+
+return loopback

@@ -1,0 +1,170 @@
+local core = require "smtp.core"
+local loopback = require "spec.support.loopback"
+local smtp = require "smtp"
+
+local STEP = 0.05 -- seconds a step may take at most; a blocking one takes longer, or for ever
+
+
+local function options(port, given)
+  local all = { host = "127.0.0.1", port = port, tls = "none", helo = "client.example.org", from = "ada@example.org",
+    to = "user@example.org", subject = "A task", text = "Hello" }
+  for name, value in pairs(given or {}) do all[name] = value end
+  return all
+end
+
+-- Steps a task, watching the clock.
+local function step(task)
+  local began = core.now()
+  local what, fd, deadline = task:step()
+  local took = core.now() - began
+  assert(took < STEP, ("a step took %.3f s"):format(took))
+  return what, fd, deadline
+end
+
+describe("a task", function()
+  it("gives back what its function returned, nils and all, at every step from then on", function()
+    local task = smtp.task(function(...) return select("#", ...), nil, ..., nil end, nil, "b", nil)
+    for _ = 1, 3 do
+      local function check(...)
+        assert.are.equal(5, select("#", ...))
+        assert.are.same({ "done", 3, nil, nil, nil }, { ... })
+      end
+      check(task:step())
+    end
+    assert.are.equal(1, select("#", smtp.task(function() end):step()))
+    task = smtp.task(function(...) return ... end, nil, "b", nil)
+    assert.are.equal(4, select("#", task:step()))
+    assert.are.same({ "done", nil, "b", nil }, { task:step() })
+  end)
+
+  it("runs its function once, at the first step", function()
+    local runs = 0
+    local task = smtp.task(function() runs = runs + 1 end)
+    assert.are.equal(0, runs)
+    task:step()
+    task:step()
+    assert.are.equal(1, runs)
+  end)
+
+  it("raises what its function raised, at every step from then on", function()
+    for _, value in ipairs { "plain words", { a = "table" } } do
+      local task = smtp.task(function() error(value, 0) end)
+      for _ = 1, 2 do
+        local ok, raised = pcall(task.step, task)
+        assert.is_false(ok)
+        assert.are.equal(value, raised)
+      end
+    end
+  end)
+
+  it("needs a function", function()
+    for _, odd in ipairs { false, "send", {} } do
+      assert.has_error(function() smtp.task(odd) end, "smtp.task: expected a function, got " .. type(odd))
+    end
+  end)
+
+  it("yields what it waits for: mode, descriptor, deadline", function()
+    local listener = loopback.listen()
+    local task = smtp.task(smtp.connect, { host = "127.0.0.1", port = listener.port, tls = "none", timeout = 60 })
+    local what, fd, deadline = step(task)
+    if what == "write" then
+      assert.is_true(core.wait(what, fd, core.now() + 5))
+      what, fd, deadline = step(task)
+    end
+    local peer = listener.accept()
+    assert.are.equal("read", what)
+    assert.is_false(core.wait(what, fd, 0))
+    assert(deadline > core.now() and deadline <= core.now() + 60)
+    -- stepped too early it says the same again
+    assert.are.same({ what, fd, deadline }, { step(task) })
+    peer:write "220 hi\r\n"
+    assert.is_true(core.wait(what, fd, core.now() + 5))
+    assert.are.equal("read", (step(task)))
+    assert.are.equal("EHLO", loopback.finish(peer, "read", "read"):sub(1, 4))
+    peer:close()
+    assert.is_true(core.wait(what, fd, core.now() + 5))
+    local done, session, err = step(task)
+    assert.are.same({ "done", nil, "closed" }, { done, session, err.kind })
+    listener.close()
+  end)
+
+  it("never blocks, the look-up of a name included", function()
+    for _, host in ipairs { "localhost", "no-such-host.invalid" } do
+      local task = smtp.task(smtp.connect, { host = host, port = 1, tls = "none", timeout = 1 })
+      local what, fd, last = step(task)
+      while what ~= "done" do
+        core.wait(what, fd, math.min(last, core.now() + 0.2))
+        what, fd, last = step(task)
+      end
+      assert.is_nil(fd)
+      assert(last.kind == "connect" or last.kind == "resolve" or last.kind == "timeout", last.kind)
+    end
+  end)
+
+  it("outside its own thread a call blocks, as it does without tasks", function()
+    local listener = loopback.listen()
+    local thread = coroutine.create(function()
+      return smtp.connect { host = "127.0.0.1", port = listener.port, tls = "none", timeout = 0.1 }
+    end)
+    local ok, session, err = coroutine.resume(thread)
+    assert.are.equal("dead", coroutine.status(thread))
+    assert.are.same({ true, nil, "timeout" }, { ok, session, err.kind })
+    listener.close()
+  end)
+
+  it("shares one thread with others and with the server", function()
+    local server = assert(smtp.server {})
+    local lines, tasks, receipts = {}, {}, {}
+    for number = 1, 2 do
+      tasks[number] = smtp.task(smtp.send, options(server.port, {
+        host = "localhost", to = ("user%d@example.org"):format(number),
+        trace = function(direction, line) lines[#lines + 1] = { number, direction, line } end,
+      }))
+    end
+    local stop = core.now() + 10
+    while not (receipts[1] and receipts[2]) do
+      assert(core.now() < stop, "the tasks take too long")
+      for number, task in ipairs(tasks) do
+        local what, receipt, err = step(task)
+        if what == "done" then receipts[number] = assert(receipt, err) end
+      end
+      server:step(0.002)
+    end
+    assert.is_nil(server.failure)
+    server:close()
+    assert.are.equal(2, #server.inbox)
+    for number, receipt in ipairs(receipts) do
+      assert.are.same({ ("user%d@example.org"):format(number) }, receipt.accepted)
+    end
+    -- each saw a whole dialogue, and neither waited for the other's end
+    local changes, dialogues = 0, { {}, {} }
+    for i, line in ipairs(lines) do
+      if i > 1 and lines[i - 1][1] ~= line[1] then changes = changes + 1 end
+      table.insert(dialogues[line[1]], line[2] .. ": " .. line[3]:match("^%S+"))
+    end
+    assert.are.same(dialogues[1], dialogues[2])
+    assert.are.same({ "S: 220", "C: EHLO" }, { dialogues[1][1], dialogues[1][2] })
+    assert(changes >= 4, changes)
+  end)
+
+  it("given up half-way leaves no descriptor", function()
+    local server = assert(smtp.server {})
+    local before = loopback.descriptors()
+    for steps = 0, 12 do
+      local task = smtp.task(smtp.send, options(server.port, { host = steps % 2 == 0 and "127.0.0.1" or "localhost" }))
+      for _ = 1, steps do
+        step(task)
+        server:step(0.001)
+      end
+      task = nil -- luacheck: ignore
+      collectgarbage()
+      collectgarbage()
+      -- the server sees them go
+      for _ = 1, 3 do server:step(0.001) end
+    end
+    local deadline = core.now() + 5
+    while loopback.descriptors() > before and core.now() < deadline do server:step(0.01) end
+    assert.are.equal(before, loopback.descriptors())
+    server:close()
+  end)
+end)
