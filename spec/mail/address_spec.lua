@@ -109,6 +109,7 @@ describe("address.parse", function()
     { "a@b.", "empty label" },
     { "a@" .. label(64), "longer than 63", 3 },
     { "a@" .. LONG_DOMAIN .. ".b", "longer than 255", 3 },
+    { "a@" .. LONG_DOMAIN:sub(1, -2) .. ".b", "longer than 255", 3 },
     { label(65) .. "@b", "longer than 64", 1 },
     { '"' .. (" "):rep(63) .. '"@b', "longer than 64", 1 },
     { "a@[1.2.3]", "address literal", 3 },

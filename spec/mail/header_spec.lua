@@ -1,5 +1,7 @@
 local address = require "smtp.mail.address"
 local header = require "smtp.mail.header"
+local core = require "smtp.core"
+local text = require "smtp.mail.text"
 local read_messages = dofile "spec/support/read_message.lua"
 
 local CRLF = "\r\n"
@@ -11,9 +13,12 @@ local function assert_well_formed(field, width)
     assert.is_nil(line:find("[\r\n]"))
     assert.is_truthy(line:find("[^ \t]"))
     assert.is_true(#line <= (width or 998), line)
-    for word in line:gmatch("=%?utf%-8%?[BQ]%?[^?]*%?=") do
+    for word, kind, letters in line:gmatch("(=%?utf%-8%?([BQ])%?([^?]*)%?=)") do
       assert.is_true(#word <= 75, word)
       assert.is_true(#line <= 76, line)
+      local bytes = kind == "B" and assert(core.unbase64(letters))
+        or letters:gsub("=(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end)
+      assert.is_nil(text.invalid(bytes), word) -- no character is split
     end
   end
   for continued in field:gmatch("\r\n([^\r])") do
@@ -31,6 +36,8 @@ describe("header.text", function()
     { "Subject", "the =?utf-8?q?x?= word", "Subject: the =?utf-8?B?PT91dGYtOD9xP3g/PQ==?= word\r\n" },
     { "Subject", " led", "Subject: =?utf-8?Q?_led?=\r\n" },
     { "Subject", "trailed ", "Subject: =?utf-8?Q?trailed_?=\r\n" },
+    { "Subject", "\195\164\195\164 " .. ("b"):rep(46), "Subject: =?utf-8?B?w6TDpA==?= " .. ("b"):rep(46) .. CRLF },
+    { "Subject", "\195\164\195\164 " .. ("b"):rep(47), "Subject: =?utf-8?B?w6TDpA==?=\r\n " .. ("b"):rep(47) .. CRLF },
     { "X-A", ("a"):rep(40) .. " " .. ("b"):rep(40), "X-A: " .. ("a"):rep(40) .. "\r\n " .. ("b"):rep(40) .. CRLF },
   }
   for _, case in ipairs(exact) do
@@ -47,6 +54,7 @@ describe("header.text", function()
     "\195\164 b \195\164", "tab\tin \195\164\ttext", "a" .. (" "):rep(30) .. "b", "\195\164" .. (" "):rep(2000) .. "b",
     "\"quotes\", (parens) <angles> ; : \\", "e\204\129 combining", "\226\128\168 line separator \231\152\141", "?=",
     "_ under_score",
+    "b  \195\164", "b\t \195\164", ("\195\164"):rep(20) .. " abcdefghij", ("\195\164"):rep(19) .. " 12345678 9",
     ("a"):rep(69) .. " \195\164", ("a"):rep(66) .. " \195\164\195\164\195\164 tail",
   }
   it("reads back unchanged in another program", function()
@@ -183,6 +191,12 @@ describe("header.addresses", function()
     assert.is_string(header.addresses("To", { { name = ("\195\188"):rep(2 ^ 18), address = "a@b" } }))
     assert.is_string(header.addresses("To", { { name = ('"'):rep(2 ^ 18), address = "a@b" } }))
     assert.is_true(os.clock() - start < 2)
+  end)
+
+  it("keeps a display name in one encoded word where a line can hold it", function()
+    assert.are.equal("To: " .. ("a"):rep(40) .. "@b,\r\n =?utf-8?B?w6TDpMOkw6TDpMOkw6Q=?= <c@d>\r\n",
+      header.addresses("To", { { address = ("a"):rep(40) .. "@b" },
+        { name = ("\195\164"):rep(7), address = "c@d" } }))
   end)
 
   it("refuses an empty list", function()

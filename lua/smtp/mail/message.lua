@@ -5,7 +5,6 @@
 -- Called by: init, session. RFC 5322 3.6, RFC 5321 2.3.1, RFC 2046, RFC 6531.
 
 local address = require "smtp.mail.address"
-local core = require "smtp.core"
 local date = require "smtp.mail.date"
 local errors = require "smtp.errors"
 local header = require "smtp.mail.header"
@@ -253,14 +252,13 @@ local function wrap(fields)
   end
   local raw = fields.raw
   local envelope, utf8 = envelope_of(fields, people_of(fields))
-  local self = { envelope = envelope, utf8 = utf8, eightbit = "unknown", raw = true }
+  local self = { envelope = envelope, utf8 = utf8, eightbit = "unknown" }
   if type(raw) == "string" then
     self.id = find_id(raw)
     self.eightbit = raw:find("[\128-\255]") ~= nil
-    self.content = source.string(raw)
-    self.content.size = source.encoded_size("crlf", raw)
+    self.content = source.crlf(source.string(raw), source.encoded_size("crlf", raw))
   else
-    self.content = source.call(raw, nil, "raw")
+    self.content = source.crlf(source.call(raw, nil, "raw"))
   end
   return self
 end
@@ -288,7 +286,7 @@ function Message:size()
   return self.content.size
 end
 
---- The message from its start: files are opened anew. Composed chunks have CRLF line ends, raw ones are as given.
+--- The message from its start, with CRLF line ends: files are opened anew.
 ---@return fun(): string|nil, smtp.Error|nil read a chunk, never ""; nil at the end; nil and an error of kind "source"
 function Message:source()
   return self.content.open()
@@ -299,20 +297,15 @@ end
 ---@return smtp.Error|nil err kind "source"
 function Message:tostring()
   local read, out = self:source(), {}
-  local encoder = self.raw and core.encoder("crlf")
   while true do
     local chunk, err = read()
     if err then
       return nil, err
     elseif not chunk then
-      break
+      return table.concat(out)
     end
-    out[#out + 1] = encoder and encoder:update(chunk) or chunk
+    out[#out + 1] = chunk
   end
-  if encoder then
-    out[#out + 1] = encoder:finish()
-  end
-  return table.concat(out)
 end
 
 return message

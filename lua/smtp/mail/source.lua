@@ -173,14 +173,12 @@ local function base64_size(size)
   return letters + 2 * math.floor((letters + 75) / 76)
 end
 
---- Another source, base64-encoded.
----@param inner smtp.source
----@return smtp.source
-function source.base64(inner)
+-- Another source through one of the core's encoders.
+local function through(kind, inner, size)
   return {
-    size = base64_size(inner.size),
+    size = size,
     open = function()
-      local read, encoder = inner.open(), core.encoder("base64")
+      local read, encoder = inner.open(), core.encoder(kind)
       local chunk, from, done = "", 1, false
       return reader(function()
         if done then
@@ -201,6 +199,21 @@ function source.base64(inner)
       end)
     end,
   }
+end
+
+--- Another source, base64-encoded.
+---@param inner smtp.source
+---@return smtp.source
+function source.base64(inner)
+  return through("base64", inner, base64_size(inner.size))
+end
+
+--- Another source with CRLF line ends.
+---@param inner smtp.source
+---@param size integer|nil what that comes to, where it is known
+---@return smtp.source
+function source.crlf(inner, size)
+  return through("crlf", inner, size)
 end
 
 --- Sources one after the other.
