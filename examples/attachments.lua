@@ -1,5 +1,5 @@
---- Text, HTML with a picture inside it, and attachments from a file, from memory and from a function. Attachments are read
---- while they are sent: a large one needs no more memory than a small one.
+--- Text, HTML with a picture inside it, and attachments from a file, from memory and from a function. Attachments
+--- are read while they are sent: a large one needs no more memory than a small one.
 local smtp = require "smtp"
 
 local here = arg[0]:match("^(.*)/[^/]*$") or "."

@@ -24,7 +24,8 @@ end
 -- What goes out, whoever receives it.
 local function letter(options)
   options.subject = "Grüße von smtp ✉"
-  options.text = "Hello,\n\nthis came over SMTP, and the line below begins with a dot:\n.like this one\n\nDie Umlaute: äöüß. 你好!\n"
+  options.text = "Hello,\n\nthis came over SMTP, and the line below begins with a dot:\n.like this one\n\n"
+    .. "Die Umlaute: äöüß. 你好!\n"
   options.html = "<p>Hello,</p><p>this came over <b>SMTP</b>. Die Umlaute: äöüß. 你好!</p>"
   options.attachments = { { path = picture, filename = "Umschlag – ✉.png" } }
   options.trace = function(direction, line) say("  %s: %s", direction, line) end
@@ -39,11 +40,13 @@ local function show(receipt, err)
   say("\nDelivered: %s, %d octets, queue id %s", receipt.message_id, receipt.size, receipt.queue_id or "unknown")
   for _, address in ipairs(receipt.accepted) do say("  taken:   %s", address) end
   for _, one in ipairs(receipt.rejected) do say("  refused: %s (%d %s)", one.address, one.code, one.text) end
-  if receipt.tls then say("  encrypted with %s, %s, the certificate verified", receipt.tls.version, receipt.tls.cipher) end
+  if receipt.tls then
+    say("  encrypted with %s, %s, the certificate verified", receipt.tls.version, receipt.tls.cipher)
+  end
   say("  %d round trips, %.1f ms", receipt.round_trips, receipt.time.total * 1000)
 end
 
--- A small MIME reader, enough to show what this demonstration sends ------------------------------------------------------
+-- A small MIME reader, enough to show what this demonstration sends -------------------------------------------------
 
 local function unfold(head)
   local fields = {}
@@ -108,13 +111,14 @@ local function show_received(mail)
   return arrived
 end
 
--- Both ways --------------------------------------------------------------------------------------------------------------
+-- Both ways ----------------------------------------------------------------------------------------------------------
 
 local url = os.getenv "SMTP_URL"
 if url then
   local from, to = os.getenv "FROM", os.getenv "TO"
   if not (from and to) then
-    say("With SMTP_URL set, set FROM and TO too:\n  SMTP_URL=smtp://user:password@host:587 FROM=you@example.org TO=them@example.org make demo")
+    say("With SMTP_URL set, set FROM and TO too:\n"
+      .. "  SMTP_URL=smtp://user:password@host:587 FROM=you@example.org TO=them@example.org make demo")
     os.exit(2)
   end
   say("Sending from %s to %s through the server of SMTP_URL. The dialogue (C: client, S: server):\n", from, to)

@@ -1,5 +1,5 @@
---- Sending from a loop that must not stop, such as a game's: the send is a task, and each tick takes it one step further.
---- No step ever waits, the look-up of the host's name included.
+--- Sending from a loop that must not stop, such as a game's: the send is a task, and each tick takes it one step
+--- further. No step ever waits, the look-up of the host's name included.
 local smtp = require "smtp"
 
 local task = smtp.task(smtp.send, {

@@ -1,5 +1,5 @@
---- Google's submission host, step by step. Set GMAIL_USER and either GMAIL_APP_PASSWORD (an app password: Google account,
---- Security, 2-Step Verification, App passwords) or GMAIL_TOKEN (an OAuth 2 access token for the scope
+--- Google's submission host, step by step. Set GMAIL_USER and either GMAIL_APP_PASSWORD (an app password: Google
+--- account, Security, 2-Step Verification, App passwords) or GMAIL_TOKEN (an OAuth 2 access token for the scope
 --- https://mail.google.com/), and TO. The account's own password does not work.
 ---
 --- smtp.send does all of this in one call; here each step of the dialogue stands on its own, so that you can watch it.
@@ -42,7 +42,8 @@ check("ehlo", s:ehlo())
 -- 5. Log in. With a token it is OAUTHBEARER or XOAUTH2, with an app password PLAIN; never before step 4.
 check("auth", s:auth())
 
--- 6. The message: who it is from, who it is for, and the content, which ends with a line that is a lone dot (the library
+-- 6. The message: who it is from, who it is for, and the content, which ends with a line that is a lone dot (the
+-- library
 --    writes that line, and takes care of dots of yours).
 local message = assert(smtp.message {
   from = user,

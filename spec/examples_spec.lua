@@ -1,4 +1,5 @@
--- Every script in examples/ is run as its reader would run it, in a process of its own, against the receiving server here.
+-- Every script in examples/ is run as its reader would run it, in a process of its own, against the receiving server
+-- here.
 local smtp = require "smtp"
 
 local interpreter = arg[-1] or "lua"

@@ -45,7 +45,8 @@ static inline void *smtp_testudata(lua_State *L, int index, const char *name)
 #define smtp_testudata(L, index, name) luaL_testudata(L, index, name)
 #endif
 
-/* A class: methods under __index, `gc` (may be NULL) as __gc and, where Lua has it, __close. Leaves the stack as it was. */
+/* A class: methods under __index, `gc` (may be NULL) as __gc and, where Lua has it, __close. Leaves the stack as it
+ * was. */
 static inline void smtp_class(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction gc)
 {
 	luaL_newmetatable(L, name);

@@ -33,7 +33,8 @@ static int wire_command(lua_State *L)
 	const char *line = luaL_checklstring(L, 2, &length);
 	enum smtp_status status = smtp_wire_command(wire, (const unsigned char *)line, length, lua_toboolean(L, 3));
 	if (status == SMTP_E_INPUT)
-		return smtp_fail(L, "a line break, another control byte or (without SMTPUTF8) a non-ASCII byte cannot be sent in a command");
+		return smtp_fail(L, "a line break, another control byte or (without SMTPUTF8) a non-ASCII byte cannot be "
+		                    "sent in a command");
 	return smtp_result(L, status);
 }
 

@@ -1,7 +1,7 @@
 /* resolve: names to addresses off the caller's thread, so that no caller ever blocks on DNS.
  *
- * A look-up runs getaddrinfo on a thread of its own and makes a descriptor readable when it is done. A look-up that is given
- * up is finished and freed by its thread. Called by bind/net.
+ * A look-up runs getaddrinfo on a thread of its own and makes a descriptor readable when it is done. A look-up that
+ * is given up is finished and freed by its thread. Called by bind/net.
  */
 #ifndef SMTP_RESOLVE_H
 #define SMTP_RESOLVE_H
@@ -17,7 +17,8 @@ SMTP_MUST_USE int smtp_resolve_start(struct smtp_resolve **lookup, const char *h
 /* Becomes readable when done; -1 for a look-up that needed no waiting. */
 int smtp_resolve_fd(const struct smtp_resolve *lookup);
 
-/* MORE while under way; OK with the addresses; else an error with its words. The result lives as long as the look-up. */
+/* MORE while under way; OK with the addresses; else an error with its words. The result lives as long as the
+ * look-up. */
 enum smtp_status smtp_resolve_result(struct smtp_resolve *lookup, const struct smtp_address **addresses, size_t *count,
                                      const char **text, bool *temporary);
 

@@ -1,8 +1,8 @@
 /* sock: stream sockets, one non-blocking system call at a time.
  *
- * Every socket is non-blocking, close-on-exec and never raises SIGPIPE; TCP ones have Nagle's algorithm off (it costs 44 ms
- * a message against delayed acknowledgements). Nothing here waits except smtp_sock_poll, and that until a deadline. Called
- * by bind/net. Results that count are >= 0, or -errno.
+ * Every socket is non-blocking, close-on-exec and never raises SIGPIPE; TCP ones have Nagle's algorithm off (it
+ * costs 44 ms a message against delayed acknowledgements). Nothing here waits except smtp_sock_poll, and that until
+ * a deadline. Called by bind/net. Results that count are >= 0, or -errno.
  */
 #ifndef SMTP_SOCK_H
 #define SMTP_SOCK_H

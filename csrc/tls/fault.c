@@ -1,5 +1,5 @@
-/* fault: see fault.h. The advice follows RFC 3207 and RFC 8314 (which port speaks what), RFC 6125 (names) and RFC 8446 6
- * (alerts).
+/* fault: see fault.h. The advice follows RFC 3207 and RFC 8314 (which port speaks what), RFC 6125 (names) and RFC
+ * 8446 6 (alerts).
  */
 #include "fault.h"
 

@@ -1,4 +1,5 @@
-/* buf: see buf.h. Bytes move at most once per doubling, so appending and dropping are linear over a connection's life. */
+/* buf: see buf.h. Bytes move at most once per doubling, so appending and dropping are linear over a connection's
+ * life. */
 #include "buf.h"
 
 #include <stdlib.h>

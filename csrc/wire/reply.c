@@ -47,7 +47,11 @@ static size_t enhanced_length(const unsigned char *text, size_t length, unsigned
 static size_t character_length(const unsigned char *text, size_t length)
 {
 	unsigned char first = text[0];
-	size_t size = first < 0x80 ? 1 : first >= 0xc2 && first < 0xe0 ? 2 : (first & 0xf0) == 0xe0 ? 3 : first >= 0xf0 && first < 0xf5 ? 4 : 0;
+	size_t size = first < 0x80                    ? 1
+	              : first >= 0xc2 && first < 0xe0 ? 2
+	              : (first & 0xf0) == 0xe0        ? 3
+	              : first >= 0xf0 && first < 0xf5 ? 4
+	                                              : 0;
 	if (size == 0 || size > length)
 		return 0;
 	for (size_t i = 1; i < size; i++)

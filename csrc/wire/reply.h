@@ -1,8 +1,8 @@
 /* reply: the incremental parser of SMTP replies: bytes in, one reply out (RFC 5321 4.2, RFC 2034).
  *
- * It takes CRLF or bare LF as a line end, one code throughout a reply, and caps everything: a line over 64 KB, a reply over
- * 1000 lines or 64 KB of text is a broken protocol; of each line 2 KB are kept. Control bytes and invalid UTF-8 reach
- * nobody: they are shown as \xNN. Called by wire only.
+ * It takes CRLF or bare LF as a line end, one code throughout a reply, and caps everything: a line over 64 KB, a
+ * reply over 1000 lines or 64 KB of text is a broken protocol; of each line 2 KB are kept. Control bytes and invalid
+ * UTF-8 reach nobody: they are shown as \xNN. Called by wire only.
  */
 #ifndef SMTP_REPLY_H
 #define SMTP_REPLY_H
@@ -19,8 +19,8 @@ struct smtp_reply {
 void smtp_reply_init(struct smtp_reply *reply);
 void smtp_reply_wipe(struct smtp_reply *reply);
 
-/* Reads lines from `in`, dropping them; *scanned is how much of it is known to hold no line end (kept by the caller, 0 at
- * first). OK: `reply` is complete, and the next call begins a new one. MORE: feed `in`.
+/* Reads lines from `in`, dropping them; *scanned is how much of it is known to hold no line end (kept by the caller,
+ * 0 at first). OK: `reply` is complete, and the next call begins a new one. MORE: feed `in`.
  * Errors: SMTP_E_PROTOCOL, SMTP_E_MEMORY. */
 SMTP_MUST_USE enum smtp_status smtp_reply_parse(struct smtp_reply *reply, struct smtp_buf *in, size_t *scanned);
 

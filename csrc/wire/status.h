@@ -1,6 +1,7 @@
 /* status: what a call in the C core came to.
  *
- * OK and MORE are progress; everything negative is an error. The wire keeps the first error it meets (errors are sticky).
+ * OK and MORE are progress; everything negative is an error. The wire keeps the first error it meets (errors are
+ * sticky).
  */
 #ifndef SMTP_STATUS_H
 #define SMTP_STATUS_H

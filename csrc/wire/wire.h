@@ -1,11 +1,11 @@
 /* wire: one connection's engine. It turns commands and content into bytes and bytes into replies; it does no I/O.
  *
- * Directions. Client: command, body and finish (or chunk) queue bytes that `out` holds until the caller has written them;
- * feed brings what the server sent, reply takes one reply after the other out of it. Server: feed brings what the client
- * sent, line and content (or octets) take it out, respond queues the answer.
+ * Directions. Client: command, body and finish (or chunk) queue bytes that `out` holds until the caller has written
+ * them; feed brings what the server sent, reply takes one reply after the other out of it. Server: feed brings what
+ * the client sent, line and content (or octets) take it out, respond queues the answer.
  *
- * `command` is the single gate against injection: every line a client sends passes it. The first error is kept: a wire that
- * failed stays failed. Called by bind/wire. RFC 5321 2.3.8, 4.1.1.4, 4.2; RFC 3030 (BDAT).
+ * `command` is the single gate against injection: every line a client sends passes it. The first error is kept: a
+ * wire that failed stays failed. Called by bind/wire. RFC 5321 2.3.8, 4.1.1.4, 4.2; RFC 3030 (BDAT).
  */
 #ifndef SMTP_WIRE_H
 #define SMTP_WIRE_H
@@ -49,8 +49,8 @@ SMTP_MUST_USE enum smtp_status smtp_wire_feed(struct smtp_wire *wire, const void
 /* The next reply is in wire->reply. Errors: SMTP_E_PROTOCOL, also for a reply that nothing is waiting for. */
 SMTP_MUST_USE enum smtp_status smtp_wire_reply(struct smtp_wire *wire);
 
-/* Server. The next command line, its CRLF taken off, is at *line until the next call. Errors: SMTP_E_PROTOCOL (a bare LF, a
- * CR or a NUL inside), SMTP_E_LIMIT (a line over 64 KB). */
+/* Server. The next command line, its CRLF taken off, is at *line until the next call. Errors: SMTP_E_PROTOCOL (a
+ * bare LF, a CR or a NUL inside), SMTP_E_LIMIT (a line over 64 KB). */
 SMTP_MUST_USE enum smtp_status smtp_wire_line(struct smtp_wire *wire, const unsigned char **line, size_t *length);
 
 /* Server. Moves message content to wire->content until CRLF "." CRLF: OK at that end. */

@@ -1,4 +1,5 @@
---- One message over a session: its envelope, its content, its receipt. What goes together into one flight is decided here.
+--- One message over a session: its envelope, its content, its receipt. What goes together into one flight is decided
+--- here.
 local capability = require "smtp.protocol.capability"
 local core = require "smtp.core"
 local exchange = require "smtp.exchange"
@@ -8,8 +9,8 @@ local queue = require "smtp.protocol.queue"
 
 local delivery = {}
 
--- Commands written before their replies are read: no more than the smallest usual socket buffers take, so that the two sides
--- can never both be stuck writing.
+-- Commands written before their replies are read: no more than the smallest usual socket buffers take, so that the
+-- two sides can never both be stuck writing.
 local WINDOW = 32768
 
 ---@class smtp.Receipt
@@ -71,7 +72,8 @@ function delivery.content(self, source, more)
   return reply, err, octets
 end
 
---- A message ready to be sent from what a caller gave: message options, or a message composed before. Raises on unknown names.
+--- A message ready to be sent from what a caller gave: message options, or a message composed before. Raises on
+--- unknown names.
 ---@param given table
 ---@param label string the call's name, for the message of an error
 ---@return table? mail
@@ -99,7 +101,9 @@ local function mail_parameters(self, mail)
     return nil, "the message has 8-bit text, and the server does not offer 8BITMIME"
   end
   if mail.utf8 then
-    if not offered.SMTPUTF8 then return nil, "an address has non-ASCII characters, and the server does not offer SMTPUTF8" end
+    if not offered.SMTPUTF8 then
+      return nil, "an address has non-ASCII characters, and the server does not offer SMTPUTF8"
+    end
     words = words .. " SMTPUTF8"
   end
   return words
@@ -191,7 +195,8 @@ local function refuse_envelope(self, mail, tally)
   local stage, reply = refusal(tally, mail)
   if not stage then stage, reply = "data", tally.data end
   if tally.data and tally.data.code == 354 then
-    -- DATA was under way already and the server now waits for content: it gets none, and what it says to that is no news
+    -- DATA was under way already and the server now waits for content: it gets none, and what it says to that is no
+    -- news
     delivery.content(self, function() end)
   end
   if exchange.class(reply) < 4 then
@@ -206,8 +211,8 @@ local function refuse_envelope(self, mail, tally)
     rejected = stage ~= "mail" and #tally.rejected > 0 and tally.rejected or nil })
 end
 
---- Sends one message. With `last`, QUIT goes along with the end of the content where the server pipelines; what becomes of it
---- changes nothing.
+--- Sends one message. With `last`, QUIT goes along with the end of the content where the server pipelines; what
+--- becomes of it changes nothing.
 ---@param mail table a message
 ---@param last boolean?
 ---@return smtp.Receipt? receipt

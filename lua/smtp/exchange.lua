@@ -1,6 +1,6 @@
---- One command and its reply, or the error: what every verb of a session is built from. These functions take the session as
---- `self` and keep its state honest: an error here knows its stage, what became of the message, and whether the session
---- survives it.
+--- One command and its reply, or the error: what every verb of a session is built from. These functions take the
+--- session as `self` and keep its state honest: an error here knows its stage, what became of the message, and
+--- whether the session survives it.
 local core = require "smtp.core"
 local errors = require "smtp.errors"
 local hint = require "smtp.protocol.hint"
@@ -8,7 +8,9 @@ local hint = require "smtp.protocol.hint"
 local exchange = {}
 
 -- After one of these the two sides may no longer agree on where they are.
-local FATAL = { timeout = true, closed = true, protocol = true, tls = true, source = true, connect = true, resolve = true }
+local FATAL = {
+  timeout = true, closed = true, protocol = true, tls = true, source = true, connect = true, resolve = true,
+}
 
 --- Nothing more can be said on this connection.
 function exchange.kill(self, err)
@@ -34,7 +36,8 @@ end
 
 --- The server said no.
 function exchange.refuse(self, stage, reply, kind)
-  return exchange.fail(self, stage, kind or "rejected", nil, { code = reply.code, enhanced = reply.enhanced, text = reply.text })
+  return exchange.fail(self, stage, kind or "rejected", nil,
+    { code = reply.code, enhanced = reply.enhanced, text = reply.text })
 end
 
 --- A value that cannot be sent; the session lives on.
@@ -87,7 +90,8 @@ end
 --- Where TLS is required no message goes out in clear.
 function exchange.guard(self, stage)
   if self.plan.tls ~= "starttls" or self.tls then return true end
-  return exchange.fail(self, stage, "insecure", 'TLS is required and not on: call starttls() first, or use tls = "none"')
+  return exchange.fail(self, stage, "insecure",
+      'TLS is required and not on: call starttls() first, or use tls = "none"')
 end
 
 --- Queues a command; a line that must not be sent is an input error.

@@ -14,8 +14,8 @@ local smtp = { _VERSION = "0.1.0" }
 -- What QUIT may take once the message's fate is known.
 local FAREWELL = 5
 
---- Connects, logs in, sends one message, quits. Server options and message options side by side in one table, which is not
---- changed. RFC 5321. May yield where its transport does.
+--- Connects, logs in, sends one message, quits. Server options and message options side by side in one table, which
+--- is not changed. RFC 5321. May yield where its transport does.
 ---@param given table
 ---@return smtp.Receipt? receipt
 ---@return smtp.Error? err `err.outcome` says what became of the message
@@ -51,7 +51,8 @@ function smtp.message(given)
   return delivery.compose(given, "smtp.message")
 end
 
---- A session before its first step: s:connect(), s:ehlo(), s:starttls(), s:auth(), s:mail(), s:rcpt(), s:data(), s:quit() …
+--- A session before its first step: s:connect(), s:ehlo(), s:starttls(), s:auth(), s:mail(), s:rcpt(), s:data(),
+--- s:quit() …
 ---@param given table server options
 ---@return smtp.Session? session
 ---@return smtp.Error? err kind "input"

@@ -132,16 +132,23 @@ local function list_of_mechanisms(auth)
   return names
 end
 
+-- NaN is not.
+local function is_positive(number)
+  return number > 0
+end
+
 -- The values that can be wrong at run time: they may come from a configuration file or a form.
 local function problem(plan)
   if not plan.path and not plan.host then return "no server: give host (or url, or path)" end
   if plan.host and not is_clean(plan.host) then return "host has a blank or control character in it, or is empty" end
   if plan.port % 1 ~= 0 or plan.port < 1 or plan.port > 65535 then return "port must be from 1 to 65535" end
-  if plan.helo and not plan.helo:find("^[%w%.%-_:%[%]]+$") then return "helo must be a domain name or an address literal" end
+  if plan.helo and not plan.helo:find("^[%w%.%-_:%[%]]+$") then
+    return "helo must be a domain name or an address literal"
+  end
   if plan.server_name and not is_clean(plan.server_name) then return "server_name is not a name" end
-  if plan.timeout and not (plan.timeout > 0) then return "timeout must be more than 0" end
+  if plan.timeout and not is_positive(plan.timeout) then return "timeout must be more than 0" end
   for name, value in pairs(plan.timeouts) do
-    if not (value > 0) then return "timeouts." .. name .. " must be more than 0" end
+    if not is_positive(value) then return "timeouts." .. name .. " must be more than 0" end
   end
 end
 

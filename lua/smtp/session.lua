@@ -1,5 +1,5 @@
---- The dialogue: one connection to a server, each step of RFC 5321 a verb. Straight-line code that reads like the RFC; every
---- wait is the transport's, so it may yield wherever the transport does.
+--- The dialogue: one connection to a server, each step of RFC 5321 a verb. Straight-line code that reads like the
+--- RFC; every wait is the transport's, so it may yield wherever the transport does.
 local core = require "smtp.core"
 local delivery = require "smtp.delivery"
 local exchange = require "smtp.exchange"
@@ -51,7 +51,8 @@ function session.new(plan, expires)
   }, Session)
 end
 
--- Connecting -----------------------------------------------------------------------------------------------------------
+-- Connecting
+-- -----------------------------------------------------------------------------------------------------------
 
 -- The same connection, encrypted from here on.
 local function encrypt(self, stage)
@@ -80,11 +81,13 @@ local function encrypt(self, stage)
   return pipe
 end
 
--- Whether the silent port speaks TLS from the first byte, found out on a second connection so as not to disturb a server
--- that only greets late.
+-- Whether the silent port speaks TLS from the first byte, found out on a second connection so as not to disturb a
+-- server that only greets late.
 local function speaks_tls(self, limit)
-  if not (self.wrapper or pcall(require, "smtp.tls")) then return false end
   local plan = self.plan
+  -- on port 25 a server that greets late may take a client that speaks first for a spammer, and nobody speaks TLS at
+  -- once
+  if plan.port == 25 or not (self.wrapper or pcall(require, "smtp.tls")) then return false end
   local pipe = self.transport.connect(plan.host, plan.port, plan, limit)
   return pipe and require "smtp.transport.tls".probe(pipe, limit)
 end
@@ -156,7 +159,9 @@ function Session:ehlo(name)
   if not ok then return nil, err end
   local plan = self.plan
   name = name or plan.helo or own_name(self)
-  if not name:find("^[^%s]+$") then return exchange.fail_input(self, "ehlo", "the name for EHLO is empty or has a blank in it") end
+  if not name:find("^[^%s]+$") then
+    return exchange.fail_input(self, "ehlo", "the name for EHLO is empty or has a blank in it")
+  end
   local reply
   reply, err = exchange.command(self, "ehlo", "EHLO " .. name)
   if not reply then return nil, err end
@@ -190,7 +195,8 @@ function Session:starttls()
   if not reply then return nil, err end
   if reply.code ~= 220 then return exchange.refuse(self, "starttls", reply, "insecure") end
   if self.pump.wire:residue() > 0 or self.pump.pipe:peek() == "data" then
-    return exchange.fail(self, "starttls", "protocol", "bytes came in clear behind the reply to STARTTLS: somebody may be injecting replies")
+    return exchange.fail(self, "starttls", "protocol",
+      "bytes came in clear behind the reply to STARTTLS: somebody may be injecting replies")
   end
   local pipe
   pipe, err = encrypt(self, "tls")
@@ -201,7 +207,8 @@ function Session:starttls()
   return reply
 end
 
--- Login ----------------------------------------------------------------------------------------------------------------
+-- Login
+-- ----------------------------------------------------------------------------------------------------------------
 
 -- The error of a refused token comes as JSON in a challenge (RFC 7628 3.2.2).
 local function with_detail(reply, detail)
@@ -212,7 +219,8 @@ end
 
 local function converse(self, mechanism, credentials)
   local plan = self.plan
-  local initial, step = sasl.start(mechanism, credentials, { host = plan.server_name or plan.host or "localhost", port = plan.port })
+  local initial, step = sasl.start(mechanism, credentials,
+    { host = plan.server_name or plan.host or "localhost", port = plan.port })
   local line, shown = "AUTH " .. mechanism, "AUTH " .. mechanism
   if initial then
     local encoded = initial == "" and "=" or core.base64(initial)
@@ -241,10 +249,11 @@ end
 
 -- One login, from the choice of the mechanism to the server's verdict.
 local function login(self, credentials, wanted)
-  local plan = self.plan
   if type(credentials.token) == "function" then
     local token, reason = credentials.token()
-    if type(token) ~= "string" then return exchange.fail_input(self, "auth", "the token function gave no token: " .. tostring(reason)) end
+    if type(token) ~= "string" then
+      return exchange.fail_input(self, "auth", "the token function gave no token: " .. tostring(reason))
+    end
     credentials = { username = credentials.username, token = token }
   end
   if credentials.password then self.trace.hide(credentials.password) end
@@ -257,8 +266,7 @@ local function login(self, credentials, wanted)
 end
 
 --- Logs in with the strongest mechanism both sides have. RFC 4954. May yield.
----@param given { username: string?, password: string?, token: string|function|nil, auth: string|string[]|nil }? default: the
---- session's options
+---@param given table? username, password, token, auth as in the server options; default: the session's own
 ---@return smtp.Reply? reply
 ---@return smtp.Error? err kinds "insecure", "auth", "input", "protocol", "timeout", "closed"
 function Session:auth(given)
@@ -268,15 +276,20 @@ function Session:auth(given)
   local plan = self.plan
   local held = given and options.credentials(given) or plan.credentials
   local wanted = given and options.mechanisms(given.auth) or plan.mechanisms or nil
-  if not held then return exchange.fail_input(self, "auth", "nothing to log in with: give username and password, or token") end
+  if not held then
+    return exchange.fail_input(self, "auth", "nothing to log in with: give username and password, or token")
+  end
   if not self.tls and not plan.allow_insecure_auth then
     return exchange.fail(self, "auth", "insecure", "the connection is not encrypted: the credentials were not sent")
   end
   if not self.capabilities then return exchange.fail_input(self, "auth", "call ehlo() first") end
-  local now, credentials, reply = core.now(), held(), nil
+  local now, credentials = core.now(), held()
+  local reply
   reply, err = login(self, credentials, wanted)
   -- a token runs out: the function may have a newer one
-  if err and err.code == 535 and type(credentials.token) == "function" then reply, err = login(self, credentials, wanted) end
+  if err and err.code == 535 and type(credentials.token) == "function" then
+    reply, err = login(self, credentials, wanted)
+  end
   self.time.auth = core.now() - now
   return reply, err
 end
@@ -305,7 +318,8 @@ function Session:open()
   return self
 end
 
--- The transaction, step by step ----------------------------------------------------------------------------------------
+-- The transaction, step by step
+-- ----------------------------------------------------------------------------------------
 
 -- " NAME=value" for each parameter, in order of name.
 local function parameters(params)
@@ -317,7 +331,9 @@ local function parameters(params)
     -- joined, not formatted: Lua 5.1's %s ends at a NUL, which the gate must see
     words[i] = " " .. name .. (value == true and "" or "=" .. tostring(value))
     -- a blank would begin another parameter
-    if words[i]:find("%s", 2) or words[i]:find("[<>]") then return nil, "the parameter " .. name .. " has a blank or < > in it" end
+    if words[i]:find("%s", 2) or words[i]:find("[<>]") then
+      return nil, "the parameter " .. name .. " has a blank or < > in it"
+    end
   end
   return table.concat(words)
 end

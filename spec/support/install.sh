@@ -61,7 +61,6 @@ look() {
 	want curl 'an independent client' command -v curl
 	want openssl 'makes test certificates' command -v openssl
 	want python3 'an independent client and server' command -v python3
-	want strace 'counts system calls' command -v strace
 }
 
 kind=${1:-}

@@ -10,13 +10,13 @@ end
 
 --- The results of each task as a table with `n`, in order. Raises what a task raised, and where a connection of the server
 --- had a fault; raises too once `limit` seconds are over.
----@param tasks function[] what each task runs
+---@param runs function[] what each task runs
 ---@param server table? smtp.server, or nothing
 ---@param limit number? default 10
 ---@return table ...
-function together.all(tasks, server, limit)
-  local results, stop, left = {}, core.now() + (limit or 10), #tasks
-  for i, run in ipairs(tasks) do tasks[i] = smtp.task(run) end
+function together.all(runs, server, limit)
+  local tasks, results, stop, left = {}, {}, core.now() + (limit or 10), #runs
+  for i, run in ipairs(runs) do tasks[i] = smtp.task(run) end
   while left > 0 do
     for i, task in ipairs(tasks) do
       if not results[i] then

@@ -4,8 +4,8 @@
 -- Never: needs 8BITMIME or BINARYMIME: every body is 7bit, quoted-printable or base64.
 -- Called by: message. RFC 2045, 2046, 2183, 2387, 2392.
 --
--- A part is { type =, fields = {field, …}, content = {source, …} }. Content does not include the CRLF that a boundary
--- owns, so a text comes back from a multipart exactly as it went in.
+-- A part is { type =, fields = {field, …}, content = {source, …} }. Content does not include the CRLF that a
+-- boundary owns, so a text comes back from a multipart exactly as it went in.
 
 local content_type = require "smtp.mail.content_type"
 local header = require "smtp.mail.header"

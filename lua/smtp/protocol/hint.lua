@@ -30,7 +30,8 @@ local KNOWN = {
     "nothing listens there: check host and port (587 for submission, 465 for implicit TLS)" },
   { "timeout", function(err) return err.stage == "connect" and err.port == 25 end,
     "many networks block port 25: use the submission port, 587 or 465" },
-  { "timeout", function(err) return err.stage == "connect" end, "check host and port, and whether a firewall is between" },
+  { "timeout", function(err) return err.stage == "connect" end,
+    "check host and port, and whether a firewall is between" },
   { "resolve", function(err) return not err.temporary end, "check the spelling of host" },
   { "protocol", function(err) return err.stage == "greeting" end, "is this an SMTP port? 587 and 465 are usual" },
 }

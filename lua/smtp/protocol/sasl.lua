@@ -1,9 +1,11 @@
---- SASL mechanisms as pure steps: a mechanism is a function of the credentials that returns the initial response (nil: none)
---- and a step, challenge -> response. Nothing here does I/O or base64. RFC 4616, 2195, 7628; LOGIN and XOAUTH2 have no RFC.
+--- SASL mechanisms as pure steps: a mechanism is a function of the credentials that returns the initial response
+--- (nil: none) and a step, challenge -> response. Nothing here does I/O or base64. RFC 4616, 2195, 7628; LOGIN and
+--- XOAUTH2 have no RFC.
 local sasl = {}
 
 ---@class smtp.Mechanism
----@field start fun(credentials: smtp.Credentials, server: {host: string, port: integer}): string?, fun(challenge: string): string?, string?
+---@field start fun(credentials: smtp.Credentials, server: table): string?, smtp.SaslStep
+---@alias smtp.SaslStep fun(challenge: string): string?, string?
 
 local function over()
   return nil, "the server asked for more than the mechanism has to say"

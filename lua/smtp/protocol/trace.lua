@@ -3,6 +3,13 @@ local core = require "smtp.core"
 
 local trace = {}
 
+---@class smtp.Trace
+---@field sent fun(line: string) a command, as it may be shown
+---@field received fun(reply: smtp.Reply)
+---@field hide fun(secret: string) never to be shown, in any usual form
+---@field scrub fun(text: string): string the text without the secrets
+---@field transcript fun(): string? the dialogue so far, where it is kept
+
 local function replace(text, secret)
   local parts, from = {}, 1
   while true do
@@ -33,7 +40,7 @@ end
 
 --- A keeper of the dialogue. The secrets live in upvalues: no dump of a session shows them.
 ---@param wanted boolean|function true: keep a transcript; a function (direction, line): called for each line
----@return { sent: fun(line: string), received: fun(reply: table), hide: fun(secret: string), scrub: (fun(text: string): string), transcript: fun(): string? }
+---@return smtp.Trace
 function trace.new(wanted)
   local secrets, lines = {}, {}
 
@@ -42,7 +49,8 @@ function trace.new(wanted)
     if #secret < 4 then return end
     local url = url_encoded(secret)
     local lower = url:gsub("%%%x%x", string.lower)
-    for _, form in ipairs { secret, core.base64(secret), hex(secret), hex(secret):upper(), url, lower, shown(secret) } do
+    local forms = { secret, core.base64(secret), hex(secret), hex(secret):upper(), url, lower, shown(secret) }
+    for _, form in ipairs(forms) do
       secrets[#secrets + 1] = form
     end
     table.sort(secrets, function(a, b) return #a > #b end)

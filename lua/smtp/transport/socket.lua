@@ -1,8 +1,9 @@
 --- The built-in transport: TCP and unix sockets. Bytes and absolute deadlines, no SMTP words.
 ---
 --- It waits in one place, `wait`. By default that polls and so blocks the calling thread, except in a coroutine that
---- smtp.task has registered in `stepped`: there it yields what it waits for. A host with its own loop gives its own wait:
---- `socket.new(function(mode, fd, deadline) … end)`, which returns when fd may be ready or the deadline has passed.
+--- smtp.task has registered in `stepped`: there it yields what it waits for. A host with its own loop gives its own
+--- wait, `socket.new(function(mode, fd, deadline) … end)`: it returns when fd may be ready or the deadline has
+--- passed.
 local core = require "smtp.core"
 
 local socket = {}
@@ -133,7 +134,7 @@ local function attempt(waiter, address, from, deadline)
 end
 
 --- A transport over sockets.
----@param waiter? fun(mode: "read"|"write", fd: integer, deadline: number) how to wait; default: poll, or yield in a task
+---@param waiter? fun(mode: "read"|"write", fd: integer, deadline: number) how to wait; default: poll, in a task: yield
 function socket.new(waiter)
   waiter = waiter or poll_or_yield
 
