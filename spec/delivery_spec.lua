@@ -251,6 +251,14 @@ describe("recipients", function()
     assert.are.equal(5, receipt.round_trips)
   end)
 
+  both("an odd answer to one of them breaks it off: who knows what it answers", function(dribble)
+    local receipt, err, transport = send(script(hello("PIPELINING"), GROUP, "C: DATA", "S: 250 1", "S: 250 2", "S: 354 go",
+      "S: 250 4", "S: 354 go", "hang"), { to = TO }, dribble)
+    assert.is_nil(receipt)
+    assert.are.same({ "protocol", "rcpt", "not_sent", 354 }, fate(err))
+    assert.are.equal(2, #transport.pipe.written)
+  end)
+
   local ALL_REFUSED = { "S: 250 1", "S: 550 5.1.1 no", "S: 450 4.2.1 later", "S: 550 5.1.1 no" }
 
   both("all refused and so is DATA", function(dribble)

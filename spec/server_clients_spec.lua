@@ -261,7 +261,8 @@ describe("the server #real, with Python's smtplib", function()
 
   it("over implicit TLS, 5 MB", function()
     local line = ("0123456789abcdef"):rep(4) .. "\r\n.\255\r\n"
-    delivers("implicit", serve { tls = "implicit" }, "Subject: large\r\n\r\n" .. line:rep(math.ceil(5 * 1024 * 1024 / #line)))
+    local message = "Subject: large\r\n\r\n" .. line:rep(math.ceil(5 * 1024 * 1024 / #line))
+    delivers("implicit", serve { tls = "implicit" }, message)
   end)
 
   it("with an address that needs SMTPUTF8", function()

@@ -908,7 +908,7 @@ end)
 
 describe("the server's time limits", function()
   it("end a client that is silent", function()
-    serve { timeout = 0.15 }
+    serve { timeout = 0.3 }
     local client, dripping, busy = greeted(), greeted(), greeted()
     local started = core.now()
     while dripping.pipe:peek() == "idle" and core.now() < started + 2 do
@@ -923,7 +923,7 @@ describe("the server's time limits", function()
   end)
 
   it("end a client that drips its message", function()
-    serve { timeout = 0.15 }
+    serve { timeout = 0.3 }
     for _, command in ipairs { "DATA", "BDAT 1000 LAST" } do
       local client = addressed()
       client:send(command .. "\r\n")
@@ -940,7 +940,7 @@ describe("the server's time limits", function()
   end)
 
   it("end a client that takes no replies", function()
-    serve { timeout = 0.15 }
+    serve { timeout = 0.3 }
     local client = greeted()
     local sock = client.pipe.sock
     local started = core.now()
@@ -951,17 +951,17 @@ describe("the server's time limits", function()
       if not count and reason ~= "again" then break end
       server:step(0.001)
     end
-    run(0.3)
+    run(0.6)
     assert.are.equal(0, #server.connections)
     assert.truthy(core.now() - started < 7)
     assert.is_nil(server.failure)
   end)
 
   it("do not end a message that comes at a fair pace", function()
-    serve { timeout = 0.15 }
+    serve { timeout = 0.3 }
     local client = addressed()
     client:say("DATA")
-    for _ = 1, 15 do
+    for _ = 1, 30 do
       client:send(("x"):rep(500) .. "\r\n")
       run(0.02)
     end

@@ -215,7 +215,7 @@ describe("a session's state", function()
 
   it("a session that was broken off in the middle of content never takes a command for content", function()
     local s, transport = play.open(script(hello(), "C: DATA", "S: 354 go"))
-    local inside = coroutine.create(function() s:data "half a message" end)
+    local inside = coroutine.create(function() s:data(("half a message\n"):rep(40000)) end)
     local plain = getmetatable(transport.pipe).__index.write
     transport.pipe.write = function(self, bytes, ...)
       if not bytes:find("^DATA") then coroutine.yield() end

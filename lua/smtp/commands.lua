@@ -108,7 +108,6 @@ function commands.AUTH(self, argument)
   if rest ~= "" and not initial then return self:mistake(501, "5.5.2", "not valid base64") end
 
   local user, password = login(self, initial)
-  if self.over then return end
   if not (user and password) then return self:mistake(501, "5.5.2", "the login is malformed or was broken off") end
   local ran, welcome = self:ask(self.server.auth, user, password)
   if not ran then return self:respond(454, "4.7.0", "logins cannot be checked now") end

@@ -183,10 +183,9 @@ function Server:step(timeout)
   self.stepping = true
   for i, connection in ipairs(connections) do
     if ready[i] or now >= connection.deadline then resume(self, connection) end
-    if not self.listener then break end -- on_message closed it
     if connection.thread then kept[#kept + 1] = connection end
   end
-  if self.listener then
+  if self.listener then -- on_message may have closed it
     self.connections = kept
     if ready[count + 1] then accept(self) end
   end

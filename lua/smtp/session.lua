@@ -51,8 +51,7 @@ function session.new(plan, expires)
   }, Session)
 end
 
--- Connecting
--- -----------------------------------------------------------------------------------------------------------
+-- Connecting ---------------------------------------------------------------------------------------------------------
 
 -- The same connection, encrypted from here on.
 local function encrypt(self, stage)
@@ -207,8 +206,7 @@ function Session:starttls()
   return reply
 end
 
--- Login
--- ----------------------------------------------------------------------------------------------------------------
+-- Login --------------------------------------------------------------------------------------------------------------
 
 -- The error of a refused token comes as JSON in a challenge (RFC 7628 3.2.2).
 local function with_detail(reply, detail)
@@ -318,8 +316,7 @@ function Session:open()
   return self
 end
 
--- The transaction, step by step
--- ----------------------------------------------------------------------------------------
+-- The transaction, step by step --------------------------------------------------------------------------------------
 
 -- " NAME=value" for each parameter, in order of name.
 local function parameters(params)
