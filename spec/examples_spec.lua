@@ -1,48 +1,13 @@
 -- Every script in examples/ is run as its reader would run it, in a process of its own, against the receiving server
 -- here.
+local child = require "spec.support.child"
 local smtp = require "smtp"
 
-local interpreter = arg[-1] or "lua"
-do -- the interpreter stands before busted's own script
-  local at = -1
-  while arg[at] do
-    interpreter = arg[at]
-    at = at - 1
-  end
-end
-
-local function read(path)
-  local file = io.open(path, "rb")
-  if not file then return nil end
-  local bytes = file:read("*a")
-  file:close()
-  return bytes
-end
-
-local function write(path, bytes)
-  local file = assert(io.open(path, "wb"))
-  file:write(bytes)
-  file:close()
-end
-
 -- A script that ends in os.exit leaves its Lua state open, which a leak checker that is on in this process would report.
-local QUIET = "ASAN_OPTIONS=detect_leaks=0 "
+local PREFIX = "env ASAN_OPTIONS=detect_leaks=0 %s " .. child.interpreter .. " examples/%s"
 
--- Runs a command while stepping `server`; returns its exit status and output.
-local function run(command, environment, server)
-  local out, status = os.tmpname(), os.tmpname()
-  os.remove(status)
-  os.execute(("(%s %s %s; echo $? >%s) >%s 2>&1 </dev/null &"):format(QUIET, environment, command, status, out))
-  local limit = smtp.now() + 30
-  local code
-  repeat
-    if server then server:step(0.05) else os.execute("sleep 0.05") end
-    code = (read(status) or ""):match("^(%d+)\n")
-  until code or smtp.now() > limit
-  local output = read(out)
-  os.remove(out)
-  os.remove(status)
-  return tonumber(code), output
+local function run(script, environment, server)
+  return child.beside(PREFIX:format(environment, script), server)
 end
 
 describe("the example", function()
@@ -53,8 +18,7 @@ describe("the example", function()
       tls = "starttls",
       auth = function(username, password) return username == "ada@example.org" and password == "pass word" end,
     })
-    certificate = os.tmpname()
-    write(certificate, server.certificate)
+    certificate = child.keep(server.certificate)
     url = ("smtp://ada%%40example.org:pass%%20word@localhost:%d"):format(server.port)
   end)
 
@@ -68,12 +32,12 @@ describe("the example", function()
   end)
 
   local function example(name, environment)
-    return run(interpreter .. " examples/" .. name, ("SSL_CERT_FILE=%s SMTP_URL='%s' %s"):format(certificate, url,
+    return run(name, ("SSL_CERT_FILE=%s SMTP_URL='%s' %s"):format(certificate, url,
       environment or ""), server)
   end
 
   it("demo sends to its own server and compares", function()
-    local code, output = run(interpreter .. " examples/demo.lua", "")
+    local code, output = run("demo.lua", "")
     assert.are.equal(0, code, output)
     assert.truthy(output:find("Both sides agree.", 1, true))
     assert.truthy(output:find("Grüße von smtp ✉", 1, true))
@@ -103,7 +67,7 @@ describe("the example", function()
   end)
 
   it("quickstart fails with one line that says why", function()
-    local code, output = run(interpreter .. " examples/quickstart.lua",
+    local code, output = run("quickstart.lua",
       ("SMTP_URL=smtp://ada:mistaken@localhost:%d SSL_CERT_FILE=%s"):format(server.port, certificate), server)
     assert.are.equal(1, code)
     assert.are.equal("auth at auth: 535 5.7.8 user name or password is wrong; the message was not sent; "
@@ -149,7 +113,7 @@ describe("the example", function()
     local port = port_finder.port
     port_finder:close()
     local out = os.tmpname()
-    os.execute((QUIET .. "COUNT=1 timeout 30 %s examples/receive.lua %d >%s 2>&1 </dev/null &"):format(interpreter, port, out))
+    os.execute(("timeout 30 " .. PREFIX .. " %d >%s 2>&1 </dev/null &"):format("COUNT=1", "receive.lua", port, out))
     local receipt, err
     local limit = smtp.now() + 10
     repeat
@@ -158,7 +122,7 @@ describe("the example", function()
     until receipt or err.kind ~= "connect" or smtp.now() > limit
     assert.truthy(receipt, tostring(err))
     local output = ""
-    while not output:find("Hello.", 1, true) and smtp.now() < limit do output = read(out) end
+    while not output:find("Hello.", 1, true) and smtp.now() < limit do output = child.read(out) end
     os.remove(out)
     assert.truthy(output:find("Subject: over there", 1, true), output)
   end)

@@ -1,25 +1,12 @@
 -- Other people's clients deliver to the receiving server; what arrives is compared byte for byte with what they sent.
-local core = require "smtp.core"
+local child = require "spec.support.child"
 local smtp = require "smtp"
-
-local LIMIT = 20 -- seconds a client may take
 
 local server, files
 
-local function read(path)
-  local file = io.open(path, "rb")
-  if not file then return nil end
-  local bytes = file:read("*a")
-  file:close()
-  return bytes
-end
-
 -- A file that is gone when the spec ends.
 local function keep(bytes)
-  local path = os.tmpname()
-  local file = assert(io.open(path, "wb"))
-  file:write(bytes)
-  file:close()
+  local path = child.keep(bytes)
   files[#files + 1] = path
   return path
 end
@@ -31,18 +18,8 @@ local function need(command)
   if not path then pending(command .. " is not installed") end
 end
 
--- Runs a client in a process of its own while stepping the server; its exit status, and what it said.
 local function run(command, ...)
-  local out, status = keep(""), keep("")
-  os.execute(("(timeout %d %s; echo $? >%s) >%s 2>&1 </dev/null &"):format(LIMIT, command:format(...), status, out))
-  local stop = core.now() + LIMIT + 1
-  local code
-  repeat
-    server:step(0.02)
-    code = read(status):match("^(%d+)\n")
-  until code or core.now() > stop
-  server:step(0)
-  return tonumber(code), read(out)
+  return child.beside(command:format(...), server)
 end
 
 local function serve(options)

@@ -1,4 +1,5 @@
 local core = require "smtp.core"
+local loopback = require "spec.support.loopback"
 local raw = require "spec.support.raw"
 local smtp = require "smtp"
 
@@ -28,17 +29,7 @@ local function run(seconds)
   while core.now() < stop do server:step(0.01) end
 end
 
-local function descriptors()
-  local count = 0
-  for fd = 0, 1023 do
-    local file = io.open("/proc/self/fdinfo/" .. fd)
-    if file then
-      file:close()
-      count = count + 1
-    end
-  end
-  return count
-end
+local function descriptors() return loopback.descriptors(true) end
 
 before_each(function()
   clients = {}

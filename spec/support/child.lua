@@ -1,13 +1,56 @@
--- child: runs a piece of Lua in a process of its own, with the interpreter and the paths of this one.
-local child = {}
+-- child: processes of their own: a piece of Lua with the interpreter and the paths of this one, or another program.
+local core = require "smtp.core"
 
-local interpreter = "lua"
+local child = { interpreter = "lua" }
+
 do -- it stands before busted's own script
   local at = -1
   while arg[at] do
-    interpreter = arg[at]
+    child.interpreter = arg[at]
     at = at - 1
   end
+end
+
+--- A file's bytes; "" where there is none.
+---@param path string
+---@return string
+function child.read(path)
+  local file = io.open(path, "rb")
+  local bytes = file and file:read("*a") or ""
+  if file then file:close() end
+  return bytes
+end
+
+--- A temporary file that holds `bytes`; the caller removes it.
+---@param bytes string
+---@return string path
+function child.keep(bytes)
+  local path = os.tmpname()
+  local file = assert(io.open(path, "wb"))
+  file:write(bytes)
+  file:close()
+  return path
+end
+
+--- Runs a command in the background while stepping a server.
+---@param command string
+---@param server table? nil: only waits
+---@return integer? status its exit status; nil: it did not end in time
+---@return string output
+function child.beside(command, server)
+  local out, status = child.keep "", child.keep ""
+  os.execute(("(timeout 30 %s; echo $? >%s) >%s 2>&1 </dev/null &"):format(command, status, out))
+  local stop = core.now() + 31
+  local code
+  repeat
+    if server then server:step(0.02) else os.execute("sleep 0.05") end
+    code = child.read(status):match("^(%d+)\n")
+  until code or core.now() > stop
+  if server then server:step(0) end
+  local output = child.read(out)
+  os.remove(out)
+  os.remove(status)
+  return tonumber(code), output
 end
 
 --- What `code` prints, and how its process ended; SIGPIPE has its usual, deadly effect there.
@@ -15,12 +58,9 @@ end
 ---@return string output
 ---@return string status as the shell tells it: "0", "141" after a SIGPIPE
 function child.run(code)
-  local path = os.tmpname()
-  local file = assert(io.open(path, "w"))
-  file:write(code)
-  file:close()
+  local path = child.keep(code)
   -- under a sanitizer: a process that ends in the middle of a look-up leaks what the C library holds for it
-  local run = ("env --default-signal=PIPE ASAN_OPTIONS=detect_leaks=0 %s %s"):format(interpreter, path)
+  local run = ("env --default-signal=PIPE ASAN_OPTIONS=detect_leaks=0 %s %s"):format(child.interpreter, path)
   local pipe = assert(io.popen(("{ %s; echo \"status $?\"; } 2>&1"):format(run)))
   local output, status = pipe:read("*a"):match("^(.-)status (%d+)%s*$")
   pipe:close()
