@@ -410,7 +410,9 @@ describe("AUTH", function()
     ["CRAM-MD5 (RFC 2195)"] = { PASSWORD, "AUTH PLAIN CRAM-MD5", { "C: AUTH CRAM-MD5",
       "S: 334 PDE4OTYuNjk3MTcwOTUyQHBvc3RvZmZpY2UucmVzdG9uLm1jaS5uZXQ+",
       "C: dGltIGI5MTNhNjAyYzdlZGE3YTQ5NWI0ZTZlNzMzNGQzODkw", "S: 235 in" } },
-    ["a mechanism that nobody knows"] = { with(PASSWORD, { auth = { "XYZZY", "LOGIN" } }), "AUTH LOGIN", {}, "auth" },
+    ["a mechanism that nobody knows"] = { with(PASSWORD, { auth = "XYZZY" }), "AUTH LOGIN XYZZY", {}, "auth" },
+    ["the next in the list after one that nobody knows"] = { with(PASSWORD, { auth = { "XYZZY", "LOGIN" } }),
+      "AUTH XYZZY LOGIN", { "C: AUTH LOGIN " .. b64 "tim", "S: 334 ", "C: " .. b64 "tanstaaftanstaaf", "S: 235 in" } },
     ["the mechanism asked for, in any case"] = { with(PASSWORD, { auth = "login" }), "AUTH CRAM-MD5 LOGIN",
       { "C: AUTH LOGIN " .. b64 "tim", "S: 334 ", "C: " .. b64 "tanstaaftanstaaf", "S: 235 in" } },
     ["a malformed challenge, LOGIN"] = { PASSWORD, "AUTH LOGIN",
@@ -466,6 +468,15 @@ describe("AUTH", function()
       if kind ~= "closed" and kind ~= "timeout" then play.finished(transport) end
     end)
   end
+
+  it("says goodbye to a server that refused, and to none that is gone", function()
+    for ending, goodbye in pairs { ["S: 535 5.7.8 no"] = true, close = false, hang = false } do
+      local _, transport = play.options(script(hello("AUTH PLAIN"), "C~ ^AUTH", ending, "C: QUIT", "S: 221 bye"), PASSWORD)
+      assert.is_nil((smtp.connect(with(PASSWORD, { host = "mail.example.org", tls = "none", helo = "client.example.org",
+        transport = transport, allow_insecure_auth = true }))))
+      assert.are.equal(goodbye, select(2, play.written(transport)), ending)
+    end
+  end)
 
   it("is never in clear, not even on the loopback", function()
     for _, host in ipairs { "mail.example.org", "localhost", "127.0.0.1" } do

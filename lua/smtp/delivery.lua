@@ -12,6 +12,8 @@ local delivery = {}
 -- Commands written before their replies are read: no more than the smallest usual socket buffers take, so that the
 -- two sides can never both be stuck writing.
 local WINDOW = 32768
+-- Seconds that the server may take over a QUIT when everything else is decided.
+local FAREWELL = 5
 
 ---@class smtp.Receipt
 ---@field message_id string? "<...@...>" as sent
@@ -262,10 +264,10 @@ end
 
 --- Says goodbye and closes: what comes of it changes nothing any more.
 ---@param self table the session
----@param seconds number how long the server may take over it
-function delivery.farewell(self, seconds)
-  if self.state == "ready" then
-    self.expires = math.min(self.expires, core.now() + seconds)
+function delivery.farewell(self)
+  local able = self.state == "ready" or self.state == "connected"
+  if able and not self.midway then
+    self.expires = math.min(self.expires, core.now() + FAREWELL)
     if self.quitting or exchange.queue(self, "quit", "QUIT") then self.pump:reply(self.expires) end
   end
   self:close()

@@ -11,9 +11,6 @@ local task = require "smtp.task"
 
 local smtp = { _VERSION = "0.1.0" }
 
--- What QUIT may take once the message's fate is known.
-local FAREWELL = 5
-
 --- Connects, logs in, sends one message, quits. Server options and message options side by side in one table, which
 --- is not changed. RFC 5321. May yield where its transport does.
 ---@param given table
@@ -38,7 +35,7 @@ function smtp.send(given)
     receipt.round_trips = one.pump.rounds
     receipt.time.total = core.now() - started
   end
-  delivery.farewell(one, FAREWELL)
+  delivery.farewell(one)
   if receipt then receipt.transcript = one.trace.transcript() end
   return receipt, err
 end

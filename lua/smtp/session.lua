@@ -132,7 +132,7 @@ function Session:connect()
   end
   local greeting, err = greet(self)
   if not greeting then
-    self:close()
+    delivery.farewell(self)
     return nil, err
   end
   self.greeting = greeting
@@ -310,7 +310,7 @@ function Session:open()
   if not err and plan.credentials and plan.mechanisms ~= false then _, err = self:auth() end
   self.life = life
   if err then
-    self:close()
+    delivery.farewell(self)
     return nil, err
   end
   return self
@@ -325,6 +325,7 @@ local function parameters(params)
   table.sort(names)
   for i, name in ipairs(names) do
     local value = params[name]
+    if type(value) == "number" then value = ("%.0f"):format(value) end
     -- joined, not formatted: Lua 5.1's %s ends at a NUL, which the gate must see
     words[i] = " " .. name .. (value == true and "" or "=" .. tostring(value))
     -- a blank would begin another parameter
@@ -355,6 +356,9 @@ end
 function Session:mail(from, params)
   local mailbox, reason = address.reverse_path(from)
   if not mailbox then return exchange.fail_input(self, "mail", reason) end
+  if mailbox.utf8 and not (params and params.SMTPUTF8) then
+    return exchange.fail_input(self, "mail", "an address with non-ASCII characters needs the parameter SMTPUTF8 = true")
+  end
   local reply, err = envelope_command(self, "mail", "MAIL FROM", mailbox, params)
   if reply then self.transaction = true end
   return reply, err

@@ -61,18 +61,21 @@ function play.open(script, given, dribble)
   return session, transport
 end
 
---- Everything the client wrote.
----@return string
+--- Everything the client wrote, without the goodbye it owes a server that refused it (RFC 5321 4.1.1.10).
+---@return string written
+---@return boolean goodbye
 function play.written(transport)
-  return table.concat(transport.pipe.written)
+  local all = table.concat(transport.pipe.written)
+  local before = all:match("^(.*)QUIT\r\n$")
+  return before or all, before ~= nil
 end
 
---- Raises where a line of the script was not played, or the client said more than is in it.
+--- Raises where a line of the script was not played, or the client said more than is in it and a goodbye.
 function play.finished(transport)
   local pipe = transport.pipe
   pipe.closed = false
   pipe:peek()
-  if pipe.pending ~= "" or pipe.script[pipe.at] or pipe.heard ~= "" then
+  if pipe.pending ~= "" or pipe.script[pipe.at] or not (pipe.heard == "" or pipe.heard == "QUIT\r\n") then
     error(("the script is at %q, %q was not read, the client said %q more"):format(
       tostring(pipe.script[pipe.at]), pipe.pending, pipe.heard), 2)
   end

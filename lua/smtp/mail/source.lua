@@ -16,6 +16,7 @@ local source = {}
 ---@field open fun(): fun(): string|nil, smtp.Error|nil
 
 local BLOCK = 57 * 1024 -- whole lines of base64
+local EMPTY = 10000 -- empty strings in a row that a function may give: it must not spin for ever
 
 local function failure(reason)
   return errors.new {
@@ -133,7 +134,7 @@ function source.call(call, size, label)
   return {
     size = size,
     open = function()
-      local count, started = 0, false
+      local count, empty, started = 0, 0, false
       return reader(function()
         if not started and halfway then
           return nil, failure(label .. ": was left halfway before, and a function cannot be read from its start")
@@ -147,7 +148,10 @@ function source.call(call, size, label)
         elseif bytes ~= nil and type(bytes) ~= "string" then
           return nil, failure(label .. ": gave a " .. type(bytes) .. " where a string or nil is due")
         end
-        count = count + #(bytes or "")
+        count, empty = count + #(bytes or ""), bytes == "" and empty + 1 or 0
+        if empty > EMPTY then
+          return nil, failure(label .. ": gave nothing but empty strings")
+        end
         if bytes == nil then
           halfway = false
         end

@@ -62,8 +62,7 @@ local BY_TOKEN = { "OAUTHBEARER", "XOAUTH2" }
 function sasl.choose(credentials, offered, wanted)
   local usable = credentials.token and BY_TOKEN or BY_PASSWORD
   for _, name in ipairs(wanted or usable) do
-    if not mechanisms[name] then return nil, "unknown mechanism " .. name end
-    if offered[name] then return name end
+    if mechanisms[name] and offered[name] then return name end
   end
   local names = {}
   for name in pairs(offered) do names[#names + 1] = name end
