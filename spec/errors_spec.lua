@@ -4,7 +4,7 @@ describe("an error value", function()
   it("says in one line what happened", function()
     for _, case in ipairs {
       { { kind = "connect", stage = "connect", reason = "refused" },
-        "connect at connect: refused; the message was not sent, trying later may work" },
+        "connect: refused; the message was not sent, trying later may work" },
       { { kind = "input", stage = "compose", reason = "no sender" },
         "input at compose: no sender; the message was not sent" },
       { { kind = "rejected", stage = "rcpt", code = 550, enhanced = "5.1.1", text = "No such user\nGo away" },
@@ -16,7 +16,7 @@ describe("an error value", function()
       { { kind = "timeout", stage = "final", reason = "late", outcome = "unknown" },
         "timeout at final: late; the message may have been sent: sending it again may duplicate it" },
       { { kind = "tls", stage = "tls", reason = "a\nb\0c\27", hint = "do this" },
-        "tls at tls: a b c ; the message was not sent; hint: do this" },
+        "tls: a b c ; the message was not sent; hint: do this" },
       { { kind = "rejected", stage = "rcpt", rejected = { { address = "a@example.org", code = 550, text = "no" } } },
         "rejected at rcpt: <a@example.org> 550 no; the message was not sent" },
       { { kind = "rejected", stage = "rcpt", reason = "nobody",

@@ -70,7 +70,7 @@ describe("the example", function()
     local code, output = run("quickstart.lua",
       ("SMTP_URL=smtp://ada:mistaken@localhost:%d SSL_CERT_FILE=%s"):format(server.port, certificate), server)
     assert.are.equal(1, code)
-    assert.are.equal("auth at auth: 535 5.7.8 user name or password is wrong; the message was not sent; "
+    assert.are.equal("auth: 535 5.7.8 user name or password is wrong; the message was not sent; "
       .. "hint: check username and password\n", output)
   end)
 

@@ -77,7 +77,7 @@ local function well_formed(err)
   assert.is_nil(text:find("%.lua:%d"), text)
   assert.is_nil(text:find("table: ", 1, true), text)
   assert.are.equal("<" .. text .. ">", "<" .. err .. ">")
-  assert.are.equal(err.kind .. " at " .. err.stage, text:match("^[^:]+"))
+  assert.are.equal(err.kind == err.stage and err.kind or err.kind .. " at " .. err.stage, text:match("^[^:]+"))
 end
 
 after_each(function()

@@ -13,7 +13,7 @@ local delivery = {}
 -- two sides can never both be stuck writing.
 local WINDOW = 32768
 -- Seconds that the server may take over a QUIT when everything else is decided.
-local FAREWELL = 5
+local FAREWELL = 2
 
 ---@class smtp.Receipt
 ---@field message_id string? "<...@...>" as sent

@@ -29,7 +29,7 @@ function errors.reply_line(reply)
 end
 
 function Error:__tostring()
-  local parts = { self.kind .. " at " .. self.stage .. ": " }
+  local parts = { self.kind .. (self.stage ~= self.kind and " at " .. self.stage or "") .. ": " }
   local function add(text) parts[#parts + 1] = text end
   if self.reason then add((self.reason:gsub("%c", " "))) end
   if self.code then add((self.reason and ": " or "") .. errors.reply_line(self)) end

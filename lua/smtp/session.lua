@@ -119,7 +119,8 @@ function Session:connect()
     self.transport.connect(plan.host, plan.port, plan, exchange.deadline(self, plan.timeouts.connect))
   if not pipe then
     return exchange.fail(self, kind == "resolve" and "resolve" or "connect", kind,
-      (plan.path and "" or plan.host .. ": ") .. reason, { temporary = temporary })
+      ((plan.path or reason:find(plan.host, 1, true) == 1) and "" or plan.host .. ": ") .. reason,
+      { temporary = temporary })
   end
   self.time.connect = core.now() - now
   self.pump = pump.new(pipe, self.trace)
