@@ -84,6 +84,14 @@ describe("smtp.server's options", function()
     assert.truthy(err.reason:find("port " .. server.port, 1, true))
   end)
 
+  it("name a host that is none, with TLS or without", function()
+    for _, tls in ipairs { "none", "implicit" } do
+      local made, err = smtp.server { tls = tls, host = "bad host" }
+      assert.is_nil(made)
+      assert.are.equal("resolve", err.kind)
+    end
+  end)
+
   it("take a host by its name", function()
     serve { host = "localhost" }
     assert.truthy(greeted())

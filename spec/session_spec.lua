@@ -358,6 +358,16 @@ describe("STARTTLS", function()
     end)
   end
 
+  it("a session that requires TLS sends no content without it", function()
+    local s, transport = play.session(script(hello()), { tls = "starttls" })
+    assert(s:connect())
+    assert(s:ehlo())
+    local reply, err = s:data("secret\r\n")
+    assert.is_nil(reply)
+    assert.are.equal("insecure", err.kind)
+    assert.is_nil(play.written(transport):find("DATA", 1, true))
+  end)
+
   it("a session that requires TLS sends no message without it", function()
     for _, refused in ipairs { false, true } do
       local s, transport = play.session(script(OFFERS, refused and { "C: STARTTLS", "S: 454 no" } or {}),
@@ -574,6 +584,35 @@ describe("AUTH", function()
         end)
       end
     end
+  end)
+end)
+
+describe("command", function()
+  it("keeps a login out of the transcript, and does none in clear", function()
+    local s, transport = play.open(script(hello("AUTH PLAIN LOGIN"), "C: AUTH LOGIN", "S: 334 VXNlcm5hbWU6", "C: dGlt",
+      "S: 334 UGFzc3dvcmQ6", "C: dGFuc3RhYWZ0YW5zdGFhZg==", "S: 535 no dGFuc3RhYWZ0YW5zdGFhZg==",
+      "C: auth plain AHRpbQB0YW5z", "S: 235 in"), { trace = true, allow_insecure_auth = true })
+    for _, line in ipairs { "AUTH LOGIN", "dGlt", "dGFuc3RhYWZ0YW5zdGFhZg==", "auth plain AHRpbQB0YW5z" } do
+      assert(s:command(line))
+    end
+    local shown = s.trace.transcript()
+    for _, secret in ipairs { "dGlt", "dGFuc3", "AHRpbQB0YW5z" } do assert.is_nil(shown:find(secret, 1, true), shown) end
+    play.finished(transport)
+
+    s, transport = play.open(script(hello("AUTH PLAIN")))
+    local reply, err = s:command("AUTH PLAIN AHRpbQB0YW5z")
+    assert.is_nil(reply)
+    assert.are.equal("insecure", err.kind)
+    assert.is_nil(play.written(transport):find("AUTH", 1, true))
+  end)
+
+  it("answered with a 354 leaves no verb to be taken for content", function()
+    local s, transport = play.open(script(hello(), "C: DATA", "S: 354 go"))
+    assert.are.equal(354, s:command("DATA").code)
+    local reply, err = s:noop()
+    assert.is_nil(reply)
+    assert.are.equal("protocol", err.kind)
+    assert.is_nil(play.written(transport):find("NOOP", 1, true))
   end)
 end)
 

@@ -19,6 +19,7 @@ struct smtp_resolve {
 	atomic_int holders;
 	/* set by the thread, with everything below, before it writes to the pipe */
 	atomic_bool done;
+	pid_t owner;     /* after a fork the child has no such thread */
 	int failure;     /* an EAI_ code */
 	int system;      /* errno where failure is EAI_SYSTEM */
 	size_t count;
@@ -93,11 +94,16 @@ static int start_thread(struct smtp_resolve *lookup)
 	sigset_t all, before;
 
 	pin_library();
+#ifdef __APPLE__ /* no pipe2 there */
 	if (pipe(lookup->ends) == -1)
 		return -errno;
 	for (int i = 0; i < 2; i++)
 		if (fcntl(lookup->ends[i], F_SETFD, FD_CLOEXEC) == -1)
 			return -errno;
+#else
+	if (pipe2(lookup->ends, O_CLOEXEC) == -1)
+		return -errno;
+#endif
 	atomic_store(&lookup->holders, 2);
 	pthread_attr_init(&attributes);
 	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
@@ -123,6 +129,7 @@ int smtp_resolve_start(struct smtp_resolve **result, const char *host, int port)
 	atomic_init(&lookup->holders, 1);
 	atomic_init(&lookup->done, false);
 	lookup->ends[0] = lookup->ends[1] = -1;
+	lookup->owner = getpid();
 	memcpy(lookup->host, host, length);
 	snprintf(lookup->service, sizeof lookup->service, "%d", port);
 	look_up(lookup, AI_NUMERICHOST);
@@ -146,8 +153,13 @@ int smtp_resolve_fd(const struct smtp_resolve *lookup)
 enum smtp_status smtp_resolve_result(struct smtp_resolve *lookup, const struct smtp_address **addresses, size_t *count,
                                      const char **text, bool *temporary)
 {
-	if (!atomic_load(&lookup->done))
-		return SMTP_MORE;
+	if (!atomic_load(&lookup->done)) {
+		if (lookup->owner == getpid())
+			return SMTP_MORE;
+		*temporary = true;
+		*text = "the process forked while the name was looked up";
+		return SMTP_E_INPUT;
+	}
 	*addresses = lookup->addresses;
 	*count = lookup->count;
 	if (lookup->failure == 0)

@@ -17,6 +17,8 @@ void smtp_context_wipe(struct smtp_context *context)
 	context->ctx = NULL;
 }
 
+enum { PATH_SHOWN = 120 };
+
 /* OpenSSL would ask on the terminal otherwise. */
 static int no_password(char *into, int size, int writing, void *asked)
 {
@@ -33,17 +35,17 @@ static int is_pem(const struct smtp_context_text *text)
 	return strstr(text->bytes, "-----BEGIN") != NULL;
 }
 
-/* What an option is called in an error: with its path, but never with PEM text. Control bytes of a path become "?". */
+/* What an option is called in an error: with its path, but never with what may be a text or a key in disguise (its
+ * first or last line lost, say). */
 static void call(char *label, size_t size, const char *option, const struct smtp_context_text *text)
 {
-	if (is_pem(text))
-		(void)snprintf(label, size, "%s", option);
+	int is_path = strcmp(option, "key") != 0 && !is_pem(text) && strlen(text->bytes) <= PATH_SHOWN;
+	for (const char *at = text->bytes; is_path && *at; at++)
+		is_path = (unsigned char)*at >= 0x20 && *at != 0x7F;
+	if (is_path)
+		(void)snprintf(label, size, "%s \"%s\"", option, text->bytes);
 	else
-		(void)snprintf(label, size, "%s \"%.200s\"", option, text->bytes);
-	for (; *label; label++) {
-		if ((unsigned char)*label < 0x20 || *label == 0x7F)
-			*label = '?';
-	}
+		(void)snprintf(label, size, "%s", option);
 }
 
 static void fail(struct smtp_fault *fault, const char *format, const char *option, const struct smtp_context_text *text)

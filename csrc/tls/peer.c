@@ -55,6 +55,10 @@ static void read_name(struct smtp_buf *field, const X509_NAME *name)
 			if (kept)
 				memcpy(spot, text, kept);
 			spot[kept] = 0;
+			/* C1 controls are UTF-8 too, and some terminals obey them */
+			for (size_t i = 0; i + 1 < kept; i++)
+				if (spot[i] == 0xC2 && spot[i + 1] < 0xA0)
+					spot[i] = spot[i + 1] = '?';
 			smtp_buf_commit(field, kept + 1);
 		}
 	}

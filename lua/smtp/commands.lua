@@ -162,7 +162,7 @@ end
 
 -- How long content that has come so far may take in all.
 local function allowance(self, began, octets)
-  return began + self.server.timeout + octets / PACE
+  return began + self.server.timeout + math.min(octets, self.server.size) / PACE
 end
 
 function commands.DATA(self)

@@ -73,12 +73,14 @@ function exchange.set_deadline(self)
 end
 
 --- Every verb begins here: the call's deadline, and whether the session can be used at all.
-function exchange.begin(self, stage)
+---@param more boolean? the verb may go on after a 3xx reply to another of its kind
+function exchange.begin(self, stage, more)
   exchange.set_deadline(self)
   if self.state == "dead" then return unusable(self, stage, "the session is dead: " .. self.cause) end
   if self.state == "closed" then return unusable(self, stage, "the session is closed") end
   if self.state == "new" then return unusable(self, stage, "not connected yet: call connect() first") end
-  if self.midway or self.pump.wire:expected() > 0 then
+  local broken = self.midway and not (more and self.midway == "command")
+  if broken or self.pump.wire:expected() > 0 then
     return exchange.fail(self, stage, "protocol", "an earlier call was broken off halfway")
   end
   -- a reply that nobody waits for must never be taken for the next command's

@@ -41,12 +41,14 @@ local function problem(self)
 end
 
 -- Sets up TLS: the context of all connections, and the certificate it shows.
-local function secure(self, cert, key)
+local function secure(self, given)
+  local cert, key, host = given.cert, given.key, given.host
   if key and not cert then return fail("compose", "input", "key needs cert") end
   local transport = require "smtp.transport.tls"
   if not cert then
     local names = { "localhost", "127.0.0.1", "::1" }
-    if not (" localhost 127.0.0.1 ::1 0.0.0.0 :: "):find(" " .. self.host .. " ", 1, true) then names[4] = self.host end
+    local usual = host and (" localhost 127.0.0.1 ::1 0.0.0.0 :: "):find(" " .. host .. " ", 1, true)
+    if host and not usual and host:find("^[%w.:-]+$") then names[4] = host end
     cert, key = require "smtp.tls".mint(names)
     if not cert then return fail("tls", "tls", key) end
   end
@@ -120,10 +122,12 @@ function server.new(given)
   end
   local reason = problem(self)
   if reason then return fail("compose", "input", reason) end
-  local ok, err = true, nil
-  if self.mode ~= "none" then ok, err = secure(self, given.cert, given.key) end
-  if ok then ok, err = listen(self) end
-  if not ok then return nil, err end
+  local ok, err = listen(self)
+  if ok and self.mode ~= "none" then ok, err = secure(self, given) end
+  if not ok then
+    self:close()
+    return nil, err
+  end
   return self
 end
 

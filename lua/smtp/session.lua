@@ -261,7 +261,10 @@ local function login(self, credentials, wanted)
   if not mechanism then return exchange.fail(self, "auth", "auth", reason) end
   reason = sasl.problem(mechanism, credentials)
   if reason then return exchange.fail_input(self, "auth", reason) end
-  return converse(self, mechanism, credentials)
+  self.midway = true
+  local reply, err = converse(self, mechanism, credentials)
+  self.midway = false
+  return reply, err
 end
 
 --- Logs in with the strongest mechanism both sides have. RFC 4954. May yield.
@@ -394,7 +397,11 @@ end
 ---@return smtp.Error? err
 function Session:data(source)
   source = to_source(source)
-  local reply, err = exchange.simple(self, "data", "DATA", 3)
+  local ok, err = exchange.begin(self, "data")
+  if ok then ok, err = exchange.guard(self, "data") end
+  if not ok then return nil, err end
+  local reply
+  reply, err = exchange.command(self, "data", "DATA", self.plan.timeouts.data)
   if not reply then return nil, err end
   if reply.code ~= 354 then return exchange.expect(self, "data", reply, 354) end
   reply, err = delivery.content(self, source)
@@ -436,14 +443,24 @@ function Session:verify(mailbox)
   return exchange.simple(self, "verify", "VRFY " .. mailbox, 2)
 end
 
---- Any command line and its reply, whatever it says; for what has no verb here. May yield.
+--- Any command line and its reply, whatever it says; for what has no verb here. After a 3xx reply only this may go on.
+--- An AUTH and the lines of its dialogue are kept out of the transcript. May yield.
 ---@param line string
 ---@return smtp.Reply? reply
----@return smtp.Error? err
+---@return smtp.Error? err kind "insecure" for an AUTH in clear, without allow_insecure_auth
 function Session:command(line)
-  local ok, err = exchange.begin(self, "command")
+  local ok, err = exchange.begin(self, "command", true)
   if not ok then return nil, err end
-  return exchange.command(self, "command", line)
+  local login, words = line:match("^([Aa][Uu][Tt][Hh] +%S+) *(.*)$")
+  if login and not self.tls and not self.plan.allow_insecure_auth then
+    return exchange.fail(self, "command", "insecure", "the connection is not encrypted: the credentials were not sent")
+  end
+  local shown = self.midway and "****" or login and words ~= "" and login .. " ****" or line
+  if self.midway or login then self.trace.hide(login and words or line) end
+  local reply
+  reply, err = exchange.command(self, "command", line, nil, false, shown)
+  if reply then self.midway = exchange.class(reply) == 3 and "command" end
+  return reply, err
 end
 
 --- QUIT; the session is closed afterwards, whatever came of it. RFC 5321 4.1.1.10. May yield.

@@ -56,6 +56,23 @@ describe("trace", function()
     t.hide("line\r\nbreak")
   end)
 
+  it("takes a secret out that the server cuts short", function()
+    local secret = ("0123456789abcdef"):rep(200)
+    local t = trace.new(false)
+    t.hide(secret)
+    assert.are.equal("bad token ****", t.scrub("bad token " .. secret:sub(1, 2000)))
+    assert.are.equal("bad token ****…", t.scrub("bad token " .. core.base64(secret):sub(1, 13) .. "…"))
+  end)
+
+  it("takes line breaks in a secret for what they are", function()
+    for _, secret in ipairs { "\nsecret1", "a\nbcdef", "\r\n\r\n", ("x"):rep(70000) } do
+      local t = trace.new(false)
+      t.hide(secret)
+      assert.are.equal("an account was banned", t.scrub("an account was banned"))
+      assert.are.equal("no: ****", t.scrub("no: " .. secret))
+    end
+  end)
+
   it("takes the longer of two secrets first", function()
     local t = trace.new(true)
     t.hide("hunter2")

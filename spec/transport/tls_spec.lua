@@ -364,3 +364,37 @@ describe("smtp.transport.tls", function()
     assert.is_false(c[1])
   end)
 end)
+
+describe("records that carry no data", function()
+  -- A pipe whose engine never has data, over a peer that never stops.
+  local function endless()
+    local a, b = pipes()
+    local client
+    run(function()
+      client = assert(transport.wrap(a, { ca_file = cert, server_name = "mail.example.org" }, LATER))
+    end, function() assert(transport.wrap(b, { server = true, cert = cert, key = key }, LATER)) end)
+    client.engine = {
+      read = function() return nil, "again" end, feed = function() return true end, take = function() return "" end,
+    }
+    local reads = 0
+    client.inner = {
+      read = function()
+        reads = reads + 1
+        assert(reads < 1000, "it would never end")
+        return "x"
+      end,
+      peek = function() return "data" end,
+    }
+    return client
+  end
+
+  it("do not outlive a read's deadline", function()
+    local bytes, kind = endless():read(0)
+    assert.is_nil(bytes)
+    assert.are.equal("timeout", kind)
+  end)
+
+  it("do not keep a look going", function()
+    assert.are.equal("idle", endless():peek())
+  end)
+end)

@@ -10,13 +10,28 @@ local trace = {}
 ---@field scrub fun(text: string): string the text without the secrets
 ---@field transcript fun(): string? the dialogue so far, where it is kept
 
-local function replace(text, secret)
+-- A shorter secret would stand in ordinary words too, and replacing it there would tell what it is.
+local SHORTEST = 4
+-- So much of a longer one gives it away: servers cut what they echo.
+local TELLING = 12
+
+-- How far `text` agrees with the secret from `first` on.
+local function agreement(text, first, secret)
+  local count = 0
+  while count < #secret and text:byte(first + count) == secret:byte(count + 1) do count = count + 1 end
+  return count
+end
+
+-- Takes every stretch out of `text` that agrees with one of `secrets` from its start, for as long as the longest agrees.
+local function replace(text, telling, secrets)
   local parts, from = {}, 1
   while true do
-    local first, last = text:find(secret, from, true)
+    local first = text:find(telling, from, true)
     if not first then break end
+    local longest = #telling
+    for _, secret in ipairs(secrets) do longest = math.max(longest, agreement(text, first, secret)) end
     parts[#parts + 1] = text:sub(from, first - 1)
-    from = last + 1
+    from = first + longest
   end
   parts[#parts + 1] = text:sub(from)
   return table.concat(parts, "****")
@@ -30,12 +45,12 @@ local function url_encoded(bytes)
   return (bytes:gsub("[^%w%-%._~]", function(byte) return ("%%%02X"):format(byte:byte()) end))
 end
 
--- As it reads in a reply: the parser shows bytes that are not text as \xNN.
+-- As it reads in a reply: the parser shows bytes that are not text as \xNN, and keeps no more of a line than this.
 local function shown(bytes)
   local wire = core.wire(1)
-  wire:feed("250 -" .. bytes .. "\r\n")
-  local _, text = wire:reply()
-  return text:sub(2)
+  wire:feed("250 -" .. bytes:sub(1, 2000):gsub("[\r\n]", "") .. "\r\n")
+  local code, text = wire:reply()
+  return code and text:sub(2) or ""
 end
 
 --- A keeper of the dialogue. The secrets live in upvalues: no dump of a session shows them.
@@ -44,20 +59,19 @@ end
 function trace.new(wanted)
   local secrets, lines = {}, {}
 
-  -- A shorter one would stand in ordinary words too, and replacing it there would tell what it is.
   local function hide(secret)
-    if #secret < 4 then return end
+    if #secret < SHORTEST then return end
     local url = url_encoded(secret)
     local lower = url:gsub("%%%x%x", string.lower)
     local forms = { secret, core.base64(secret), hex(secret), hex(secret):upper(), url, lower, shown(secret) }
     for _, form in ipairs(forms) do
-      secrets[#secrets + 1] = form
+      if #form >= SHORTEST then secrets[#secrets + 1] = form end
     end
     table.sort(secrets, function(a, b) return #a > #b end)
   end
 
   local function scrub(text)
-    for _, secret in ipairs(secrets) do text = replace(text, secret) end
+    for _, secret in ipairs(secrets) do text = replace(text, secret:sub(1, TELLING), secrets) end
     return text
   end
 

@@ -3,11 +3,13 @@
 -- stands between it and its caller that would stop a yield on Lua 5.1.
 -- RFC 8446; RFC 8314 and RFC 3207 say when a mail client wraps.
 
+local core = require "smtp.core"
 local tls = require "smtp.tls"
 
 local M = {}
 
 local CUT = "connection cut without TLS close_notify"
+local PEEKS = 16 -- reads that one peek may take: a peer could send records without data for ever
 local PAST = 0 -- a deadline that is over: do what can be done without waiting
 local SLICE = 65536 -- cleartext encrypted at a time, so that a large write needs little memory
 
@@ -167,6 +169,7 @@ function Pipe:read(deadline)
   elseif not self.engine then
     return nil, "closed", "the connection is closed"
   end
+  local late = false
   while true do
     local bytes, kind, text, hint = decrypt(self)
     -- an answer that cannot be sent makes the next write fail; what came is not lost for it
@@ -174,6 +177,11 @@ function Pipe:read(deadline)
     if bytes or kind ~= "again" then
       return bytes, kind, text, hint
     end
+    if late then
+      return nil, "timeout", "nothing came in time"
+    end
+    -- records that carry no data must not keep this going: what has come by the deadline is looked at once more
+    late = core.now() >= deadline
     bytes, kind, text = self.inner:read(deadline)
     if bytes then
       local fed, problem = self.engine:feed(bytes)
@@ -222,7 +230,7 @@ function Pipe:peek()
   elseif not self.engine then
     return "closed"
   end
-  while true do
+  for _ = 1, PEEKS do
     local bytes, kind = decrypt(self)
     if bytes then
       self.ahead = bytes
@@ -245,6 +253,7 @@ function Pipe:peek()
       return "idle"
     end
   end
+  return "idle"
 end
 
 --- Ends TLS and closes the inner pipe: one attempt to send close_notify, no waiting. Idempotent.
