@@ -451,12 +451,12 @@ end
 function Session:command(line)
   local ok, err = exchange.begin(self, "command", true)
   if not ok then return nil, err end
-  local login, words = line:match("^([Aa][Uu][Tt][Hh] +%S+) *(.*)$")
-  if login and not self.tls and not self.plan.allow_insecure_auth then
+  local start, words = line:match("^([Aa][Uu][Tt][Hh] +%S+) *(.*)$")
+  if start and not self.tls and not self.plan.allow_insecure_auth then
     return exchange.fail(self, "command", "insecure", "the connection is not encrypted: the credentials were not sent")
   end
-  local shown = self.midway and "****" or login and words ~= "" and login .. " ****" or line
-  if self.midway or login then self.trace.hide(login and words or line) end
+  local shown = self.midway and "****" or start and words ~= "" and start .. " ****" or line
+  if self.midway or start then self.trace.hide(start and words or line) end
   local reply
   reply, err = exchange.command(self, "command", line, nil, false, shown)
   if reply then self.midway = exchange.class(reply) == 3 and "command" end

@@ -231,6 +231,27 @@ describe("smtp.transport.tls", function()
     end)
   end)
 
+  it("reads the system's trust store once, and what the caller names each time", function()
+    local made, original = 0, tls.context
+    tls.context = function(...)
+      made = made + 1
+      return original(...)
+    end
+    local function refused(options)
+      local a, b = pipes()
+      options.server_name = "mail.example.org"
+      run(function() return transport.wrap(a, options, LATER) end,
+        function() return transport.wrap(b, { context = original { server = true, cert = cert, key = key } }, LATER) end)
+    end
+    for _ = 1, 3 do refused {} end
+    local shared = made
+    for _ = 1, 3 do refused { ca_file = cert } end
+    for _ = 1, 3 do refused { verify = false } end
+    tls.context = original
+    assert.is_true(shared <= 1, shared)
+    assert.are.equal(6, made - shared)
+  end)
+
   it("shares a context", function()
     local context = assert(transport.context { ca_file = cert })
     for _ = 1, 2 do

@@ -22,7 +22,7 @@ local function agreement(text, first, secret)
   return count
 end
 
--- Takes every stretch out of `text` that agrees with one of `secrets` from its start, for as long as the longest agrees.
+-- Takes every stretch out of `text` that agrees with one of `secrets` from its start, as far as any of them agrees.
 local function replace(text, telling, secrets)
   local parts, from = {}, 1
   while true do

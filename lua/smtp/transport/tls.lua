@@ -43,6 +43,28 @@ function M.context(options)
   }
 end
 
+-- Contexts that trust the system's store alone, by tls_min: reading it takes tens of milliseconds, so one serves for
+-- a while.
+local system = {}
+local FRESH = 3600 -- seconds until the store is read again: its certificates come and go
+
+local function context_for(options)
+  local own = options.server or options.verify == false or options.ca_file or options.ca_path or options.client_cert
+  if own then
+    return M.context(options)
+  end
+  local min = options.tls_min or "1.2"
+  local held = system[min]
+  if held and core.now() < held.deadline then
+    return held.context
+  end
+  local context, text, hint = M.context(options)
+  if context then
+    system[min] = { context = context, deadline = core.now() + FRESH }
+  end
+  return context, text, hint
+end
+
 local function abandon(pipe, kind, text, hint)
   pipe:close()
   return nil, kind, text, hint
@@ -61,7 +83,7 @@ end
 function M.wrap(pipe, options, deadline)
   local context = options.context
   if not context then
-    local made, text, hint = M.context(options)
+    local made, text, hint = context_for(options)
     if not made then
       return abandon(pipe, "tls", text, hint)
     end
