@@ -102,6 +102,19 @@ describe("the example", function()
     assert.truthy(output:find("3: not sent: input at compose", 1, true), output)
   end)
 
+  it("progress fills its bar", function()
+    local code, output = example("progress.lua")
+    assert.are.equal(0, code, output)
+    local last = 0
+    for percent in output:gmatch("(%d+) %%") do
+      assert.is_true(tonumber(percent) >= last)
+      last = tonumber(percent)
+    end
+    assert.are.equal(100, last)
+    assert.are.equal(#server.inbox[1].data, tonumber(output:match("delivered (%d+) octets")))
+    assert.is_true(#server.inbox[1].data > 4e6)
+  end)
+
   it("game_loop keeps ticking", function()
     local code, output = example("game_loop.lua")
     assert.are.equal(0, code, output)

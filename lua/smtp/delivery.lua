@@ -27,11 +27,12 @@ local FAREWELL = 2
 ---@field tls table? {version=, cipher=, peer=, resumed=}
 ---@field transcript string?
 
---- The content behind a 354 and its final reply; `more` is queued behind the terminator.
-function delivery.content(self, source, more)
+--- The content behind a 354 and its final reply; `more` is queued behind the terminator, `report` hears how many octets
+--- the transport has taken.
+function delivery.content(self, source, more, report)
   local plan = self.plan
   self.midway = true
-  local octets, kind, reason, words = self.pump:content(source, plan.timeouts.block, self.expires)
+  local octets, kind, reason, words = self.pump:content(source, plan.timeouts.block, self.expires, report)
   if not octets then
     -- never the terminator: half a message must not look like a whole one
     local _, err = exchange.fail_pump(self, "body", kind, reason, words)
@@ -56,6 +57,7 @@ function delivery.content(self, source, more)
   local reply, err
   if written then
     self.outcome = "unknown"
+    if report then report(octets) end
     reply, err = exchange.receive(self, "final", plan.timeouts.final)
     if reply and exchange.class(reply) == 3 then reply, err = exchange.expect(self, "final", reply, 2) end
   elseif more and verdict and exchange.class(verdict) == 2 then
@@ -86,7 +88,20 @@ function delivery.compose(given, label)
   local mail, err = message.new(given)
   if not mail then return nil, err end
   mail.partial = given.partial
+  mail.on_progress = given.on_progress
   return mail
+end
+
+-- A message's on_progress with its total, told each number once. It runs outside any pcall: what it raises reaches the
+-- caller of send.
+local function reporter(mail)
+  local on_progress, total, last = mail.on_progress, mail:size(), nil
+  return on_progress and function(sent)
+    if sent ~= last then
+      last = sent
+      on_progress(sent, total)
+    end
+  end
 end
 
 -- The parameters of MAIL, or what the server cannot take (RFC 1870, 6152, 6531).
@@ -239,7 +254,7 @@ function delivery.send(self, mail, last)
   local with_quit = last and self.capabilities.PIPELINING and self.plan.pipeline
   local reply, octets
   self.quitting = with_quit
-  reply, err, octets = delivery.content(self, source, with_quit and "QUIT" or nil)
+  reply, err, octets = delivery.content(self, source, with_quit and "QUIT" or nil, reporter(mail))
   if not reply then return nil, err end
   if exchange.class(reply) ~= 2 then
     local _, refused = exchange.expect(self, "final", reply, 2)

@@ -42,7 +42,7 @@ end
 
 --- A message composed once, to be sent many times: message options in, a message out.
 ---@param given table
----@return table? message size(), source(), tostring(); fields id, envelope
+---@return table? message size(), source(), tostring(), save(path); fields id, envelope
 ---@return smtp.Error? err kind "input"
 function smtp.message(given)
   return delivery.compose(given, "smtp.message")

@@ -19,7 +19,17 @@ local MESSAGE = {
   from = "string table", sender = "string table", to = "string table", cc = "string table", bcc = "string table",
   reply_to = "string table", subject = "string", text = "string", html = "string", attachments = "table",
   headers = "table", date = "number", message_id = "string", in_reply_to = "string", references = "string table",
-  raw = "string function", envelope = "table", partial = "boolean",
+  priority = "string", list = "table", calendar = "table",
+  raw = "string function", envelope = "table", partial = "boolean", on_progress = "function",
+}
+
+-- The message options that are tables with names of their own.
+local NESTED = {
+  list = {
+    unsubscribe = "string table", unsubscribe_post = "boolean", id = "string", help = "string table",
+    subscribe = "string table", post = "string table", owner = "string table", archive = "string table",
+  },
+  calendar = { content = "string", method = "string" },
 }
 
 local TIMEOUTS = { connect = 30, greeting = 300, command = 300, data = 120, block = 180, final = 600 }
@@ -152,11 +162,18 @@ local function problem(plan)
   end
 end
 
+local function check_nested(given, label)
+  for name, known in pairs(NESTED) do
+    if given[name] ~= nil then check(given[name], { known }, label .. ": " .. name) end
+  end
+end
+
 --- Refuses unknown names and wrong types among message options; raises.
 ---@param given table
 ---@param label string the call's name, for the message
 function options.check_message(given, label)
   check(given, { MESSAGE }, label)
+  check_nested(given, label)
 end
 
 --- Splits the one table of smtp.send: a table with the message options alone; raises like the others.
@@ -165,6 +182,7 @@ end
 ---@return table server, table message
 function options.split(given, label)
   check(given, { SERVER, MESSAGE }, label)
+  check_nested(given, label)
   local server, message = {}, {}
   for name, value in pairs(given) do
     if SERVER[name] then server[name] = value else message[name] = value end

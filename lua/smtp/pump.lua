@@ -138,11 +138,12 @@ end
 ---@param source fun(): string?, any chunks, then nil; or nil, reason
 ---@param block number seconds each write may take
 ---@param expires number the whole call's deadline
+---@param report (fun(octets: integer))? called with what the transport has taken so far, after each block
 ---@return integer? octets that the source gave
 ---@return string? kind "source"|"timeout"|"closed"|"input"
 ---@return any reason
 ---@return smtp.Reply? reply what the server said before it closed the connection
-function Pump:content(source, block, expires)
+function Pump:content(source, block, expires, report)
   local wire, octets = self.wire, 0
   while true do
     local ran, chunk, why = pcall(source)
@@ -152,13 +153,15 @@ function Pump:content(source, block, expires)
     if core.now() >= expires then return nil, "timeout", "the time for the whole call was over" end
     if chunk == nil then return octets end
     if type(chunk) ~= "string" then return nil, "source", "the source gave a " .. type(chunk) .. ", not a string" end
-    octets = octets + #chunk
     for from = 1, #chunk, BLOCK do
-      local ok, reason = wire:body(chunk, from, math.min(from + BLOCK - 1, #chunk))
+      local last = math.min(from + BLOCK - 1, #chunk)
+      local ok, reason = wire:body(chunk, from, last)
       if not ok then return nil, "input", reason end
+      octets = octets + last - from + 1
       if wire:queued() >= BLOCK then
         local written, kind, failure, words = self:flush(math.min(expires, core.now() + block))
         if not written then return nil, kind, failure, words end
+        if report then report(octets) end
       end
     end
   end

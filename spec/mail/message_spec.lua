@@ -410,10 +410,26 @@ describe("refusals", function()
       content_type = function(v) return { attachments = { { data = "", content_type = v } } } end,
       content_id = function(v) return { attachments = { { data = "", content_id = v } } } end,
       disposition = function(v) return { attachments = { { data = "", disposition = v } } } end,
+      priority = function(v) return { priority = v } end,
+      list_id = function(v) return { list = { id = v } } end,
+      list_id_name = function(v) return { list = { id = v .. " <list.example.org>" } } end,
+      unsubscribe = function(v) return { list = { unsubscribe = v } } end,
+      unsubscribe_list = function(v) return { list = { unsubscribe = { "mailto:a@b", v } } } end,
+      list_help = function(v) return { list = { help = v } } end,
+      list_subscribe = function(v) return { list = { subscribe = v } } end,
+      list_post = function(v) return { list = { post = v } } end,
+      list_owner = function(v) return { list = { owner = v } } end,
+      list_archive = function(v) return { list = { archive = { v } } } end,
+      calendar_method = function(v) return { calendar = { content = "BEGIN:VCALENDAR\n", method = v } } end,
       envelope_from = function(v) return { envelope = { from = v } } end,
       envelope_to = function(v) return { envelope = { to = { v } } } end,
     }
-    local bases = { content_type = "text/plain", header_name = "X-A", header_key = "X-A", disposition = "inline" }
+    local bases = { content_type = "text/plain", header_name = "X-A", header_key = "X-A", disposition = "inline",
+      priority = "high", list_id = "list.example.org", calendar_method = "REQUEST", list_post = "NO" }
+    for _, key in ipairs { "unsubscribe", "unsubscribe_list", "list_help", "list_subscribe", "list_owner",
+      "list_archive" } do
+      bases[key] = "mailto:list@example.org?subject=x"
+    end
     for name, make in pairs(makers) do
       local base = bases[name] or "a.b@example.org"
       if name ~= "path" and name ~= "disposition" then
@@ -614,7 +630,8 @@ describe("raw", function()
 
   it("takes no option that composes", function()
     for name, value in pairs { subject = "x", text = "x", html = "x", attachments = {}, headers = {}, date = 0,
-      message_id = "a@b", in_reply_to = "a@b", references = "a@b", reply_to = "a@b" } do
+      message_id = "a@b", in_reply_to = "a@b", references = "a@b", reply_to = "a@b", priority = "high", list = {},
+      calendar = {} } do
       assert_refused({ raw = raw, from = "a@b", to = "c@d", [name] = value }, name .. ": cannot go with raw")
     end
     assert_refused({ raw = raw, to = "c@d" }, "from:")

@@ -8,7 +8,11 @@ local text = require "smtp.mail.text"
 
 local id = {}
 
-local function random_hex(bytes)
+--- Random bytes as hexadecimal digits.
+---@param bytes integer how many
+---@return string|nil
+---@return string|nil reason
+function id.random(bytes)
   local random, why = core.random(bytes)
   if not random then
     return nil, "no random bytes from the system: " .. tostring(why)
@@ -21,7 +25,7 @@ end
 ---@return string|nil "<…@…>"
 ---@return string|nil reason
 function id.message(address)
-  local hex, why = random_hex(16)
+  local hex, why = id.random(16)
   if not hex then
     return nil, why
   end
@@ -36,7 +40,7 @@ end
 ---@return string|nil
 ---@return string|nil reason
 function id.boundary()
-  local hex, why = random_hex(12)
+  local hex, why = id.random(12)
   if not hex then
     return nil, why
   end

@@ -2,15 +2,17 @@
 --
 -- Does: every check of a value that could be wrong, before anything is on the network. Bcc goes to the envelope alone.
 -- Never: keeps an attachment in memory, changes the caller's table, speaks to a network.
--- Called by: init, session. RFC 5322 3.6, RFC 5321 2.3.1, RFC 2046, RFC 6531.
+-- Called by: delivery. RFC 5322 3.6, RFC 5321 2.3.1, RFC 2046, RFC 6531, RFC 2156 (Importance, Priority).
 
 local address = require "smtp.mail.address"
 local date = require "smtp.mail.date"
 local errors = require "smtp.errors"
 local header = require "smtp.mail.header"
 local id = require "smtp.mail.id"
+local list_fields = require "smtp.mail.list"
 local mime = require "smtp.mail.mime"
 local source = require "smtp.mail.source"
+local text = require "smtp.mail.text"
 
 local message = {}
 
@@ -19,6 +21,10 @@ local message = {}
 ---@field envelope {from: string, to: string[]} what MAIL and RCPT name; from is "" for the null reverse path
 ---@field utf8 boolean an address needs SMTPUTF8 (for `raw`: one of the envelope)
 ---@field eightbit boolean|"unknown" the body has bytes beyond ASCII: never when composed, "unknown" for a raw function
+---@field partial boolean|nil the option, for the delivery
+---@field on_progress nil|fun(sent: integer, total: integer|nil) the option, for the delivery: octets that the transport
+--- has taken, before dot-stuffing; called after each block and when all is out. It must not raise (send would raise it
+--- too) and must not yield (a task would take that for a wait of its own; Lua 5.1 may not be able to)
 local Message = {}
 Message.__index = Message
 
@@ -32,6 +38,14 @@ local OWN = {
 -- What composing makes, and a finished message already holds.
 local COMPOSED = {
   "subject", "text", "html", "attachments", "headers", "date", "message_id", "in_reply_to", "references", "reply_to",
+  "priority", "list", "calendar",
+}
+
+-- No one field is read everywhere, so each of the three forms in use is written.
+local PRIORITIES = {
+  high = { { "X-Priority", "1 (Highest)" }, { "Importance", "high" }, { "Priority", "urgent" } },
+  normal = {},
+  low = { { "X-Priority", "5 (Lowest)" }, { "Importance", "low" }, { "Priority", "non-urgent" } },
 }
 
 -- Inside this room a value that cannot be sent is raised as a Refusal, so that the checks read as straight lines. It is
@@ -116,6 +130,10 @@ local function is_utf8(list)
   return false
 end
 
+local function lower(name)
+  return (name:gsub("[A-Z]", string.lower))
+end
+
 -- The user's own fields as a list of {name, value}; a table by name comes in sorted order.
 local function pairs_of(headers)
   if headers[1] ~= nil then
@@ -132,7 +150,8 @@ local function pairs_of(headers)
   return list
 end
 
-local function add_user_fields(out, headers)
+-- `written`: fields that an option has written already, lower-case -> the option
+local function add_user_fields(out, headers, written)
   for i, pair in ipairs(pairs_of(headers)) do
     local name, value = nil, nil
     if type(pair) == "table" then
@@ -141,8 +160,8 @@ local function add_user_fields(out, headers)
     if type(name) ~= "string" then
       refuse(("headers: item %d must be a pair of name and value"):format(i))
     end
-    local key = name:gsub("[A-Z]", string.lower)
-    local option = OWN[key] or (key:find("^content%-") and "text, html or attachments")
+    local key = lower(name)
+    local option = OWN[key] or written[key] or (key:find("^content%-") and "text, html or attachments")
     if option then
       refuse(("headers: %s is written by the option %s"):format(name, option))
     end
@@ -151,7 +170,7 @@ local function add_user_fields(out, headers)
 end
 
 local function body_of(fields)
-  local part, related, mixed = nil, {}, {}
+  local part, related, mixed, alternatives = nil, {}, {}, {}
   for i, spec in ipairs(fields.attachments or {}) do
     local label = ("attachments[%d]"):format(i)
     local attached = need(label, mime.attachment(spec, label))
@@ -165,9 +184,20 @@ local function body_of(fields)
       part = need("html", mime.multipart("related", related))
     end
   end
+  local invitation
+  if fields.calendar then
+    local file
+    invitation, file = mime.calendar(fields.calendar)
+    mixed[#mixed + 1] = need("calendar", invitation, file) and file
+  end
   if fields.text or (not part and #mixed == 0) then
-    local plain = need("text", mime.text("plain", fields.text or ""))
-    part = part and need("text", mime.multipart("alternative", { plain, part })) or plain
+    alternatives[1] = need("text", mime.text("plain", fields.text or ""))
+  end
+  alternatives[#alternatives + 1] = part
+  alternatives[#alternatives + 1] = invitation
+  part = alternatives[1]
+  if #alternatives > 1 then
+    part = need("text", mime.multipart("alternative", alternatives))
   end
   if #mixed > 0 then
     if part then
@@ -219,8 +249,24 @@ local function compose(fields)
   if fields.subject ~= nil then
     add("subject", header.text("Subject", fields.subject))
   end
+  local written = {}
+  local function add_written(option, label, name, field, why)
+    add(label, field, why)
+    written[lower(name)] = option
+  end
+  if fields.priority ~= nil then
+    local three = need("priority", PRIORITIES[fields.priority], 'must be "high", "normal" or "low"')
+    for _, pair in ipairs(three) do
+      add_written("priority", "priority", pair[1], header.field(pair[1], pair[2]))
+    end
+  end
+  for _, key in ipairs(fields.list and list_fields.KEYS or {}) do
+    if fields.list[key] then
+      add_written("list", "list." .. key, list_fields.NAMES[key], list_fields.field(fields.list, key))
+    end
+  end
   add("headers", header.field("MIME-Version", "1.0"))
-  add_user_fields(out, fields.headers or {})
+  add_user_fields(out, fields.headers or {}, written)
 
   local body = body_of(fields)
   for _, field in ipairs(body.fields) do
@@ -264,8 +310,9 @@ local function wrap(fields)
 end
 
 --- Composes a message. Never yields; opens `path` attachments only to look at them.
----@param fields table message options: from, sender, to, cc, bcc, reply_to, subject, text, html, attachments, headers,
---- date, message_id, in_reply_to, references, envelope, raw; not changed
+---@param fields table message options: from, sender, to, cc, bcc, reply_to, subject, text, html, attachments, calendar,
+--- headers, date, message_id, in_reply_to, references, priority, list, envelope, raw; not changed. A field that another
+--- option always writes cannot be in `headers`, and one of `priority` or `list` cannot where that option writes it too
 ---@return smtp.Message|nil
 ---@return smtp.Error|nil err kind "input", stage "compose"; the reason begins with the option's name
 function message.new(fields)
@@ -306,6 +353,62 @@ function Message:tostring()
     end
     out[#out + 1] = chunk
   end
+end
+
+-- What the system said of a file, under the name the caller knows.
+local function unwritable(path, temporary, why)
+  why = tostring(why)
+  if why:sub(1, #temporary) == temporary then
+    why = why:sub(#temporary + 1):gsub("^: ", "")
+  end
+  return errors.input(text.escape(("save: %s: %s"):format(path, why)))
+end
+
+--- Writes the whole message to a file (.eml), with CRLF line ends, piece by piece: memory does not grow with it. It is
+--- written under a name beside `path` and renamed when complete: a failure leaves nothing and an older file as it was.
+---@param path string
+---@return true|nil
+---@return smtp.Error|nil err stage "compose"; kind "source": the message cannot be read; "input": cannot write there
+function Message:save(path)
+  if type(path) ~= "string" then
+    error("message:save: expected a path, got " .. type(path), 2)
+  elseif path == "" or path:find("[^\1-\255]") then -- the C library would stop reading the name at a NUL
+    return nil, errors.input "save: not the name of a file"
+  end
+  local suffix, why = id.random(8)
+  if not suffix then
+    return nil, errors.input("save: " .. why)
+  end
+  local temporary = path .. "." .. suffix .. ".tmp"
+  local file
+  file, why = io.open(temporary, "wb")
+  if not file then
+    return nil, unwritable(path, temporary, why)
+  end
+  local read, ok, err = self:source(), true, nil
+  while ok do
+    local chunk
+    chunk, err = read()
+    if not chunk then
+      break
+    end
+    ok, why = file:write(chunk)
+  end
+  local closed, reason = file:close()
+  if ok and not err then
+    ok, why = closed, reason
+    if ok then
+      ok, why = os.rename(temporary, path)
+    end
+    if ok then
+      return true
+    end
+  end
+  os.remove(temporary)
+  if err then
+    return nil, errors.new { kind = "source", stage = "compose", reason = err.reason, temporary = false }
+  end
+  return nil, unwritable(path, temporary, why)
 end
 
 return message

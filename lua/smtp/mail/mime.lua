@@ -2,7 +2,7 @@
 --
 -- Does: builds text parts, attachments and multiparts out of checked values; lays them out as sources.
 -- Never: needs 8BITMIME or BINARYMIME: every body is 7bit, quoted-printable or base64.
--- Called by: message. RFC 2045, 2046, 2183, 2387, 2392.
+-- Called by: message. RFC 2045, 2046, 2183, 2387, 2392, 6047.
 --
 -- A part is { type =, fields = {field, …}, content = {source, …} }. Content does not include the CRLF that a
 -- boundary owns, so a text comes back from a multipart exactly as it went in.
@@ -49,11 +49,12 @@ local function is_plain(s)
 end
 
 --- A text part: 7bit where it is ASCII in lines that fit, else the shorter of quoted-printable and base64.
----@param subtype "plain"|"html"
+---@param subtype "plain"|"html"|"calendar"
 ---@param s string UTF-8
+---@param parameters? table[] list of {name, value} for the Content-Type, before the charset
 ---@return table|nil part
 ---@return string|nil reason
-function mime.text(subtype, s)
+function mime.text(subtype, s, parameters)
   local at = text.invalid(s)
   if at then
     return nil, ("invalid UTF-8 at position %d: %s"):format(at, text.show(s, at))
@@ -69,10 +70,12 @@ function mime.text(subtype, s)
       encoding, body = "base64", base64
     end
   end
+  parameters = parameters or {}
+  parameters[#parameters + 1] = { "charset", "utf-8" }
   return {
     type = "text/" .. subtype,
     fields = {
-      assert(header.parameter("Content-Type", "text/" .. subtype, { { "charset", "utf-8" } })),
+      assert(header.parameter("Content-Type", "text/" .. subtype, parameters)),
       assert(header.field("Content-Transfer-Encoding", encoding)),
     },
     content = { source.string(body) },
@@ -168,6 +171,44 @@ function mime.attachment(spec, label)
     content_id and assert(header.field("Content-ID", content_id)),
   }
   return { type = media, id = content_id, fields = fields, content = { source.base64(content) } }
+end
+
+-- The METHOD property of an iCalendar object (RFC 5545 3.7.2), nil where it has none.
+local function method_of(content)
+  return ("\n" .. content):match("[\r\n][Mm][Ee][Tt][Hh][Oo][Dd]:([^ \t\r\n]*)")
+end
+
+local function upper(s)
+  return (s:gsub("[a-z]", string.upper))
+end
+
+--- An invitation, an answer to one or the like (iMIP, RFC 6047), twice: as an alternative to the text, which mail
+--- programs act on, and as a file of the same bytes for those that do not.
+---@param given table {content= iCalendar text, method= default the METHOD property of the content}
+---@return table|nil alternative text/calendar
+---@return table|string file application/ics, "invite.ics"; the reason where there is none
+function mime.calendar(given)
+  local content, method = given.content, given.method
+  if type(content) ~= "string" then
+    return nil, "content: a string is needed, not " .. type(content)
+  end
+  local at = content:find("[^\9\10\13\32-\126\128-\255]")
+  if at then
+    return nil, ("content: control byte at position %d: %s"):format(at, text.show(content, at))
+  end
+  local own = method_of(content)
+  method = method or own
+  if type(method) ~= "string" or #method > 40 or not method:find("^[A-Za-z0-9-]+$") then
+    return nil, "method: must be a word like REQUEST, CANCEL, REPLY or PUBLISH"
+  elseif own and upper(own) ~= upper(method) then -- RFC 6047 2.4: programs drop a message where they differ
+    return nil, ("method: is %s, but the content says METHOD:%s"):format(method, text.escape(own))
+  end
+  content = source.encode("crlf", content)
+  local part, why = mime.text("calendar", content, { { "method", upper(method) } })
+  if not part then
+    return nil, "content: " .. why
+  end
+  return part, assert(mime.attachment({ data = content, filename = "invite.ics", content_type = "application/ics" }))
 end
 
 --- Parts under one multipart.
