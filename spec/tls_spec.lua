@@ -433,6 +433,15 @@ describe("smtp.tls", function()
       assert.is_truthy(hint:find("clock", 1, true))
     end)
 
+    it("cannot make an error speak to a terminal", function()
+      -- U+009B is CSI to some terminals, and UTF-8 like any other
+      forge("evil", "/CN=evil\194\155 31m\194\133 next", nil, 30)
+      local cert, key = issue("victim", "evil", "/CN=victim", "subjectAltName=DNS:mail.example.org\n")
+      local ok, text = try { cert = cert, key = key, ca_file = (tls.mint { "mail.example.org" }) }
+      assert.are.equal(nil, ok)
+      assert.is_truthy(text:find("CN=evil?? 31m?? next", 1, true), text)
+    end)
+
     it("is for TLS servers only", function()
       local cert, key = forge("purpose", "/CN=p", "DNS:mail.example.org", 30, "extendedKeyUsage=codeSigning\n")
       local ok, text = try { cert = cert, key = key }
