@@ -74,7 +74,6 @@ enum smtp_status smtp_wire_finish(struct smtp_wire *wire, size_t replies)
 	enum smtp_status status = keep(wire, smtp_lines_finish(&wire->lines, &wire->out));
 	if (status == SMTP_OK)
 		wire->expected += replies;
-	smtp_lines_init(&wire->lines, true);
 	return status;
 }
 

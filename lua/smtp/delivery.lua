@@ -216,10 +216,7 @@ local function refuse_envelope(self, mail, tally)
     -- news
     delivery.content(self, function() end)
   end
-  if exchange.class(reply) < 4 then
-    return exchange.fail(self, stage, "protocol", "the server answered with an odd code",
-      { code = reply.code, enhanced = reply.enhanced, text = reply.text })
-  end
+  if exchange.class(reply) < 4 then return exchange.expect(self, stage, reply, 4) end
   local temporary = exchange.class(reply) == 4
   if stage == "rcpt" then temporary = may_work_later(tally.rejected, mail) end
   return exchange.fail(self, stage, "rejected", nil, { code = reply.code, enhanced = reply.enhanced, text = reply.text,

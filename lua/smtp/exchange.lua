@@ -34,10 +34,14 @@ function exchange.fail(self, stage, kind, reason, fields)
   return nil, err
 end
 
+-- What an error keeps of a reply.
+local function said(reply)
+  return { code = reply.code, enhanced = reply.enhanced, text = reply.text }
+end
+
 --- The server said no.
 function exchange.refuse(self, stage, reply, kind)
-  return exchange.fail(self, stage, kind or "rejected", nil,
-    { code = reply.code, enhanced = reply.enhanced, text = reply.text })
+  return exchange.fail(self, stage, kind or "rejected", nil, said(reply))
 end
 
 --- A value that cannot be sent; the session lives on.
@@ -49,9 +53,7 @@ end
 function exchange.fail_pump(self, stage, kind, reason, words)
   -- a source may give a whole error value
   if kind == "source" and type(reason) == "table" and reason.kind then reason = reason.reason end
-  if words then
-    return exchange.fail(self, stage, kind, reason, { code = words.code, enhanced = words.enhanced, text = words.text })
-  end
+  if words then return exchange.fail(self, stage, kind, reason, said(words)) end
   if kind == "timeout" and stage ~= "body" then reason = "the server did not answer in time" end
   return exchange.fail(self, stage, kind, reason)
 end
@@ -127,8 +129,7 @@ function exchange.expect(self, stage, reply, wanted)
   local got = exchange.class(reply)
   if got == wanted then return reply end
   if got >= 4 then return exchange.refuse(self, stage, reply) end
-  return exchange.fail(self, stage, "protocol", "the server answered with an odd code",
-    { code = reply.code, enhanced = reply.enhanced, text = reply.text })
+  return exchange.fail(self, stage, "protocol", "the server answered with an odd code", said(reply))
 end
 
 --- A whole verb: begin, the command, its reply of the class hoped for.

@@ -45,7 +45,8 @@ function session.new(plan, expires)
     life = expires,         -- absolute; nil: each call has plan.timeout
     expires = math.huge,    -- the present call's deadline
     outcome = "not_sent",   -- what a failure now would mean for the message
-    midway = false,         -- between two replies, where no command may go: in content, in a TLS handshake
+    midway = false,         -- true where no command may go: in content, a TLS handshake, a login; "command": in a
+                            -- dialogue that s:command began and only it may go on with
     transaction = false,    -- MAIL was taken and nothing ended it
     cause = nil,            -- the error that killed the session
   }, Session)
