@@ -1,6 +1,6 @@
 --- What a server does for each command: functions by verb, of the connection and what stands behind the verb. Each
 --- answers, and may read on: a login's responses, a message's content. RFC 5321 4.1.1, 2033 (LMTP), 3207 (STARTTLS),
---- 4954 and 4616 (AUTH), 1870 (SIZE), 6152 (8BITMIME), 6531 (SMTPUTF8), 3030 (BDAT).
+--- 4954 and 4616 (AUTH), 1870 (SIZE), 6531 (SMTPUTF8), 3030 (BDAT, BINARYMIME).
 local core = require "smtp.core"
 local path = require "smtp.protocol.path"
 
@@ -29,6 +29,10 @@ end
 local function offer(self)
   local lines = { self.name, "PIPELINING", ("SIZE %d"):format(self.server.size), "8BITMIME", "SMTPUTF8",
     "ENHANCEDSTATUSCODES", "CHUNKING" }
+  for _, line in ipairs(self.server.extensions.lines) do
+    -- RFC 8689 2: only under TLS
+    if line ~= "REQUIRETLS" or self.pipe.info then lines[#lines + 1] = line end
+  end
   if self.server.mode == "starttls" and not self.pipe.info then lines[#lines + 1] = "STARTTLS" end
   if may_login(self) then lines[#lines + 1] = "AUTH PLAIN LOGIN" end
   self:respond(250, nil, table.concat(lines, "\n"))
@@ -120,13 +124,19 @@ function commands.AUTH(self, argument)
   if self.logins == LOGINS then self:leave(421, "4.7.0", "too many failed logins") end
 end
 
--- Whether a parameter of MAIL may have that value; true: it has none.
-local PARAMETERS = {
-  SIZE = function(value) return value ~= true and #value <= 20 and value:find("^%d+$") end,
-  BODY = function(value) return value ~= true and (value:upper() == "7BIT" or value:upper() == "8BITMIME") end,
-  AUTH = function(value) return value ~= true end,
-  SMTPUTF8 = function(value) return value == true end,
-}
+-- Whether all parameters are known and may have their values; says what is wrong.
+local function check(self, params, known, verb)
+  for name, value in pairs(params) do
+    if not known[name] then
+      self:mistake(555, "5.5.4", "a parameter of " .. verb .. " is not known here")
+      return false
+    elseif not known[name](value) then
+      self:mistake(501, "5.5.4", "a parameter of " .. verb .. " has no such value")
+      return false
+    end
+  end
+  return true
+end
 
 function commands.MAIL(self, argument)
   local server = self.server
@@ -137,13 +147,11 @@ function commands.MAIL(self, argument)
   if self.from then return self:mistake(503, "5.5.1", "a message is under way") end
   local mailbox, params = path.parse(argument, "FROM")
   if not mailbox then return self:mistake(501, "5.1.7", "the sender is not a mailbox in < >") end
-  for name, value in pairs(params) do
-    if not PARAMETERS[name] then return self:mistake(555, "5.5.4", "a parameter of MAIL is not known here") end
-    if not PARAMETERS[name](value) then return self:mistake(501, "5.5.4", "a parameter of MAIL has no such value") end
-  end
+  if not check(self, params, server.extensions.mail, "MAIL") then return end
   if mailbox.utf8 and not params.SMTPUTF8 then return self:mistake(553, "5.6.7", "such an address needs SMTPUTF8") end
   if (tonumber(params.SIZE) or 0) > server.size then return self:respond(552, "5.3.4", "the message is too large") end
   self.from, self.params = mailbox.address, params
+  self.binary = type(params.BODY) == "string" and params.BODY:upper() == "BINARYMIME"
   self:respond(250, "2.1.0", "Ok")
 end
 
@@ -151,12 +159,13 @@ function commands.RCPT(self, argument)
   if not self.from or self.lines then return self:mistake(503, "5.5.1", "say MAIL first") end
   local mailbox, params = path.parse(argument, "TO")
   if not mailbox then return self:mistake(501, "5.1.3", "the recipient is not a mailbox in < >") end
-  if next(params) then return self:mistake(555, "5.5.4", "a parameter of RCPT is not known here") end
+  if not check(self, params, self.server.extensions.rcpt, "RCPT") then return end
   if mailbox.utf8 and not self.params.SMTPUTF8 then
     return self:mistake(553, "5.6.7", "such an address needs SMTPUTF8")
   end
   if #self.to == RECIPIENTS then return self:respond(452, "4.5.3", "too many recipients") end
   self.to[#self.to + 1] = mailbox.address
+  self.asked[#self.to] = params
   self:respond(250, "2.1.5", "Ok")
 end
 
@@ -167,6 +176,7 @@ end
 
 function commands.DATA(self)
   if #self.to == 0 or self.lines then return self:mistake(503, "5.5.1", "say MAIL and RCPT first, and not BDAT") end
+  if self.binary then return self:mistake(503, "5.5.1", "BODY=BINARYMIME needs BDAT") end
   self:respond(354, nil, "End with a line that is a lone dot")
   local began = core.now()
   while not self.over do
@@ -197,7 +207,7 @@ function commands.BDAT(self, argument)
     local bytes = self.wire:octets(count - come)
     come = come + #bytes
     if wanted then
-      self.bare = self.lines:update(bytes) ~= bytes or self.bare
+      self.bare = not self.binary and self.lines:update(bytes) ~= bytes or self.bare
       self:keep(bytes)
     end
     if bytes == "" and not self:fill(allowance(self, began, come)) then return end

@@ -1,10 +1,11 @@
 --- One message over a session: its envelope, its content, its receipt. What goes together into one flight is decided
 --- here.
-local capability = require "smtp.protocol.capability"
 local core = require "smtp.core"
+local errors = require "smtp.errors"
 local exchange = require "smtp.exchange"
 local message = require "smtp.mail.message"
 local options = require "smtp.options"
+local parameter = require "smtp.protocol.parameter"
 local queue = require "smtp.protocol.queue"
 
 local delivery = {}
@@ -85,8 +86,11 @@ end
 function delivery.compose(given, label)
   if type(given) == "table" and type(given.source) == "function" then return given end
   options.check_message(given, label)
+  local wishes, reason = parameter.wishes(given)
+  if not wishes then return nil, errors.input(reason) end
   local mail, err = message.new(given)
   if not mail then return nil, err end
+  mail.wishes = wishes
   mail.partial = given.partial
   mail.on_progress = given.on_progress
   return mail
@@ -94,8 +98,8 @@ end
 
 -- A message's on_progress with its total, told each number once. It runs outside any pcall: what it raises reaches the
 -- caller of send.
-local function reporter(mail)
-  local on_progress, total, last = mail.on_progress, mail:size(), nil
+local function reporter(mail, total)
+  local on_progress, last = mail.on_progress, nil
   return on_progress and function(sent)
     if sent ~= last then
       last = sent
@@ -104,26 +108,15 @@ local function reporter(mail)
   end
 end
 
--- The parameters of MAIL, or what the server cannot take (RFC 1870, 6152, 6531).
-local function mail_parameters(self, mail)
-  local offered, words = self.capabilities, ""
-  local size, limit = mail:size(), capability.size(self.capabilities)
-  if size and limit and size > limit then
-    return nil, ("the message has %.0f octets, the server takes %.0f"):format(size, limit)
-  end
-  if size and offered.SIZE then words = words .. (" SIZE=%.0f"):format(size) end
-  if mail.eightbit and offered["8BITMIME"] then
-    words = words .. " BODY=8BITMIME"
-  elseif mail.eightbit == true then
-    return nil, "the message has 8-bit text, and the server does not offer 8BITMIME"
-  end
-  if mail.utf8 then
-    if not offered.SMTPUTF8 then
-      return nil, "an address has non-ASCII characters, and the server does not offer SMTPUTF8"
-    end
-    words = words .. " SMTPUTF8"
-  end
-  return words
+-- The parameters of MAIL for the form that suits the server, and that form; or the error.
+local function fit(self, mail)
+  local offered = self.capabilities
+  local form = mail:form(offered["8BITMIME"] and "8bit" or "7bit")
+  local words, reason, insecure = parameter.mail(offered,
+    { size = form.content.size, encoding = form.encoding, utf8 = mail.utf8, wishes = mail.wishes },
+    self.tls ~= nil and self.plan.verify)
+  if not words then return exchange.fail(self, "mail", insecure and "insecure" or "input", reason) end
+  return words, form
 end
 
 -- The commands up to DATA, as groups that may each go in one flight (RFC 2920 3.1).
@@ -142,7 +135,9 @@ local function plan_flights(self, mail, words)
   end
   if self.transaction then add("reset", "RSET") end
   add("mail", "MAIL FROM:<" .. mail.envelope.from .. ">" .. words)
-  for _, address in ipairs(mail.envelope.to) do add("rcpt", "RCPT TO:<" .. address .. ">", address) end
+  for _, address in ipairs(mail.envelope.to) do
+    add("rcpt", "RCPT TO:<" .. address .. ">" .. parameter.rcpt(mail.wishes, address), address)
+  end
   -- once DATA is on its way nothing can be held back any more: where all recipients count, their replies come first
   add("data", "DATA", nil, mail.partial == false and #mail.envelope.to > 1)
   return flights
@@ -237,9 +232,9 @@ function delivery.send(self, mail, last)
   if ok then ok, err = exchange.guard(self, "mail") end
   if not ok then return nil, err end
   if self.state ~= "ready" then return exchange.fail_input(self, "mail", "call ehlo() first") end
-  local words, reason = mail_parameters(self, mail)
-  if not words then return exchange.fail_input(self, "mail", reason) end
-  local source = mail:source()
+  local words, form = fit(self, mail)
+  if not words then return nil, form end
+  local source = form.content.open()
 
   local tally
   tally, err = envelope(self, mail, words)
@@ -251,7 +246,7 @@ function delivery.send(self, mail, last)
   local with_quit = last and self.capabilities.PIPELINING and self.plan.pipeline
   local reply, octets
   self.quitting = with_quit
-  reply, err, octets = delivery.content(self, source, with_quit and "QUIT" or nil, reporter(mail))
+  reply, err, octets = delivery.content(self, source, with_quit and "QUIT" or nil, reporter(mail, form.content.size))
   if not reply then return nil, err end
   if exchange.class(reply) ~= 2 then
     local _, refused = exchange.expect(self, "final", reply, 2)

@@ -73,6 +73,8 @@ function Connection:reset()
   self.from = nil               -- reverse-path; nil: no transaction
   self.to = {}
   self.params = {}              -- of MAIL
+  self.asked = {}               -- the parameters of each RCPT taken
+  self.binary = false           -- BODY=BINARYMIME: CR and LF are what they are
   self.lines = nil              -- finds bare CR and LF in what BDAT brings; nil: no BDAT yet
   self.bare = false             -- one was found
   self.octets = 0               -- of content
@@ -128,13 +130,14 @@ function Connection:conclude()
   if self.octets > server.size then return answer(552, "5.3.4", "the message is too large") end
   self.parts[#self.parts + 1] = table.concat(self.recent)
   local data = table.concat(self.parts)
-  if self.bare or data:sub(-1) == "\r" then
+  if self.bare or data:sub(-1) == "\r" and not self.binary then
     return answer(554, "5.6.0", "a CR without LF or an LF without CR is in the message")
   end
 
   local letter = { from = self.from, to = {}, auth = self.user, tls = self.pipe.info, params = self.params }
   local known = {}
   for i, recipient in ipairs(to) do letter.to[i], known[recipient] = recipient, true end
+  if next(server.extensions.rcpt) then letter.rcpt_params = self.asked end
   local ran, verdict = true, nil
   if server.on_message then
     ran, verdict = self:ask(server.on_message, letter, data)

@@ -20,6 +20,7 @@ local MESSAGE = {
   reply_to = "string table", subject = "string", text = "string", html = "string", attachments = "table",
   headers = "table", date = "number", message_id = "string", in_reply_to = "string", references = "string table",
   priority = "string", list = "table", calendar = "table",
+  dsn = "table", require_tls = "boolean", deliver_by = "number table", hold_for = "number", mt_priority = "number",
   raw = "string function", envelope = "table", partial = "boolean", on_progress = "function",
 }
 
@@ -30,6 +31,8 @@ local NESTED = {
     subscribe = "string table", post = "string table", owner = "string table", archive = "string table",
   },
   calendar = { content = "string", method = "string" },
+  dsn = { notify = "string table", ret = "string", envid = "string" },
+  deliver_by = { seconds = "number", mode = "string", trace = "boolean" },
 }
 
 local TIMEOUTS = { connect = 30, greeting = 300, command = 300, data = 120, block = 180, final = 600 }
@@ -164,7 +167,7 @@ end
 
 local function check_nested(given, label)
   for name, known in pairs(NESTED) do
-    if given[name] ~= nil then check(given[name], { known }, label .. ": " .. name) end
+    if type(given[name]) == "table" then check(given[name], { known }, label .. ": " .. name) end
   end
 end
 

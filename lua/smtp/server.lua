@@ -4,6 +4,7 @@
 local core = require "smtp.core"
 local dialogue = require "smtp.dialogue"
 local errors = require "smtp.errors"
+local extension = require "smtp.protocol.extension"
 local options = require "smtp.options"
 local socket = require "smtp.transport.socket"
 
@@ -20,7 +21,7 @@ Server.__index = Server
 
 local KNOWN = {
   host = "string", port = "number", tls = "string", cert = "string", key = "string", auth = "function", size = "number",
-  lmtp = "boolean", on_message = "function", timeout = "number", max_connections = "number",
+  lmtp = "boolean", extensions = "table", on_message = "function", timeout = "number", max_connections = "number",
 }
 local MODES = { none = true, starttls = true, implicit = true }
 local BACKLOG = 64 -- connections taken in one step, so that those being served get their turn
@@ -89,6 +90,9 @@ end
 ---   max_connections: 512; others wait until one ends
 ---   timeout: 300, the seconds a client has for a command or a reply; for a message one more per 1000 octets
 ---   lmtp: false
+---   extensions: EHLO lines to offer, whose parameters on_message gets and answers for: "DSN", "REQUIRETLS",
+---     "DELIVERBY 60", "FUTURERELEASE 3600 2030-01-01T00:00:00Z", "MT-PRIORITY", "BINARYMIME". With DSN the envelope
+---     has `rcpt_params`, the parameters of each recipient in `to`
 ---   on_message: function(envelope, message) returning nil, or a reply to refuse with: "550 5.7.1 not wanted", or a
 ---     table {code=, enhanced=, text=}; with lmtp also a table address -> reply. When it raises or yields, the client
 ---     is told to try again later
@@ -104,6 +108,7 @@ function server.new(given)
     auth = given.auth,
     size = given.size or 64 * 1024 * 1024,
     lmtp = given.lmtp or false,
+    extensions = nil,  -- those offered, and the parameters known
     on_message = given.on_message,
     timeout = given.timeout or 300,
     max_connections = given.max_connections or 512,
@@ -121,6 +126,7 @@ function server.new(given)
     error(("smtp.server: option \"tls\" must be \"none\", \"starttls\" or \"implicit\", not %q"):format(self.mode), 0)
   end
   local reason = problem(self)
+  if not reason then self.extensions, reason = extension.new(given.extensions or {}) end
   if reason then return fail("compose", "input", reason) end
   local ok, err = listen(self)
   if ok and self.mode ~= "none" then ok, err = secure(self, given) end

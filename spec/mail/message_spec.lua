@@ -92,7 +92,7 @@ describe("a composed message", function()
     assert.are.same({ from = "sec@example.org",
       to = { "bob@example.test", "c@example.org", "hidden@example.org" } }, composed.envelope)
     assert.is_false(composed.utf8)
-    assert.is_false(composed.eightbit)
+    assert.are.equal("7bit", composed:form("7bit").encoding)
   end)
 
   it("can be as small as text", function()
@@ -370,8 +370,8 @@ describe("refusals", function()
     { { attachments = { { data = "", content_type = "a/b; c" } } }, "content_type: not a parameter" },
     { { attachments = { { data = "", content_type = "a/b; c=d; C=e" } } }, "content_type: not a parameter" },
     { { attachments = { { data = "", content_type = "a/b;" } } }, "content_type: not a parameter" },
-    { { attachments = { { data = "", content_type = "Multipart/mixed" } } }, "content_type: a multipart" },
-    { { attachments = { { data = "", content_type = "message/rfc822" } } }, "content_type: a multipart or message" },
+    { { attachments = { { data = "", content_type = "Multipart/mixed" } } }, "content_type: cannot be attached in base64" },
+    { { attachments = { { data = "", content_type = "message/partial" } } }, "content_type: cannot be attached in base64" },
     { { attachments = { { data = "", content_id = "a b" } } }, "content_id: not an identifier" },
     { { attachments = { { data = "", content_id = "" } } }, "content_id: not an identifier" },
     { { attachments = { { data = "", disposition = "x" } } }, "disposition: must be" },
@@ -595,9 +595,9 @@ describe("raw", function()
     assert.are.equal(sent, composed:tostring())
     assert.are.equal(#sent, composed:size())
     assert.are.equal("<abc@def>", composed.id)
-    assert.is_false(composed.eightbit)
+    assert.are.equal("7bit", composed:form("7bit").encoding)
     assert.are.same({ from = "a@b", to = { "c@d" } }, composed.envelope)
-    assert.is_true(message.new({ raw = "A: b\n\n\195\164", from = "a@b", to = "c@d" }).eightbit)
+    assert.are.equal("8bit", message.new({ raw = "A: b\n\n\195\164", from = "a@b", to = "c@d" }):form("7bit").encoding)
     local large = assert(message.new { raw = ("x\r\n"):rep(2 ^ 20), envelope = { from = "", to = "c@d" } })
     assert.are.equal(3 * 2 ^ 20, large:size())
     assert.are.equal(3 * 2 ^ 20, #large:tostring())
@@ -622,7 +622,7 @@ describe("raw", function()
     end, from = "a@b", to = "c@d" })
     assert.is_nil(composed:size())
     assert.is_nil(composed.id)
-    assert.are.equal("unknown", composed.eightbit)
+    assert.is_nil(composed:form("7bit").encoding)
     assert.are.equal("A: b\r\n\r\nc\r\n", (drain(composed)))
     local failing = assert(message.new { raw = function() return nil, "gone" end, from = "a@b", to = "c@d" })
     assert_source_error(failing, "raw: gone")

@@ -28,7 +28,7 @@ local BY_EXTENSION = {
   ogg = "audio/ogg", oga = "audio/ogg", opus = "audio/ogg",
   wav = "audio/wav", flac = "audio/flac", m4a = "audio/mp4", mp4 = "video/mp4", webm = "video/webm", mpg = "video/mpeg",
   mpeg = "video/mpeg", mov = "video/quicktime", avi = "video/x-msvideo", p7s = "application/pkcs7-signature",
-  asc = "application/pgp-signature",
+  asc = "application/pgp-signature", eml = "message/rfc822",
 }
 
 --- The type a filename's extension stands for; "application/octet-stream" where that is not known.

@@ -7,12 +7,12 @@
 local address = require "smtp.mail.address"
 local date = require "smtp.mail.date"
 local errors = require "smtp.errors"
+local file = require "smtp.mail.file"
 local header = require "smtp.mail.header"
 local id = require "smtp.mail.id"
 local list_fields = require "smtp.mail.list"
 local mime = require "smtp.mail.mime"
 local source = require "smtp.mail.source"
-local text = require "smtp.mail.text"
 
 local message = {}
 
@@ -20,7 +20,6 @@ local message = {}
 ---@field id string|nil "<…@…>"; nil for `raw` where none was found
 ---@field envelope {from: string, to: string[]} what MAIL and RCPT name; from is "" for the null reverse path
 ---@field utf8 boolean an address needs SMTPUTF8 (for `raw`: one of the envelope)
----@field eightbit boolean|"unknown" the body has bytes beyond ASCII: never when composed, "unknown" for a raw function
 ---@field partial boolean|nil the option, for the delivery
 ---@field on_progress nil|fun(sent: integer, total: integer|nil) the option, for the delivery: octets that the transport
 --- has taken, before dot-stuffing; called after each block and when all is out. It must not raise (send would raise it
@@ -186,9 +185,9 @@ local function body_of(fields)
   end
   local invitation
   if fields.calendar then
-    local file
-    invitation, file = mime.calendar(fields.calendar)
-    mixed[#mixed + 1] = need("calendar", invitation, file) and file
+    local attached
+    invitation, attached = mime.calendar(fields.calendar)
+    mixed[#mixed + 1] = need("calendar", invitation, attached) and attached
   end
   if fields.text or (not part and #mixed == 0) then
     alternatives[1] = need("text", mime.text("plain", fields.text or ""))
@@ -206,6 +205,19 @@ local function body_of(fields)
     part = need("attachments", mime.multipart("mixed", mixed))
   end
   return part
+end
+
+-- The message in a form: the header that all forms share, then the body's own fields and content.
+local function lay_out(head, body, form)
+  local laid = body.layout(form)
+  local content = { source.string(head .. table.concat(laid.fields) .. "\r\n") }
+  for _, piece in ipairs(laid.content) do
+    content[#content + 1] = piece
+  end
+  if laid.open_ended then
+    content[#content + 1] = source.string("\r\n")
+  end
+  return { encoding = laid.encoding, content = source.chain(content) }
 end
 
 local function compose(fields)
@@ -269,18 +281,11 @@ local function compose(fields)
   add_user_fields(out, fields.headers or {}, written)
 
   local body = body_of(fields)
-  for _, field in ipairs(body.fields) do
-    out[#out + 1] = field
-  end
-  out[#out + 1] = "\r\n"
-  local content = { source.string(table.concat(out)) }
-  for _, piece in ipairs(body.content) do
-    content[#content + 1] = piece
-  end
-  if body.open_ended then
-    content[#content + 1] = source.string("\r\n")
-  end
-  return { id = message_id, envelope = envelope, utf8 = utf8, eightbit = false, content = source.chain(content) }
+  local head = table.concat(out)
+  return {
+    id = message_id, envelope = envelope, utf8 = utf8, forms = {},
+    lay_out = function(form) return lay_out(head, body, form) end,
+  }
 end
 
 -- The Message-ID of a finished message: looked for in its header alone.
@@ -298,15 +303,17 @@ local function wrap(fields)
   end
   local raw = fields.raw
   local envelope, utf8 = envelope_of(fields, people_of(fields))
-  local self = { envelope = envelope, utf8 = utf8, eightbit = "unknown" }
+  local content, encoding
   if type(raw) == "string" then
-    self.id = find_id(raw)
-    self.eightbit = raw:find("[\128-\255]") ~= nil
-    self.content = source.crlf(source.string(raw), source.encoded_size("crlf", raw))
+    content = source.crlf(source.string(raw), source.encoded_size("crlf", raw))
+    encoding = raw:find("[\128-\255]") and "8bit" or "7bit"
   else
-    self.content = source.crlf(source.call(raw, nil, "raw"))
+    content = source.crlf(source.call(raw, nil, "raw"))
   end
-  return self
+  return {
+    id = encoding and find_id(raw), envelope = envelope, utf8 = utf8, forms = {},
+    lay_out = function() return { encoding = encoding, content = content } end,
+  }
 end
 
 --- Composes a message. Never yields; opens `path` attachments only to look at them.
@@ -327,16 +334,31 @@ function message.new(fields)
   error(result, 0)
 end
 
---- Exact octets with CRLF line ends, before dot-stuffing; nil when not known before the end (a function without size).
----@return integer|nil
-function Message:size()
-  return self.content.size
+--- The message in the form that suits a server: text beyond ASCII goes as it is where the server takes 8bit,
+--- attachments where it takes binary. Made once for each form.
+---@param form "7bit"|"8bit"|"binary" the most that the server takes
+---@return table laid `content` (a source) and `encoding`, the least of the three that carries it; it is more than was
+--- asked for where a message is given or attached that has 8-bit text, and nil for a raw function
+function Message:form(form)
+  local laid = self.forms[form]
+  if not laid then
+    laid = self.lay_out(form)
+    self.forms[form] = laid
+  end
+  return laid
 end
 
---- The message from its start, with CRLF line ends: files are opened anew.
+--- Exact octets with CRLF line ends, before dot-stuffing, in the form that every server takes; nil when not known
+--- before the end (a function without size).
+---@return integer|nil
+function Message:size()
+  return self:form("7bit").content.size
+end
+
+--- The message from its start, with CRLF line ends, in the form that every server takes: files are opened anew.
 ---@return fun(): string|nil, smtp.Error|nil read a chunk, never ""; nil at the end; nil and an error of kind "source"
 function Message:source()
-  return self.content.open()
+  return self:form("7bit").content.open()
 end
 
 --- The whole message in memory, with CRLF line ends, before dot-stuffing.
@@ -355,15 +377,6 @@ function Message:tostring()
   end
 end
 
--- What the system said of a file, under the name the caller knows.
-local function unwritable(path, temporary, why)
-  why = tostring(why)
-  if why:sub(1, #temporary) == temporary then
-    why = why:sub(#temporary + 1):gsub("^: ", "")
-  end
-  return errors.input(text.escape(("save: %s: %s"):format(path, why)))
-end
-
 --- Writes the whole message to a file (.eml), with CRLF line ends, piece by piece: memory does not grow with it. It is
 --- written under a name beside `path` and renamed when complete: a failure leaves nothing and an older file as it was.
 ---@param path string
@@ -372,43 +385,8 @@ end
 function Message:save(path)
   if type(path) ~= "string" then
     error("message:save: expected a path, got " .. type(path), 2)
-  elseif path == "" or path:find("[^\1-\255]") then -- the C library would stop reading the name at a NUL
-    return nil, errors.input "save: not the name of a file"
   end
-  local suffix, why = id.random(8)
-  if not suffix then
-    return nil, errors.input("save: " .. why)
-  end
-  local temporary = path .. "." .. suffix .. ".tmp"
-  local file
-  file, why = io.open(temporary, "wb")
-  if not file then
-    return nil, unwritable(path, temporary, why)
-  end
-  local read, ok, err = self:source(), true, nil
-  while ok do
-    local chunk
-    chunk, err = read()
-    if not chunk then
-      break
-    end
-    ok, why = file:write(chunk)
-  end
-  local closed, reason = file:close()
-  if ok and not err then
-    ok, why = closed, reason
-    if ok then
-      ok, why = os.rename(temporary, path)
-    end
-    if ok then
-      return true
-    end
-  end
-  os.remove(temporary)
-  if err then
-    return nil, errors.new { kind = "source", stage = "compose", reason = err.reason, temporary = false }
-  end
-  return nil, unwritable(path, temporary, why)
+  return file.write(path, self:source(), "save")
 end
 
 return message

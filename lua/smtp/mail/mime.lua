@@ -1,11 +1,13 @@
 --- mime: the parts of a message and how they nest.
 --
--- Does: builds text parts, attachments and multiparts out of checked values; lays them out as sources.
--- Never: needs 8BITMIME or BINARYMIME: every body is 7bit, quoted-printable or base64.
--- Called by: message. RFC 2045, 2046, 2183, 2387, 2392, 6047.
+-- Does: builds text parts, attachments and multiparts out of checked values; lays them out as sources, for what a
+-- server takes.
+-- Called by: message. RFC 2045, 2046, 2183, 2387, 2392, 6047, 6152 (8BITMIME), 3030 (BINARYMIME).
 --
--- A part is { type =, fields = {field, …}, content = {source, …} }. Content does not include the CRLF that a
--- boundary owns, so a text comes back from a multipart exactly as it went in.
+-- A part is { type =, layout = function(form) -> laid }. The form is what the server takes: "7bit" (every server does),
+-- "8bit" or "binary". Laid out it is { encoding =, fields = {field, …}, content = {source, …} }, the encoding being the
+-- least of the three that carries it. Content does not include the CRLF that a boundary owns, so a text comes back from
+-- a multipart exactly as it went in.
 
 local content_type = require "smtp.mail.content_type"
 local header = require "smtp.mail.header"
@@ -16,6 +18,13 @@ local text = require "smtp.mail.text"
 local mime = {}
 
 local LIMIT = 998 -- RFC 5322 2.1.1
+
+--- The forms a message may have, the one that every server takes first.
+mime.RANK = { ["7bit"] = 1, ["8bit"] = 2, binary = 3 }
+
+local function lower(s)
+  return (s:gsub("[A-Z]", string.lower))
+end
 
 local function ends_line(s)
   local last = s:byte(-1)
@@ -31,10 +40,8 @@ local function normalise(s)
   return out
 end
 
-local function is_plain(s)
-  if s:find("[^\9\10\13\32-\126]") then
-    return false
-  end
+-- No line is too long for SMTP; each ends in CRLF but perhaps the last.
+local function fits(s)
   local from = 1
   while #s - from + 1 > LIMIT do
     local stop = s:find("\r\n", from, true)
@@ -48,7 +55,26 @@ local function is_plain(s)
   return true
 end
 
---- A text part: 7bit where it is ASCII in lines that fit, else the shorter of quoted-printable and base64.
+-- A text between CRLFs in the form: its encoding, and what is written.
+local function encode_text(s, form)
+  if not s:find("[^\9\10\13\32-\126\128-\255]") and fits(s) then
+    if not s:find("[\128-\255]") then
+      return "7bit", s
+    elseif form ~= "7bit" then
+      return "8bit", s
+    end
+  end
+  local base64, quoted = source.encode("base64", s), source.encode("quoted-printable", s)
+  if not ends_line(s) and quoted:sub(-2) == "\r\n" then
+    quoted = quoted:sub(1, -3)
+  end
+  if #base64 < #quoted then
+    return "base64", base64
+  end
+  return "quoted-printable", quoted
+end
+
+--- A text part: as it is where the form carries it in lines that fit, else the shorter of quoted-printable and base64.
 ---@param subtype "plain"|"html"|"calendar"
 ---@param s string UTF-8
 ---@param parameters? table[] list of {name, value} for the Content-Type, before the charset
@@ -59,27 +85,21 @@ function mime.text(subtype, s, parameters)
   if at then
     return nil, ("invalid UTF-8 at position %d: %s"):format(at, text.show(s, at))
   end
-  local encoding, body = "7bit", normalise(s)
-  if not is_plain(body) then
-    local base64 = source.encode("base64", body)
-    encoding, body = "quoted-printable", source.encode("quoted-printable", body)
-    if not ends_line(s) and body:sub(-2) == "\r\n" then
-      body = body:sub(1, -3)
-    end
-    if #base64 < #body then
-      encoding, body = "base64", base64
-    end
-  end
   parameters = parameters or {}
   parameters[#parameters + 1] = { "charset", "utf-8" }
+  local media = assert(header.parameter("Content-Type", "text/" .. subtype, parameters))
+  local plain = normalise(s)
   return {
     type = "text/" .. subtype,
-    fields = {
-      assert(header.parameter("Content-Type", "text/" .. subtype, parameters)),
-      assert(header.field("Content-Transfer-Encoding", encoding)),
-    },
-    content = { source.string(body) },
-    open_ended = body ~= "" and not ends_line(body), -- as the whole body of a message it needs a last CRLF
+    layout = function(form)
+      local encoding, body = encode_text(plain, form)
+      return {
+        encoding = encoding == "8bit" and "8bit" or "7bit",
+        fields = { media, assert(header.field("Content-Transfer-Encoding", encoding)) },
+        content = { source.string(body) },
+        open_ended = body ~= "" and not ends_line(body), -- as the whole body of a message it needs a last CRLF
+      }
+    end,
   }
 end
 
@@ -121,7 +141,51 @@ local function content_of(spec, label)
   return source.call(value, spec.size, label .. ".source")
 end
 
---- An attachment: base64 always, so that it arrives byte by byte.
+-- What is in a message to attach: its exact size, and whether it has bytes beyond ASCII. RFC 2046 5.2.1 lets nothing
+-- encode it, so a server must take it line by line.
+local function survey(content)
+  local read, size, column, eightbit = content.open(), 0, 0, false
+  while true do
+    local chunk, err = read()
+    if err then
+      return nil, err.reason
+    elseif not chunk then
+      return size, eightbit
+    elseif chunk:find("[^\1-\255]") then
+      return nil, "a NUL is in it, which no message may hold"
+    end
+    size, eightbit = size + #chunk, eightbit or chunk:find("[\128-\255]") ~= nil
+    for line, stop in chunk:gmatch("([^\n]*)(\n?)") do
+      column = column + #line
+      if column > LIMIT + 1 then -- with its CR
+        return nil, ("a line is longer than %d octets"):format(LIMIT)
+      end
+      column = stop == "" and column or 0
+    end
+  end
+end
+
+-- How an attachment's bytes are written in a form: Content-Transfer-Encoding, the least form that carries that, source.
+local function encode_file(content, form)
+  if form == "binary" then
+    return "binary", "binary", content
+  end
+  return "base64", "7bit", source.base64(content)
+end
+
+-- The same for a message to attach.
+local function encode_message(content)
+  local size, eightbit = survey(source.crlf(content))
+  if not size then
+    return nil, eightbit
+  end
+  local encoding = eightbit and "8bit" or "7bit"
+  return function()
+    return encoding, encoding, source.crlf(content, size)
+  end
+end
+
+--- An attachment: base64, so that it arrives byte by byte; binary where the form carries that.
 ---@param spec table {path= or data= or source=, size=, filename=, content_type=, content_id=, disposition=}
 ---@param label string what a reason calls it: "attachments[1]"
 ---@return table|nil part
@@ -148,8 +212,6 @@ function mime.attachment(spec, label)
     media, parameters = content_type.parse(spec.content_type)
     if not media then
       return nil, "content_type: " .. parameters
-    elseif media:find("^[Mm][Uu][Ll][Tt][Ii][Pp][Aa][Rr][Tt]/") or media:find("^[Mm][Ee][Ss][Ss][Aa][Gg][Ee]/") then
-      return nil, "content_type: a multipart or message cannot be attached in base64 (RFC 2045 6.4): " .. media
     end
   end
   local content_id
@@ -163,14 +225,35 @@ function mime.attachment(spec, label)
   if disposition ~= "attachment" and disposition ~= "inline" then
     return nil, 'disposition: must be "attachment" or "inline"'
   end
-  -- All values are checked by now: none of these can fail.
-  local fields = {
-    assert(header.parameter("Content-Type", media, parameters)),
-    assert(header.field("Content-Transfer-Encoding", "base64")),
-    assert(header.parameter("Content-Disposition", disposition, filename and { { "filename", filename } })),
-    content_id and assert(header.field("Content-ID", content_id)),
+  local encode, kind = encode_file, lower(media)
+  if kind == "message/rfc822" then
+    if spec.source then
+      return nil, "source: a message is looked at before it is sent: give data or path"
+    end
+    encode, why = encode_message(content)
+    if not encode then
+      return nil, "not a message that can be attached as message/rfc822: " .. why
+    end
+  elseif kind:find("^multipart/") or kind:find("^message/") then
+    return nil, "content_type: cannot be attached in base64 (RFC 2045 6.4): " .. media
+  end
+  return {
+    type = media,
+    id = content_id,
+    filename = filename,
+    file = content,
+    layout = function(form)
+      local encoding, least, body = encode(content, form)
+      -- All values are checked by now: none of these can fail.
+      local fields = {
+        assert(header.parameter("Content-Type", media, parameters)),
+        assert(header.field("Content-Transfer-Encoding", encoding)),
+        assert(header.parameter("Content-Disposition", disposition, filename and { { "filename", filename } })),
+        content_id and assert(header.field("Content-ID", content_id)),
+      }
+      return { encoding = least, fields = fields, content = { body } }
+    end,
   }
-  return { type = media, id = content_id, fields = fields, content = { source.base64(content) } }
 end
 
 -- The METHOD property of an iCalendar object (RFC 5545 3.7.2), nil where it has none.
@@ -225,20 +308,24 @@ function mime.multipart(subtype, parts)
   if subtype == "related" then -- RFC 2387 3.1 wants the root's type
     table.insert(parameters, 1, { "type", parts[1].type })
   end
-  local content, lead = {}, ""
-  for _, part in ipairs(parts) do
-    content[#content + 1] = source.string(lead .. "--" .. boundary .. "\r\n" .. table.concat(part.fields) .. "\r\n")
-    for _, piece in ipairs(part.content) do
-      content[#content + 1] = piece
+  local media = assert(header.parameter("Content-Type", "multipart/" .. subtype, parameters))
+  local function layout(form)
+    local content, lead, encoding = {}, "", "7bit"
+    for _, part in ipairs(parts) do
+      local laid = part.layout(form)
+      encoding = mime.RANK[laid.encoding] > mime.RANK[encoding] and laid.encoding or encoding
+      content[#content + 1] = source.string(lead .. "--" .. boundary .. "\r\n" .. table.concat(laid.fields) .. "\r\n")
+      for _, piece in ipairs(laid.content) do
+        content[#content + 1] = piece
+      end
+      lead = "\r\n"
     end
-    lead = "\r\n"
+    content[#content + 1] = source.string("\r\n--" .. boundary .. "--\r\n")
+    -- RFC 2045 6.4: what a part needs, everything around it says too
+    local field = encoding ~= "7bit" and assert(header.field("Content-Transfer-Encoding", encoding)) or nil
+    return { encoding = encoding, fields = { media, field }, content = content }
   end
-  content[#content + 1] = source.string("\r\n--" .. boundary .. "--\r\n")
-  return {
-    type = "multipart/" .. subtype,
-    fields = { assert(header.parameter("Content-Type", "multipart/" .. subtype, parameters)) },
-    content = content,
-  }
+  return { type = "multipart/" .. subtype, layout = layout }
 end
 
 return mime

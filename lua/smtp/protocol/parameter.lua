@@ -1,0 +1,207 @@
+--- What MAIL and RCPT carry behind the path: checked when a message is composed, written for the server that it goes
+--- to. A parameter that the server does not know is never sent and never left out silently. Pure.
+--- RFC 1870 (SIZE), 6152 (BODY), 3030 (BINARYMIME), 6531 (SMTPUTF8), 3461 and 6533 (DSN), 8689 (REQUIRETLS),
+--- 2852 (DELIVERBY), 4865 (FUTURERELEASE), 6710 (MT-PRIORITY).
+local capability = require "smtp.protocol.capability"
+
+local parameter = {}
+
+local BODY = { ["8bit"] = "8BITMIME", binary = "BINARYMIME" }
+local NOTIFY = { success = "SUCCESS", failure = "FAILURE", delay = "DELAY" }
+local RET = { full = "FULL", headers = "HDRS" }
+local MODES = { ["return"] = "R", notify = "N" }
+local MOST = 999999999 -- seconds: nine digits (RFC 2852 4, RFC 4865 4.1)
+
+local function hex(c)
+  return ("+%02X"):format(c:byte())
+end
+
+--- RFC 3461 4: printable ASCII as it is, but for "+" and "=".
+---@param s string
+---@return string
+function parameter.xtext(s)
+  return (s:gsub("[^!-*,-<>-~]", hex))
+end
+
+-- The code point of one UTF-8 character.
+local function code_point(character)
+  local first, rest = character:byte(), character:sub(2)
+  local point = first % (first < 224 and 32 or first < 240 and 16 or 8)
+  for continuation in rest:gmatch(".") do point = point * 64 + continuation:byte() % 64 end
+  return point
+end
+
+--- RFC 6533 3, utf-8-addr-xtext: ASCII throughout, so that it may go anywhere.
+---@param s string UTF-8
+---@return string
+function parameter.utf8_xtext(s)
+  return (s:gsub("[^]-~!-*,-<>-[][\128-\191]*", function(character)
+    return ("\\x{%02X}"):format(#character == 1 and character:byte() or code_point(character))
+  end))
+end
+
+local function is_whole(number, least, most)
+  return type(number) == "number" and number % 1 == 0 and number >= least and number <= most
+end
+
+-- Each checks an option and gives its parameters as they are written, or nil and a reason.
+
+local function notify_of(wanted)
+  if wanted == "never" then return "NEVER" end
+  if type(wanted) == "string" then wanted = { wanted } end
+  local words, seen = {}, {}
+  for i, name in ipairs(wanted) do
+    if not NOTIFY[name] then
+      return nil, 'dsn.notify: must be "never", or a list of "success", "failure" and "delay"'
+    end
+    if not seen[name] then words[#words + 1] = NOTIFY[name] end
+    seen[name] = i
+  end
+  if #words == 0 then return nil, "dsn.notify: is empty" end
+  return table.concat(words, ",")
+end
+
+local function dsn_of(given)
+  local dsn = {}
+  if given.notify ~= nil then
+    local notify, why = notify_of(given.notify)
+    if not notify then return nil, why end
+    dsn.notify = notify
+  end
+  if given.ret ~= nil then
+    dsn.ret = RET[given.ret]
+    if not dsn.ret then return nil, 'dsn.ret: must be "full" or "headers"' end
+  end
+  if given.envid ~= nil then
+    if given.envid == "" or given.envid:find("[^\32-\126]") then
+      return nil, "dsn.envid: must be printable ASCII, and not empty"
+    end
+    dsn.envid = parameter.xtext(given.envid)
+    if #dsn.envid > 100 then return nil, "dsn.envid: is longer than 100 octets" end
+  end
+  return dsn
+end
+
+local function by_of(given)
+  if type(given) == "number" then given = { seconds = given } end
+  local mode = MODES[given.mode or "return"]
+  if not mode then return nil, 'deliver_by.mode: must be "return" or "notify"' end
+  if not is_whole(given.seconds, mode == "R" and 1 or -MOST, MOST) then
+    return nil, "deliver_by: must be a whole number of seconds" .. (mode == "R" and ", at least 1" or "")
+  end
+  return { seconds = given.seconds, words = ("%.0f;%s%s"):format(given.seconds, mode, given.trace and "T" or "") }
+end
+
+--- What a message asks of the servers that carry it, out of its options dsn, require_tls, deliver_by, hold_for and
+--- mt_priority.
+---@param given table message options
+---@return table? wishes
+---@return string? reason begins with the option's name
+function parameter.wishes(given)
+  local wishes = { require_tls = given.require_tls }
+  local function take(name, value, why)
+    wishes[name] = value
+    return value == nil and why or nil
+  end
+  local reason = given.dsn and take("dsn", dsn_of(given.dsn))
+    or given.deliver_by and take("by", by_of(given.deliver_by))
+  if reason then return nil, reason end
+  if given.hold_for then
+    if not is_whole(given.hold_for, 1, MOST) then
+      return nil, "hold_for: must be a whole number of seconds, at least 1"
+    end
+    wishes.hold = given.hold_for
+  end
+  if given.mt_priority then
+    if not is_whole(given.mt_priority, -9, 9) then return nil, "mt_priority: must be a whole number from -9 to 9" end
+    wishes.priority = given.mt_priority
+  end
+  return wishes
+end
+
+-- A capability's own limit, the first of its parameters; nil: none.
+local function limit(offered, keyword)
+  local digits = type(offered[keyword]) == "string" and offered[keyword]:match("^%d+")
+  return digits and tonumber(digits)
+end
+
+local function lacks(what, keyword)
+  return nil, ("%s, and the server does not offer %s"):format(what, keyword)
+end
+
+--- The parameters of MAIL, or what the server cannot take.
+---@param offered table the server's capabilities
+---@param mail table `size` octets or nil, `encoding` "7bit"|"8bit"|"binary"|nil (not known), `utf8`, `wishes` or nil
+---@param secure boolean whether the connection is encrypted and the server verified
+---@return string? words each with a blank before it
+---@return string? reason
+---@return boolean? insecure the reason is that the message would go on unprotected
+function parameter.mail(offered, mail, secure)
+  local words, wishes = {}, mail.wishes or {}
+  local function add(word, ...) words[#words + 1] = " " .. word:format(...) end
+  local most = capability.size(offered)
+  if mail.size and most and mail.size > most then
+    return nil, ("the message has %.0f octets, the server takes %.0f"):format(mail.size, most)
+  end
+  if mail.size and offered.SIZE then add("SIZE=%.0f", mail.size) end
+  local body = BODY[mail.encoding or "8bit"]
+  if body and offered[body] then
+    add("BODY=%s", body)
+  elseif body and mail.encoding then
+    return lacks("the message has 8-bit text", body)
+  end
+  if mail.utf8 then
+    if not offered.SMTPUTF8 then return lacks("an address has non-ASCII characters", "SMTPUTF8") end
+    add "SMTPUTF8"
+  end
+  local dsn = wishes.dsn
+  if dsn then
+    if not offered.DSN then return lacks("dsn asks for delivery status notifications", "DSN") end
+    if dsn.ret then add("RET=%s", dsn.ret) end
+    if dsn.envid then add("ENVID=%s", dsn.envid) end
+  end
+  if wishes.require_tls then
+    if not secure then
+      return nil, "require_tls needs an encrypted connection to a verified server", true
+    elseif not offered.REQUIRETLS then
+      local _, why = lacks("require_tls is asked for", "REQUIRETLS")
+      return nil, why, true
+    end
+    add "REQUIRETLS"
+  end
+  if wishes.by then
+    if not offered.DELIVERBY then return lacks("deliver_by is asked for", "DELIVERBY") end
+    local least = limit(offered, "DELIVERBY")
+    if least and wishes.by.seconds < least then
+      return nil, ("deliver_by is %.0f seconds, the server needs at least %.0f"):format(wishes.by.seconds, least)
+    end
+    add("BY=%s", wishes.by.words)
+  end
+  if wishes.hold then
+    if not offered.FUTURERELEASE then return lacks("hold_for is asked for", "FUTURERELEASE") end
+    local longest = limit(offered, "FUTURERELEASE")
+    if longest and wishes.hold > longest then
+      return nil, ("hold_for is %.0f seconds, the server takes at most %.0f"):format(wishes.hold, longest)
+    end
+    add("HOLDFOR=%.0f", wishes.hold)
+  end
+  if wishes.priority then
+    if not offered["MT-PRIORITY"] then return lacks("mt_priority is asked for", "MT-PRIORITY") end
+    add("MT-PRIORITY=%.0f", wishes.priority)
+  end
+  return table.concat(words)
+end
+
+--- The parameters of RCPT for one recipient, of a message that MAIL was written for.
+---@param wishes table?
+---@param address string
+---@return string words each with a blank before it
+function parameter.rcpt(wishes, address)
+  local dsn = wishes and wishes.dsn
+  if not dsn then return "" end
+  local words = dsn.notify and " NOTIFY=" .. dsn.notify or ""
+  if address:find("[\128-\255]") then return words .. " ORCPT=utf-8;" .. parameter.utf8_xtext(address) end
+  return words .. " ORCPT=rfc822;" .. parameter.xtext(address)
+end
+
+return parameter
