@@ -1,5 +1,6 @@
 --- One message over a session: its envelope, its content, its receipt. What goes together into one flight is decided
 --- here.
+local chunk = require "smtp.chunk"
 local core = require "smtp.core"
 local errors = require "smtp.errors"
 local exchange = require "smtp.exchange"
@@ -30,6 +31,7 @@ local FAREWELL = 2
 
 --- The content behind a 354 and its final reply; `more` is queued behind the terminator, `report` hears how many octets
 --- the transport has taken.
+---@param more (fun(): any)? queues it
 function delivery.content(self, source, more, report)
   local plan = self.plan
   self.midway = true
@@ -51,8 +53,8 @@ function delivery.content(self, source, more, report)
   local ok, why = self.pump:finish(octets)
   if not ok then return exchange.fail(self, "body", "protocol", why) end
   if more then
-    ok, why = self.pump:command(more)
-    if not ok then return exchange.fail_input(self, "quit", why) end
+    local queued, err = more()
+    if not queued then return nil, err end
   end
   local written, failed, failure, verdict = self.pump:flush(exchange.deadline(self, plan.timeouts.block), true)
   local reply, err
@@ -111,7 +113,8 @@ end
 -- The parameters of MAIL for the form that suits the server, and that form; or the error.
 local function fit(self, mail)
   local offered = self.capabilities
-  local form = mail:form(offered["8BITMIME"] and "8bit" or "7bit")
+  local binary = offered.BINARYMIME and chunk.trusted(self)
+  local form = mail:form(binary and "binary" or offered["8BITMIME"] and "8bit" or "7bit")
   local words, reason, insecure = parameter.mail(offered,
     { size = form.content.size, encoding = form.encoding, utf8 = mail.utf8, wishes = mail.wishes },
     self.tls ~= nil and self.plan.verify)
@@ -119,8 +122,8 @@ local function fit(self, mail)
   return words, form
 end
 
--- The commands up to DATA, as groups that may each go in one flight (RFC 2920 3.1).
-local function plan_flights(self, mail, words)
+-- The commands up to DATA, which binary content has not, as groups that may each go in one flight (RFC 2920 3.1).
+local function plan_flights(self, mail, words, binary)
   local pipelining = self.capabilities.PIPELINING and self.plan.pipeline
   local flights, length = { {} }, 0
   local function add(stage, line, address, apart)
@@ -138,6 +141,7 @@ local function plan_flights(self, mail, words)
   for _, address in ipairs(mail.envelope.to) do
     add("rcpt", "RCPT TO:<" .. address .. ">" .. parameter.rcpt(mail.wishes, address), address)
   end
+  if binary then return flights end
   -- once DATA is on its way nothing can be held back any more: where all recipients count, their replies come first
   add("data", "DATA", nil, mail.partial == false and #mail.envelope.to > 1)
   return flights
@@ -172,9 +176,9 @@ local function note(self, tally, command, reply)
   end
 end
 
--- Everything up to the reply of DATA: what the server said to each command, or a broken connection.
-local function envelope(self, mail, words)
-  local plan, flights = self.plan, plan_flights(self, mail, words)
+-- Everything up to the reply of DATA, or the first chunk: what the server said to each command, or a broken connection.
+local function envelope(self, mail, words, binary)
+  local plan, flights = self.plan, plan_flights(self, mail, words, binary)
   local tally = { accepted = {}, rejected = {}, mail = nil, data = nil, asked = false }
   for _, flight in ipairs(flights) do
     for _, command in ipairs(flight) do
@@ -236,17 +240,23 @@ function delivery.send(self, mail, last)
   if not words then return nil, form end
   local source = form.content.open()
 
+  local binary = form.encoding == "binary"
   local tally
-  tally, err = envelope(self, mail, words)
+  tally, err = envelope(self, mail, words, binary)
   if not tally then return nil, err end
-  if refusal(tally, mail) or not tally.data or tally.data.code ~= 354 then
+  if refusal(tally, mail) or not (binary or tally.data and tally.data.code == 354) then
     return refuse_envelope(self, mail, tally)
   end
 
-  local with_quit = last and self.capabilities.PIPELINING and self.plan.pipeline
+  local report = reporter(mail, form.content.size)
   local reply, octets
-  self.quitting = with_quit
-  reply, err, octets = delivery.content(self, source, with_quit and "QUIT" or nil, reporter(mail, form.content.size))
+  if binary then
+    reply, err, octets = chunk.content(self, source, report)
+  else
+    self.quitting = last and self.capabilities.PIPELINING and self.plan.pipeline
+    reply, err, octets = delivery.content(self, source,
+      self.quitting and function() return chunk.queue_quit(self) end or nil, report)
+  end
   if not reply then return nil, err end
   if exchange.class(reply) ~= 2 then
     local _, refused = exchange.expect(self, "final", reply, 2)
@@ -275,7 +285,9 @@ function delivery.farewell(self)
   local able = self.state == "ready" or self.state == "connected"
   if able and not self.midway then
     self.expires = math.min(self.expires, core.now() + FAREWELL)
-    if self.quitting or exchange.queue(self, "quit", "QUIT") then self.pump:reply(self.expires) end
+    if self.quitting or chunk.queue_quit(self) then
+      chunk.quit_reply(self, function() return self.pump:reply(self.expires) end)
+    end
   end
   self:close()
 end

@@ -133,6 +133,24 @@ function Pump:reply(deadline)
   end
 end
 
+--- What a source gives next.
+---@param source fun(): string?, any chunks, then nil; or nil, reason
+---@param expires number the whole call's deadline
+---@return string? piece nil: the end, or an error
+---@return string? kind "source"|"timeout"
+---@return any reason
+function pump.pull(source, expires)
+  local ran, piece, why = pcall(source)
+  if not ran then return nil, "source", piece end
+  if piece == nil and why ~= nil then return nil, "source", why end
+  -- a write that need not wait never looks at the clock
+  if core.now() >= expires then return nil, "timeout", "the time for the whole call was over" end
+  if piece ~= nil and type(piece) ~= "string" then
+    return nil, "source", "the source gave a " .. type(piece) .. ", not a string"
+  end
+  return piece
+end
+
 --- Queues content behind a 354 and writes it as it comes, but for the last block, which the caller's next flush takes
 --- along. The terminator is not queued.
 ---@param source fun(): string?, any chunks, then nil; or nil, reason
@@ -146,25 +164,31 @@ end
 function Pump:content(source, block, expires, report)
   local wire, octets = self.wire, 0
   while true do
-    local ran, chunk, why = pcall(source)
-    if not ran then return nil, "source", chunk end
-    if chunk == nil and why ~= nil then return nil, "source", why end
-    -- a write that need not wait never looks at the clock
-    if core.now() >= expires then return nil, "timeout", "the time for the whole call was over" end
-    if chunk == nil then return octets end
-    if type(chunk) ~= "string" then return nil, "source", "the source gave a " .. type(chunk) .. ", not a string" end
+    local chunk, failed, failure = pump.pull(source, expires)
+    if failed then return nil, failed, failure end
+    if not chunk then return octets end
     for from = 1, #chunk, BLOCK do
       local last = math.min(from + BLOCK - 1, #chunk)
       local ok, reason = wire:body(chunk, from, last)
       if not ok then return nil, "input", reason end
       octets = octets + last - from + 1
       if wire:queued() >= BLOCK then
-        local written, kind, failure, words = self:flush(math.min(expires, core.now() + block))
-        if not written then return nil, kind, failure, words end
+        local written, kind, why, words = self:flush(math.min(expires, core.now() + block))
+        if not written then return nil, kind, why, words end
         if report then report(octets) end
       end
     end
   end
+end
+
+--- Queues a chunk of content, as it is (RFC 3030).
+---@param bytes string
+---@param last boolean
+---@return boolean? ok
+---@return string? reason
+function Pump:chunk(bytes, last)
+  self.trace.sent(("BDAT %d%s"):format(#bytes, last and " LAST" or ""))
+  return self.wire:chunk(bytes, last)
 end
 
 --- Ends the content: queues the terminator.

@@ -1,5 +1,6 @@
 --- The dialogue: one connection to a server, each step of RFC 5321 a verb. Straight-line code that reads like the
 --- RFC; every wait is the transport's, so it may yield wherever the transport does.
+local chunk = require "smtp.chunk"
 local core = require "smtp.core"
 local delivery = require "smtp.delivery"
 local exchange = require "smtp.exchange"
@@ -386,9 +387,9 @@ local function to_source(value)
   if type(value) == "table" and value.source then return value:source() end
   if type(value) ~= "string" then error("expected a string, a function or a message, got " .. type(value), 3) end
   return function()
-    local chunk = value
+    local text = value
     value = nil
-    return chunk
+    return text
   end
 end
 
@@ -408,6 +409,24 @@ function Session:data(source)
   reply, err = delivery.content(self, source)
   if not reply then return nil, err end
   return exchange.expect(self, "final", reply, 2)
+end
+
+--- The content in chunks, as it is: no line end is changed, no dot stuffed; its final reply. What the server refuses it
+--- might read as commands: where it has not shown otherwise, a refused chunk ends the session. RFC 3030. May yield.
+---@param source string|function|table bytes, a function that returns chunks and then nil, or a message
+---@return smtp.Reply? reply
+---@return smtp.Error? err kind "input" where the server does not offer CHUNKING
+function Session:bdat(source)
+  source = to_source(source)
+  local ok, err = exchange.begin(self, "data")
+  if ok then ok, err = exchange.guard(self, "data") end
+  if not ok then return nil, err end
+  if not (self.capabilities and self.capabilities.CHUNKING) then
+    return exchange.fail_input(self, "data", "the server does not offer CHUNKING")
+  end
+  local reply
+  reply, err = chunk.content(self, source)
+  return reply, err -- and not the octets
 end
 
 --- Sends one message and returns its receipt; the session can send the next one. May yield.
@@ -468,7 +487,13 @@ end
 ---@return smtp.Reply? reply
 ---@return smtp.Error? err
 function Session:quit()
-  local reply, err = exchange.simple(self, "quit", "QUIT", 2)
+  local reply, err = exchange.begin(self, "quit")
+  if reply then reply, err = chunk.queue_quit(self) end
+  if reply then
+    local seconds = self.plan.timeouts.command
+    reply, err = chunk.quit_reply(self, function() return exchange.receive(self, "quit", seconds) end)
+  end
+  if reply then reply, err = exchange.expect(self, "quit", reply, 2) end
   self:close()
   return reply, err
 end

@@ -72,6 +72,7 @@ local floors = {
   { "^smtp%.pump$", 3 },
   { "^smtp%.transport%.", 3 },
   { "^smtp%.exchange$", 4 },
+  { "^smtp%.chunk$", 4 },
   { "^smtp%.delivery$", 4 },
   { "^smtp%.commands$", 4 },
   { "^smtp%.dialogue$", 4 },

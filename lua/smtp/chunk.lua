@@ -1,0 +1,120 @@
+--- Content in chunks (BDAT), and which servers may be trusted with them. RFC 3030.
+---
+--- A server that refuses a chunk and does not swallow its octets reads the message as commands: whoever wrote the
+--- message then commands the server. So chunks go by themselves only to a server that has shown that it swallows: at
+--- the end of an earlier connection it refused one that holds nothing but a NOOP, with one reply.
+local exchange = require "smtp.exchange"
+local pump = require "smtp.pump"
+
+local chunk = {}
+
+local SIZE = 262144 -- octets of a chunk
+local OWED = 64     -- replies to chunks that may be outstanding: more could fill the buffers on their way
+
+-- What this process has learnt: "host:port" -> whether it swallows.
+local swallows = {}
+
+local function key(plan)
+  return plan.path or plan.host:lower() .. ":" .. plan.port
+end
+
+local function able(self)
+  local offered = self.capabilities
+  return offered and offered.CHUNKING and offered.PIPELINING and self.plan.pipeline
+end
+
+--- Whether content may go to this server in chunks, without asking the caller.
+function chunk.trusted(self)
+  return able(self) and swallows[key(self.plan)] or false
+end
+
+--- Queues QUIT, and before it the question whether the server swallows, where that is worth knowing and not known.
+function chunk.queue_quit(self)
+  self.asking = able(self) and self.capabilities.BINARYMIME and swallows[key(self.plan)] == nil
+  if self.asking then
+    local ok, why = self.pump:chunk("NOOP\r\n", true)
+    if not ok then return exchange.fail_input(self, "quit", why) end
+  end
+  return exchange.queue(self, "quit", "QUIT")
+end
+
+--- The reply to QUIT; on its way, what the server makes of the question.
+---@param receive fun(): smtp.Reply?, any the next reply
+---@return smtp.Reply?
+function chunk.quit_reply(self, receive)
+  local reply, err = receive()
+  if not (self.asking and reply) then return reply, err end
+  local refused = exchange.class(reply) == 5
+  reply, err = receive()
+  if reply and refused then swallows[key(self.plan)] = reply.code == 221 end
+  return reply, err
+end
+
+--- The content of a message whose envelope was taken, and the final reply. Where the server is not trusted, each chunk
+--- waits for the reply to the one before it, and a refused one ends the session.
+---@param source fun(): string?, any
+---@param report (fun(octets: integer))?
+---@return smtp.Reply? reply
+---@return smtp.Error? err
+---@return integer? octets
+function chunk.content(self, source, report)
+  local plan = self.plan
+  local trusted = chunk.trusted(self)
+  local pieces, length, octets, owed = {}, 0, 0, 0
+  local last, refused
+  self.midway = true
+
+  local function broken(kind, reason, words)
+    local _, err = exchange.fail_pump(self, "body", kind, reason, words)
+    exchange.kill(self, err)
+    return nil, err
+  end
+
+  -- Reads replies until no more than `most` are owed.
+  local function settle(most, stage, seconds)
+    while owed > most do
+      local reply, err = exchange.receive(self, stage, seconds)
+      if not reply then return nil, err end
+      owed, last = owed - 1, reply
+      if exchange.class(reply) ~= 2 then refused = refused or reply end
+    end
+    return true
+  end
+
+  local function put(final)
+    local ok, why = self.pump:chunk(table.concat(pieces), final)
+    if not ok then return broken("input", why) end
+    local written, kind, reason, words = self.pump:flush(exchange.deadline(self, plan.timeouts.block), final)
+    if not written then return broken(kind, reason, words) end
+    octets, owed, pieces, length = octets + length, owed + 1, {}, 0
+    if report then report(octets) end
+    if not final then return settle(trusted and OWED - 1 or 0, "body", plan.timeouts.final) end
+    self.outcome = "unknown"
+    return settle(0, "final", plan.timeouts.final)
+  end
+
+  local ok, err
+  repeat
+    local piece, kind, reason = pump.pull(source, self.expires)
+    if kind then return broken(kind, reason) end
+    if piece then
+      pieces[#pieces + 1], length = piece, length + #piece
+      ok = length < SIZE
+      if not ok then ok, err = put(false) end
+    else
+      ok, err = put(true)
+    end
+  until not piece or refused or not ok
+  if ok and refused then ok, err = settle(0, "body", plan.timeouts.final) end
+  local stage = self.outcome == "unknown" and "final" or "body"
+  self.outcome = "not_sent"
+  if not ok then return nil, err end
+  self.midway = false
+  self.transaction = refused ~= nil -- RFC 3030 2: RSET is due
+  if not refused then return last, nil, octets end
+  ok, err = exchange.expect(self, stage, refused, 2)
+  if not trusted then exchange.kill(self, err) end
+  return ok, err
+end
+
+return chunk

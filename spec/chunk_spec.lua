@@ -1,0 +1,215 @@
+local play = require "spec.support.play"
+local smtp = require "smtp"
+local together = require "spec.support.together"
+
+local both = function(name, body) play.both(it, name, body) end
+local BYTES = {}
+for byte = 0, 255 do BYTES[#BYTES + 1] = string.char(byte) end
+BYTES = table.concat(BYTES):rep(5000) -- 1.28 MB: several chunks
+
+local function letter(more)
+  local fields = { from = "ada@example.org", to = "bob@example.test", subject = "s", date = 0, text = "t\n.\n",
+    attachments = { { data = BYTES } } }
+  for name, value in pairs(more or {}) do fields[name] = value end
+  return assert(smtp.message(fields))
+end
+
+-- What the process knows about a host is for ever: each spec has a host of its own.
+local hosts = 0
+local function fresh(lines, given, dribble)
+  hosts = hosts + 1
+  local all = { host = "host" .. hosts .. ".example.org" }
+  for name, value in pairs(given or {}) do all[name] = value end
+  local options, transport = play.options(lines, all, dribble)
+  return assert(smtp.session(options)), transport
+end
+
+-- A second session with the host of the last one.
+local function again(lines, given, dribble)
+  hosts = hosts - 1
+  return fresh(lines, given, dribble)
+end
+
+local OFFER = play.hello("PIPELINING", "CHUNKING", "BINARYMIME", "8BITMIME")
+local ASKED = { "C: BDAT 6 LAST", "C: NOOP", "C: QUIT" }
+
+-- Has the host shown that it swallows.
+local function taught(dribble)
+  local session, transport = fresh(play.script(OFFER, ASKED, "S: 503 5.5.1 no", "S: 221 bye"), nil, dribble)
+  assert(session:open())
+  assert(session:quit())
+  play.finished(transport)
+end
+
+local function open(session)
+  assert(session:open())
+  return session
+end
+
+describe("a server that offers BINARYMIME", function()
+  both("is asked at the end whether it swallows a refused chunk", function(dribble)
+    taught(dribble)
+    local session, transport = again(play.script(OFFER, "C: MAIL FROM:<ada@example.org> BODY=BINARYMIME",
+      "C: RCPT TO:<bob@example.test>", "S: 250 1", "S: 250 2", "C~ ^BDAT %d+$"), nil, dribble)
+    open(session):send(letter())
+    assert.is_truthy(play.written(transport):find("Content-Transfer-Encoding: binary", 1, true))
+    assert.is_nil(play.written(transport):find("DATA", 1, true))
+  end)
+
+  both("that does not is not trusted, and neither is one that was not asked or said odd things", function(dribble)
+    for _, replies in ipairs {
+      { "S: 503 5.5.1 no", "S: 250 2.0.0 that was a NOOP", "S: 221 bye" }, { "S: 250 2.0.0 chunk taken", "S: 221 bye" },
+      { "S: 503 5.5.1 no", "S: 421 going" }, { "S: 503 5.5.1 no", "close" }, { "close" },
+    } do
+      local session = fresh(play.script(OFFER, ASKED, replies), nil, dribble)
+      open(session):quit()
+      local next_one, transport = again(play.script(OFFER), nil, dribble)
+      open(next_one):send(letter())
+      assert.is_truthy(play.written(transport):find("\r\nDATA\r\n", 1, true))
+      assert.is_nil(play.written(transport):find("BINARYMIME", 1, true))
+    end
+  end)
+
+  it("is not asked twice, nor one that does not offer it, nor without PIPELINING", function()
+    taught()
+    local session, transport = again(play.script(OFFER, "C: QUIT", "S: 221 bye"))
+    assert(open(session):quit())
+    play.finished(transport)
+    for _, offer in ipairs { play.hello("PIPELINING", "CHUNKING"), play.hello("CHUNKING", "BINARYMIME"),
+      play.hello("PIPELINING", "BINARYMIME") } do
+      session, transport = fresh(play.script(offer, "C: QUIT", "S: 221 bye"))
+      assert(open(session):quit())
+      play.finished(transport)
+    end
+  end)
+
+  both("is asked behind the content of smtp.send too, without another wait", function(dribble)
+    hosts = hosts + 1
+    local options, transport = play.options(play.script(OFFER, "C~ ^MAIL FROM", "C~ ^RCPT TO", "C: DATA", "S: 250 1", "S: 250 2",
+      "S: 354 go", "C: A: b", "C: ", "C: .", ASKED, "S: 250 in", "S: 503 no", "S: 221 bye"),
+      { host = ("host%d.example.org"):format(hosts), from = "ada@example.org", to = "bob@example.test", raw = "A: b\r\n\r\n" },
+      dribble)
+    assert(smtp.send(options))
+    play.finished(transport)
+    assert.are.equal(3, #transport.pipe.written)
+    local session
+    session, transport = again(play.script(OFFER), nil, dribble)
+    open(session):send(letter())
+    assert.is_truthy(play.written(transport):find("BINARYMIME", 1, true))
+  end)
+end)
+
+describe("content in chunks", function()
+  both("ends where the server refuses a chunk; the session lives on after RSET", function(dribble)
+    taught(dribble)
+    local envelope = { "C~ ^MAIL FROM", "C: RCPT TO:<bob@example.test>", "S: 250 1", "S: 250 2" }
+    local session = again(play.script(OFFER, envelope), nil, dribble)
+    assert(session:open())
+    -- the script cannot swallow octets: the wire's own end is played by hand
+    local pipe = session.pump.pipe
+    local plain = pipe.write
+    local chunks = 0
+    function pipe:write(bytes, deadline)
+      if not bytes:find("^BDAT") then return plain(self, bytes, deadline) end
+      chunks = chunks + 1
+      self.pending = self.pending .. (chunks == 2 and "552 5.3.4 too large\r\n" or "250 2.0.0 taken\r\n")
+      return true
+    end
+    local receipt, err = session:send(letter())
+    assert.is_nil(receipt)
+    assert.are.same({ "rejected", "not_sent", 552 }, { err.kind, err.outcome, err.code })
+    assert.are.equal("ready", session.state)
+    assert.is_true(session.transaction)
+  end)
+
+  it("are not sent to a server that offers none", function()
+    local session = play.open(play.hello("PIPELINING"))
+    local reply, err = session:bdat("x")
+    assert.is_nil(reply)
+    assert.are.same({ "input", "not_sent" }, { err.kind, err.outcome })
+  end)
+
+  it("a refused one ends the session with a server that was not asked", function()
+    local session, transport = fresh(play.script(play.hello("CHUNKING"), "C: BDAT 0 LAST", "S: 503 no"))
+    assert(session:open())
+    local _, err = session:bdat("")
+    assert.are.same({ "rejected", "not_sent", "dead" }, { err.kind, err.outcome, session.state })
+    play.finished(transport)
+  end)
+
+  it("a source that fails never sends the last one", function()
+    local session, transport = fresh(play.script(play.hello("CHUNKING")))
+    assert(session:open())
+    local count = 0
+    local _, err = session:bdat(function()
+      count = count + 1
+      if count == 3 then return nil, "the disk is gone" end
+      return "x"
+    end)
+    assert.are.same({ "source", "body", "not_sent", "dead" }, { err.kind, err.stage, err.outcome, session.state })
+    assert.is_nil(play.written(transport):find("BDAT", 1, true))
+  end)
+
+  it("lost before the reply to the last one: nobody knows", function()
+    local session = fresh(play.script(play.hello("CHUNKING"), "C: BDAT 2 LAST", "C: ", "close"))
+    assert(session:open())
+    local _, err = session:bdat("\r\n")
+    assert.are.same({ "closed", "final", "unknown" }, { err.kind, err.stage, err.outcome })
+  end)
+end)
+
+describe("the receiving server", function()
+  local server
+  after_each(function() server:close() end)
+
+  it("gets a binary attachment a quarter shorter, byte for byte", function()
+    server = assert(smtp.server { extensions = { "BINARYMIME" } })
+    local options = { host = "127.0.0.1", port = server.port, tls = "none" }
+    local sent = {}
+    local composed = letter { on_progress = function(octets, total) sent[#sent + 1] = { octets, total } end }
+    local function send()
+      return together.run(function()
+        local session = assert(smtp.connect(options))
+        local receipt, err = session:send(composed)
+        assert(session:quit())
+        return receipt, err
+      end, server)
+    end
+    local first, second = assert(send()), assert(send())
+    assert.are.same({ "8BITMIME", "BINARYMIME" }, { server.inbox[1].params.BODY or "8BITMIME", server.inbox[2].params.BODY })
+    assert.is_true(second.size < first.size * 0.75)
+    assert.are.equal(second.size, #server.inbox[2].data)
+    assert.are.equal(tostring(second.size), server.inbox[2].params.SIZE)
+    assert.is_truthy(server.inbox[2].data:find("\r\n\r\n" .. BYTES .. "\r\n--", 1, true))
+    assert.are.same({ second.size, second.size }, sent[#sent])
+  end)
+
+  it("takes what bdat() gives it as it is, in several chunks, LF and all", function()
+    server = assert(smtp.server { extensions = { "BINARYMIME" } })
+    together.run(function()
+      local session = assert(smtp.connect { host = "127.0.0.1", port = server.port, tls = "none" })
+      assert(session:mail("a@example.org", { BODY = "BINARYMIME" }))
+      assert(session:rcpt("b@example.org"))
+      local pieces = 0
+      assert(session:bdat(function()
+        pieces = pieces + 1
+        return pieces <= 40 and "a\nb\r" .. ("x"):rep(30000) or nil
+      end))
+      session:quit()
+    end, server)
+    assert.are.equal(("a\nb\r" .. ("x"):rep(30000)):rep(40), server.inbox[1].data)
+  end)
+
+  it("wants chunks for binary content", function()
+    server = assert(smtp.server { extensions = { "BINARYMIME" } })
+    local code = together.run(function()
+      local session = assert(smtp.connect { host = "127.0.0.1", port = server.port, tls = "none" })
+      assert(session:mail("a@example.org", { BODY = "BINARYMIME" }))
+      assert(session:rcpt("b@example.org"))
+      local _, err = session:data("x")
+      session:close()
+      return err.code
+    end, server)
+    assert.are.equal(503, code)
+  end)
+end)
