@@ -5,6 +5,7 @@
  * lua/smtp/protocol/sasl.
  */
 #include "../wire/base64.h"
+#include "../wire/canon.h"
 #include "../wire/lines.h"
 #include "../wire/qp.h"
 #include "core.h"
@@ -20,16 +21,19 @@ enum kind {
 	QUOTED_PRINTABLE,
 	CRLF,
 	DOTS,
+	DKIM_SIMPLE,
+	DKIM_RELAXED,
 };
 
 struct encoder {
-	enum kind kind;          /* which of the three below is in use */
+	enum kind kind;          /* which of the four below is in use */
 	enum smtp_status status; /* the error that ended its use */
 	struct smtp_buf out;     /* what is handed to Lua at the end of a call */
 	union {
 		struct smtp_base64 base64;
 		struct smtp_qp qp;
 		struct smtp_lines lines; /* CRLF and DOTS */
+		struct smtp_canon canon; /* DKIM_SIMPLE and DKIM_RELAXED */
 	};
 };
 
@@ -65,7 +69,8 @@ static enum smtp_base64_kernel check_kernel(lua_State *L, int index)
 
 static int encoder_new(lua_State *L)
 {
-	static const char *const names[] = {"base64", "quoted-printable", "crlf", "dots", NULL};
+	static const char *const names[] = {
+		"base64", "quoted-printable", "crlf", "dots", "dkim-simple", "dkim-relaxed", NULL};
 	int kind = luaL_checkoption(L, 1, NULL, names);
 	bool kernel = !lua_isnoneornil(L, 2);
 	luaL_argcheck(L, !kernel || kind == BASE64, 2, "only base64 has kernels");
@@ -86,6 +91,10 @@ static int encoder_new(lua_State *L)
 	case DOTS:
 		smtp_lines_init(&encoder->lines, encoder->kind == DOTS);
 		break;
+	case DKIM_SIMPLE:
+	case DKIM_RELAXED:
+		smtp_canon_init(&encoder->canon, encoder->kind == DKIM_RELAXED);
+		break;
 	}
 	return 1;
 }
@@ -97,6 +106,9 @@ static enum smtp_status update(struct encoder *encoder, const char *bytes, size_
 		return smtp_base64_update(&encoder->base64, bytes, length, &encoder->out);
 	case QUOTED_PRINTABLE:
 		return smtp_qp_update(&encoder->qp, bytes, length, &encoder->out);
+	case DKIM_SIMPLE:
+	case DKIM_RELAXED:
+		return smtp_canon_update(&encoder->canon, bytes, length, &encoder->out);
 	default:
 		return smtp_lines_update(&encoder->lines, bytes, length, &encoder->out);
 	}
@@ -109,6 +121,9 @@ static enum smtp_status finish(struct encoder *encoder)
 		return smtp_base64_finish(&encoder->base64, &encoder->out);
 	case QUOTED_PRINTABLE:
 		return smtp_qp_finish(&encoder->qp, &encoder->out);
+	case DKIM_SIMPLE:
+	case DKIM_RELAXED:
+		return smtp_canon_finish(&encoder->canon, &encoder->out);
 	default:
 		return smtp_lines_finish(&encoder->lines, &encoder->out);
 	}

@@ -1,4 +1,4 @@
-/* tls: the shared object smtp/tls: TLS contexts and engines, minted certificates, digests.
+/* tls: the shared object smtp/tls: TLS contexts and engines, minted certificates; digests and signatures are in sign.c.
  * Loaded by `require "smtp.tls"`.
  *
  * Glue only: arguments are checked before anything is made, and what is made hangs on a userdata at once.
@@ -6,9 +6,8 @@
 #include "../tls/tls.h"
 
 #include "../tls/context.h"
-#include "../tls/digest.h"
 #include "../tls/mint.h"
-#include "compat.h"
+#include "tls.h"
 
 #define CONTEXT "smtp.tls.context"
 #define ENGINE "smtp.tls.engine"
@@ -269,48 +268,6 @@ static int mint(lua_State *L)
 	return 2;
 }
 
-static const char *check_algorithm(lua_State *L)
-{
-	static const char *const names[] = {"md5", "sha1", "sha256", "sha512", NULL};
-	static const char *const openssl_names[] = {"MD5", "SHA1", "SHA256", "SHA512"};
-	return openssl_names[luaL_checkoption(L, 1, NULL, names)];
-}
-
-static int push_digest(lua_State *L, enum smtp_status status, unsigned char *digest, size_t length)
-{
-	if (status < 0)
-		return smtp_fail(L, "this OpenSSL does not offer the algorithm");
-	lua_pushlstring(L, (const char *)digest, length);
-	smtp_wipe(digest, length);
-	return 1;
-}
-
-/* tls.hash(algorithm, bytes) -> digest | nil, text */
-static int hash(lua_State *L)
-{
-	unsigned char digest[SMTP_DIGEST_MAX];
-	size_t digest_length = 0;
-	size_t length;
-	const char *algorithm = check_algorithm(L);
-	const char *bytes = luaL_checklstring(L, 2, &length);
-	enum smtp_status status = smtp_digest_hash(algorithm, bytes, length, digest, &digest_length);
-	return push_digest(L, status, digest, digest_length);
-}
-
-/* tls.hmac(algorithm, key, bytes) -> digest | nil, text */
-static int hmac(lua_State *L)
-{
-	unsigned char digest[SMTP_DIGEST_MAX];
-	size_t digest_length = 0;
-	size_t key_length;
-	size_t length;
-	const char *algorithm = check_algorithm(L);
-	const char *key = luaL_checklstring(L, 2, &key_length);
-	const char *bytes = luaL_checklstring(L, 3, &length);
-	enum smtp_status status = smtp_digest_hmac(algorithm, key, key_length, bytes, length, digest, &digest_length);
-	return push_digest(L, status, digest, digest_length);
-}
-
 static const luaL_Reg context_methods[] = {{"engine", context_engine}, {NULL, NULL}};
 
 static const luaL_Reg engine_methods[] = {
@@ -322,7 +279,7 @@ static const luaL_Reg engine_methods[] = {
 static const luaL_Reg no_methods[] = {{NULL, NULL}};
 
 static const luaL_Reg functions[] = {
-    {"context", context_new}, {"mint", mint}, {"hash", hash}, {"hmac", hmac}, {NULL, NULL},
+    {"context", context_new}, {"mint", mint}, {NULL, NULL},
 };
 
 int luaopen_smtp_tls(lua_State *L)
@@ -332,5 +289,6 @@ int luaopen_smtp_tls(lua_State *L)
 	smtp_class(L, MINT, no_methods, mint_gc);
 	lua_newtable(L);
 	smtp_setfuncs(L, functions);
+	smtp_open_sign(L);
 	return 1;
 }

@@ -19,8 +19,7 @@ void smtp_context_wipe(struct smtp_context *context)
 
 enum { PATH_SHOWN = 120 };
 
-/* OpenSSL would ask on the terminal otherwise. */
-static int no_password(char *into, int size, int writing, void *asked)
+int smtp_no_password(char *into, int size, int writing, void *asked)
 {
 	(void)into;
 	(void)size;
@@ -101,7 +100,7 @@ static enum smtp_status each_cert(SSL_CTX *ctx, const struct smtp_context_text *
 	BIO *bio = open_text(text, option, fault);
 	if (!bio)
 		return SMTP_E_INPUT;
-	while (taken && (cert = PEM_read_bio_X509_AUX(bio, NULL, no_password, NULL))) {
+	while (taken && (cert = PEM_read_bio_X509_AUX(bio, NULL, smtp_no_password, NULL))) {
 		taken = take(ctx, cert);
 		count++;
 		X509_free(cert);
@@ -123,7 +122,7 @@ static enum smtp_status use_key(SSL_CTX *ctx, const struct smtp_context_text *te
 	BIO *bio = open_text(text, option, fault);
 	if (!bio)
 		return SMTP_E_INPUT;
-	EVP_PKEY *key = PEM_read_bio_PrivateKey(bio, NULL, no_password, &locked);
+	EVP_PKEY *key = PEM_read_bio_PrivateKey(bio, NULL, smtp_no_password, &locked);
 	BIO_free(bio);
 	if (key)
 		used = SSL_CTX_use_PrivateKey(ctx, key);
@@ -182,7 +181,7 @@ static int set_policy(SSL_CTX *ctx, const struct smtp_context_options *options)
 	SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
 	SSL_CTX_clear_options(ctx, SSL_OP_IGNORE_UNEXPECTED_EOF | SSL_OP_ALLOW_UNSAFE_LEGACY_RENEGOTIATION);
 	SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS);
-	SSL_CTX_set_default_passwd_cb(ctx, no_password);
+	SSL_CTX_set_default_passwd_cb(ctx, smtp_no_password);
 	if (!options->server && SSL_CTX_get_security_level(ctx) < 2)
 		SSL_CTX_set_security_level(ctx, 2);
 	return set_versions(ctx, options) && SSL_CTX_set_max_early_data(ctx, 0) &&

@@ -41,4 +41,7 @@ SMTP_MUST_USE enum smtp_status smtp_context_init(struct smtp_context *context,
                                                  const struct smtp_context_options *options, struct smtp_fault *fault);
 void smtp_context_wipe(struct smtp_context *context);
 
+/* What OpenSSL calls for a key's password, so that it never asks on the terminal; it sets *(int *)asked. */
+int smtp_no_password(char *into, int size, int writing, void *asked);
+
 #endif

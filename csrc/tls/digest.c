@@ -22,3 +22,43 @@ enum smtp_status smtp_digest_hmac(const char *algorithm, const void *key, size_t
 	ERR_clear_error();
 	return made ? SMTP_OK : SMTP_E_INPUT;
 }
+
+enum smtp_status smtp_hasher_init(struct smtp_hasher *hasher, const char *algorithm)
+{
+	ERR_clear_error();
+	EVP_MD *md = EVP_MD_fetch(NULL, algorithm, NULL);
+	if (!md) {
+		ERR_clear_error();
+		return SMTP_E_INPUT;
+	}
+	hasher->ctx = EVP_MD_CTX_new();
+	int ok = hasher->ctx && EVP_DigestInit_ex2(hasher->ctx, md, NULL);
+	EVP_MD_free(md);
+	ERR_clear_error();
+	return ok ? SMTP_OK : SMTP_E_MEMORY;
+}
+
+void smtp_hasher_wipe(struct smtp_hasher *hasher)
+{
+	EVP_MD_CTX_free(hasher->ctx);
+	hasher->ctx = NULL;
+}
+
+enum smtp_status smtp_hasher_update(struct smtp_hasher *hasher, const void *bytes, size_t length)
+{
+	ERR_clear_error();
+	int ok = EVP_DigestUpdate(hasher->ctx, bytes, length);
+	ERR_clear_error();
+	return ok ? SMTP_OK : SMTP_E_MEMORY;
+}
+
+enum smtp_status smtp_hasher_finish(struct smtp_hasher *hasher, unsigned char digest[SMTP_DIGEST_MAX],
+                                    size_t *digest_length)
+{
+	unsigned length = 0;
+	ERR_clear_error();
+	int ok = EVP_DigestFinal_ex(hasher->ctx, digest, &length) && EVP_DigestInit_ex2(hasher->ctx, NULL, NULL);
+	*digest_length = length;
+	ERR_clear_error();
+	return ok ? SMTP_OK : SMTP_E_MEMORY;
+}

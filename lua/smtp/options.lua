@@ -19,7 +19,7 @@ local MESSAGE = {
   from = "string table", sender = "string table", to = "string table", cc = "string table", bcc = "string table",
   reply_to = "string table", subject = "string", text = "string", html = "string", attachments = "table",
   headers = "table", date = "number", message_id = "string", in_reply_to = "string", references = "string table",
-  priority = "string", list = "table", calendar = "table",
+  priority = "string", list = "table", calendar = "table", dkim = "table",
   dsn = "table", require_tls = "boolean", deliver_by = "number table", hold_for = "number", mt_priority = "number",
   raw = "string function", envelope = "table", partial = "boolean", on_progress = "function",
 }

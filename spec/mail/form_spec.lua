@@ -138,6 +138,48 @@ describe("a message attached", function()
   end)
 end)
 
+describe("a signed message", function()
+  local key = select(2, require "smtp.tls".mint { "example.org" })
+  local pem = assert(io.popen("openssl genpkey -algorithm ed25519"))
+  local ed25519 = pem:read("*a")
+  pem:close()
+
+  local function signed(more)
+    local dkim = { domain = "example.org", selector = "s", key = ed25519 }
+    for name, value in pairs(more or {}) do dkim[name] = value end
+    return dkim
+  end
+
+  it("has one form, which every server takes, its signature first", function()
+    local composed = compose { text = UMLAUT, attachments = { { data = BYTES } }, dkim = { signed(), signed { selector = "t" } } }
+    local bytes, encoding = bytes_of(composed, "binary")
+    assert.are.equal("7bit", encoding)
+    assert.are.equal(bytes, composed:tostring())
+    assert.is_truthy(bytes:find("^DKIM%-Signature: .-s=s;.-\r\nDKIM%-Signature: .-s=t;.-\r\nDate: "))
+    assert.are.equal(#bytes, composed:size())
+  end)
+
+  it("is none where it cannot be signed", function()
+    local function refused(fields)
+      local composed, err = message.new(fields)
+      assert.is_nil(composed)
+      assert.are.same({ "compose", "not_sent" }, { err.stage, err.outcome })
+      assert.is_nil(tostring(err):find("PRIVATE", 1, true))
+      return err.kind .. " " .. err.reason
+    end
+    local fields = { from = "ada@example.org", to = "bob@example.test", text = "t" }
+    fields.dkim = signed { key = key }
+    assert.are.equal("input dkim: key: a private key that is neither RSA nor Ed25519", refused(fields))
+    fields.dkim = { signed(), signed { domain = "\r\n" } }
+    assert.is_truthy(refused(fields):find("^input dkim: item 2: domain: "))
+    fields.dkim = signed()
+    fields.attachments = { { source = function() return nil, "the disk is gone" end } }
+    assert.are.equal("source dkim: attachments[1].source: the disk is gone", refused(fields))
+    assert.is_truthy(refused({ from = "a@example.org", to = "b@example.org", raw = "A: b\n\n", dkim = signed() })
+      :find("^input dkim: cannot go with raw"))
+  end)
+end)
+
 describe("on its way to a server", function()
   it("a message takes the form that suits it, the same message more than once", function()
     local composed = compose { text = UMLAUT }

@@ -6,12 +6,15 @@
 
 local address = require "smtp.mail.address"
 local date = require "smtp.mail.date"
+local dkim = require "smtp.mail.dkim"
+local encoded_word = require "smtp.mail.encoded_word"
 local errors = require "smtp.errors"
 local file = require "smtp.mail.file"
 local header = require "smtp.mail.header"
 local id = require "smtp.mail.id"
 local list_fields = require "smtp.mail.list"
 local mime = require "smtp.mail.mime"
+local preview = require "smtp.mail.preview"
 local source = require "smtp.mail.source"
 
 local message = {}
@@ -37,7 +40,7 @@ local OWN = {
 -- What composing makes, and a finished message already holds.
 local COMPOSED = {
   "subject", "text", "html", "attachments", "headers", "date", "message_id", "in_reply_to", "references", "reply_to",
-  "priority", "list", "calendar",
+  "priority", "list", "calendar", "dkim",
 }
 
 -- No one field is read everywhere, so each of the three forms in use is written.
@@ -51,8 +54,8 @@ local PRIORITIES = {
 -- caught in message.new, where nothing that could yield runs.
 local Refusal = {}
 
-local function refuse(reason)
-  error(setmetatable({ reason = reason }, Refusal), 0)
+local function refuse(reason, kind)
+  error(setmetatable({ reason = reason, kind = kind or "input" }, Refusal), 0)
 end
 
 -- Passes a result through; refuses with the option's name in front where there is none.
@@ -168,13 +171,15 @@ local function add_user_fields(out, headers, written)
   end
 end
 
+-- The body, and the files in it.
 local function body_of(fields)
-  local part, related, mixed, alternatives = nil, {}, {}, {}
+  local part, related, mixed, alternatives, files = nil, {}, {}, {}, {}
   for i, spec in ipairs(fields.attachments or {}) do
     local label = ("attachments[%d]"):format(i)
     local attached = need(label, mime.attachment(spec, label))
     local list = attached.id and fields.html and related or mixed
     list[#list + 1] = attached
+    files[i] = attached
   end
   if fields.html then
     part = need("html", mime.text("html", fields.html))
@@ -188,6 +193,7 @@ local function body_of(fields)
     local attached
     invitation, attached = mime.calendar(fields.calendar)
     mixed[#mixed + 1] = need("calendar", invitation, attached) and attached
+    files[#files + 1] = attached
   end
   if fields.text or (not part and #mixed == 0) then
     alternatives[1] = need("text", mime.text("plain", fields.text or ""))
@@ -204,20 +210,31 @@ local function body_of(fields)
     end
     part = need("attachments", mime.multipart("mixed", mixed))
   end
-  return part
+  return part, files
 end
 
--- The message in a form: the header that all forms share, then the body's own fields and content.
-local function lay_out(head, body, form)
+-- The header that all forms share is in `out`; the body's own fields and content follow it.
+local function lay_out(out, body, form, signatures)
   local laid = body.layout(form)
-  local content = { source.string(head .. table.concat(laid.fields) .. "\r\n") }
-  for _, piece in ipairs(laid.content) do
-    content[#content + 1] = piece
-  end
+  local content = source.chain(laid.content)
   if laid.open_ended then
-    content[#content + 1] = source.string("\r\n")
+    content = source.chain { content, source.string("\r\n") }
   end
-  return { encoding = laid.encoding, content = source.chain(content) }
+  local head = table.concat(out) .. table.concat(laid.fields)
+  if signatures then
+    local fields = {}
+    for _, list in ipairs { out, laid.fields } do
+      for _, field in ipairs(list) do
+        fields[#fields + 1] = field
+      end
+    end
+    local signed, why = dkim.fields(signatures, fields, content, os.time())
+    if not signed then
+      refuse("dkim: " .. (type(why) == "table" and why.reason or why), type(why) == "table" and "source")
+    end
+    head = table.concat(signed) .. head
+  end
+  return { encoding = laid.encoding, content = source.chain { source.string(head .. "\r\n"), content } }
 end
 
 local function compose(fields)
@@ -280,12 +297,28 @@ local function compose(fields)
   add("headers", header.field("MIME-Version", "1.0"))
   add_user_fields(out, fields.headers or {}, written)
 
-  local body = body_of(fields)
-  local head = table.concat(out)
-  return {
+  local body, files = body_of(fields)
+  local self = {
     id = message_id, envelope = envelope, utf8 = utf8, forms = {},
-    lay_out = function(form) return lay_out(head, body, form) end,
+    lay_out = function(form) return lay_out(out, body, form) end,
+    view = function()
+      local view = {
+        fields = encoded_word.fields(table.concat(out)), attachments = {},
+        text = fields.text, html = fields.html, calendar = fields.calendar and fields.calendar.content,
+      }
+      for i, file_part in ipairs(files) do
+        view.attachments[i] = { filename = file_part.filename, type = file_part.type, id = file_part.id,
+          size = file_part.file.size, content = file_part.file }
+      end
+      return view
+    end,
   }
+  if fields.dkim ~= nil then
+    -- what is signed must arrive as it is, and a server on the way may not take 8bit (RFC 6376 5.3): one form for all
+    local signed = lay_out(out, body, "7bit", need("dkim", dkim.new(fields.dkim)))
+    self.lay_out = function() return signed end
+  end
+  return self
 end
 
 -- The Message-ID of a finished message: looked for in its header alone.
@@ -293,6 +326,23 @@ local function find_id(raw)
   local stop = raw:find("\r?\n\r?\n") or #raw
   local head = "\n" .. raw:sub(1, stop)
   return head:match("\n[Mm][Ee][Ss][Ss][Aa][Gg][Ee]%-[Ii][Dd]:[ \t\r\n]*(<[\33-\59\61\63-\126]+>)")
+end
+
+local SHOWN = 1048576 -- octets of a finished message in a preview
+
+local function view_raw(content)
+  local read, out, size = content.open(), {}, 0
+  while true do
+    local chunk, err = read()
+    if err then
+      return nil, err
+    elseif not chunk then
+      local raw = table.concat(out):sub(1, SHOWN)
+      return { fields = encoded_word.fields(raw), raw = raw }
+    elseif size < SHOWN then
+      out[#out + 1], size = chunk, size + #chunk
+    end
+  end
 end
 
 local function wrap(fields)
@@ -313,22 +363,25 @@ local function wrap(fields)
   return {
     id = encoding and find_id(raw), envelope = envelope, utf8 = utf8, forms = {},
     lay_out = function() return { encoding = encoding, content = content } end,
+    view = function() return view_raw(content) end,
   }
 end
 
 --- Composes a message. Never yields; opens `path` attachments only to look at them.
 ---@param fields table message options: from, sender, to, cc, bcc, reply_to, subject, text, html, attachments, calendar,
---- headers, date, message_id, in_reply_to, references, priority, list, envelope, raw; not changed. A field that another
---- option always writes cannot be in `headers`, and one of `priority` or `list` cannot where that option writes it too
+--- headers, date, message_id, in_reply_to, references, priority, list, dkim, envelope, raw; not changed. A field that
+--- another option always writes cannot be in `headers`, and one of `priority` or `list` cannot where that option writes
+--- it too
 ---@return smtp.Message|nil
----@return smtp.Error|nil err kind "input", stage "compose"; the reason begins with the option's name
+---@return smtp.Error|nil err kind "input" ("source": an attachment to sign cannot be read), stage "compose"; the reason
+--- begins with the option's name
 function message.new(fields)
   local fine, result = pcall(fields.raw ~= nil and wrap or compose, fields)
   if fine then
     return setmetatable(result, Message)
   elseif getmetatable(result) == Refusal then
     return nil, errors.new {
-      kind = "input", stage = "compose", outcome = "not_sent", temporary = false, reason = result.reason,
+      kind = result.kind, stage = "compose", outcome = "not_sent", temporary = false, reason = result.reason,
     }
   end
   error(result, 0)
@@ -377,16 +430,36 @@ function Message:tostring()
   end
 end
 
+-- The path of save and preview: anything else is the program's mistake.
+local function check_path(path, label)
+  if type(path) ~= "string" then
+    error(("message:%s: expected a path, got %s"):format(label, type(path)), 3)
+  end
+end
+
 --- Writes the whole message to a file (.eml), with CRLF line ends, piece by piece: memory does not grow with it. It is
 --- written under a name beside `path` and renamed when complete: a failure leaves nothing and an older file as it was.
 ---@param path string
 ---@return true|nil
 ---@return smtp.Error|nil err stage "compose"; kind "source": the message cannot be read; "input": cannot write there
 function Message:save(path)
-  if type(path) ~= "string" then
-    error("message:save: expected a path, got " .. type(path), 2)
-  end
+  check_path(path, "save")
   return file.write(path, self:source(), "save")
+end
+
+--- Writes one HTML page that shows the message as a person would see it: header, html with its inline images, text,
+--- attachments with type and size; of a `raw` message its source. Nothing in it runs or is loaded from elsewhere.
+--- Written as save() writes.
+---@param path string
+---@return true|nil
+---@return smtp.Error|nil err stage "compose"; kind "source": an attachment cannot be read; "input": cannot write there
+function Message:preview(path)
+  check_path(path, "preview")
+  local view, err = self.view()
+  if not view then
+    return nil, errors.new { kind = "source", stage = "compose", reason = err.reason, temporary = false }
+  end
+  return file.write(path, preview.page(view), "preview")
 end
 
 return message
