@@ -388,6 +388,13 @@ describe("refusals", function()
     end)
   end
 
+  local BAD = { "\127", "\r\n", "\r\nBcc: x@y", "\n.\r\n", "\r\n\r\n" }
+  for byte = 0, 31 do BAD[#BAD + 1] = string.char(byte) end
+  local TAB = { subject = true, header_value = true, in_reply_to = true, references = true }
+  local pipe = assert(io.popen "openssl genpkey -algorithm ed25519")
+  local KEY = pipe:read "*a"
+  pipe:close()
+
   it("let no control byte through any option", function()
     local makers = {
       from = function(v) return { from = v } end,
@@ -423,9 +430,18 @@ describe("refusals", function()
       calendar_method = function(v) return { calendar = { content = "BEGIN:VCALENDAR\n", method = v } } end,
       envelope_from = function(v) return { envelope = { from = v } } end,
       envelope_to = function(v) return { envelope = { to = { v } } } end,
+      dkim_domain = function(v) return { dkim = { domain = v, selector = "s", key = KEY } } end,
+      dkim_selector = function(v) return { dkim = { domain = "example.org", selector = v, key = KEY } } end,
+      dkim_headers = function(v)
+        return { dkim = { domain = "example.org", selector = "s", key = KEY, headers = { "From", v } } }
+      end,
+      dkim_canonicalization = function(v)
+        return { dkim = { domain = "example.org", selector = "s", key = KEY, canonicalization = v } }
+      end,
     }
     local bases = { content_type = "text/plain", header_name = "X-A", header_key = "X-A", disposition = "inline",
-      priority = "high", list_id = "list.example.org", calendar_method = "REQUEST", list_post = "NO" }
+      dkim_domain = "mail.example.org", dkim_selector = "key.one", dkim_headers = "Subject",
+      dkim_canonicalization = "relaxed/simple", priority = "high", list_id = "list.example.org", calendar_method = "REQUEST", list_post = "NO" }
     for _, key in ipairs { "unsubscribe", "unsubscribe_list", "list_help", "list_subscribe", "list_owner",
       "list_archive" } do
       bases[key] = "mailto:list@example.org?subject=x"
@@ -435,12 +451,16 @@ describe("refusals", function()
       if name ~= "path" and name ~= "disposition" then
         assert.is_nil(select(2, message.new(options(make(base)))))
       end
-      for _, bad in ipairs { "\r", "\n", "\0", "\r\n", "\r\nBcc: x@y", "\127", "\27" } do
+      for _, bad in ipairs(BAD) do
         for _, value in ipairs { bad .. base, base:sub(1, 3) .. bad .. base:sub(4), base .. bad } do
           local composed, err = message.new(options(make(value)))
-          assert.is_nil(composed, name)
-          assert.are.equal("input", err.kind)
-          assert.is_nil(err.reason:find("[%z\r\n]"), name)
+          if bad == "\t" and composed then -- white space, where a field may hold it
+            assert.is_true(TAB[name] or false, name)
+          else
+            assert.is_nil(composed, name)
+            assert.are.equal("input", err.kind)
+            assert.is_nil(err.reason:find("[%z\1-\31\127]"), name)
+          end
         end
       end
     end

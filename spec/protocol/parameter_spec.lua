@@ -52,6 +52,14 @@ describe("what a message asks for is checked when it is composed:", function()
     it(case[2], function() assert.are.equal(case[2], refused(case[1]):sub(1, #case[2])) end)
   end
 
+  it("no control byte goes into an envelope identifier", function()
+    for byte = 0, 31 do
+      for _, envid in ipairs { string.char(byte) .. "abc", "a" .. string.char(byte) .. "bc", "abc" .. string.char(byte) } do
+        assert.are.equal("dsn.envid: must be printable ASCII, and not empty", refused { dsn = { envid = envid } })
+      end
+    end
+  end)
+
   it("unknown names and wrong types are mistakes of the program", function()
     for _, wish in ipairs {
       { dsn = { notifi = "never" } }, { dsn = "never" }, { dsn = { envid = 1 } }, { deliver_by = { second = 1 } },
