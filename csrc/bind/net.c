@@ -1,7 +1,9 @@
-/* net: sockets, name look-up, clock and randomness for Lua. Each call is one system call that does not wait, but for
- * poll and wait, which wait until a deadline. Called by lua/smtp/transport/socket.lua, server.lua and task.lua. */
+/* net: sockets, name look-up, names beyond ASCII, clock and randomness for Lua. Nothing here waits, but for poll and
+ * wait, which wait until a deadline. Called by lua/smtp/transport/socket.lua, server.lua, task.lua and
+ * mail/address.lua. */
 #include "core.h"
 
+#include "../net/idn.h"
 #include "../net/resolve.h"
 #include "../net/sock.h"
 #include "../net/sys.h"
@@ -297,6 +299,20 @@ static int net_poll(lua_State *L)
 	return 1;
 }
 
+/* idn(domain) -> A-labels, U-labels | nil, words ("libidn2 is not installed" where it is not) */
+static int net_idn(lua_State *L)
+{
+	size_t length;
+	const char *domain = luaL_checklstring(L, 1, &length);
+	struct smtp_idn idn;
+	const char *reason = smtp_idn_convert(&idn, domain, length);
+	if (reason)
+		return smtp_fail(L, reason);
+	lua_pushstring(L, idn.ascii);
+	lua_pushstring(L, idn.unicode);
+	return 2;
+}
+
 static int net_now(lua_State *L)
 {
 	lua_pushnumber(L, smtp_sys_now());
@@ -338,7 +354,8 @@ void smtp_open_net(lua_State *L)
 	static const luaL_Reg functions[] = {
 		{"address", net_address}, {"unix", net_unix}, {"connect", net_connect}, {"listen", net_listen},
 		{"resolve", net_resolve}, {"wait", net_wait}, {"poll", net_poll},       {"now", net_now},
-		{"random", net_random},   {"hostname", net_hostname}, {NULL, NULL},
+		{"random", net_random},   {"hostname", net_hostname}, {"idn", net_idn},
+		{NULL, NULL},
 	};
 	smtp_class(L, SOCK_CLASS, sock_methods, sock_close);
 	smtp_class(L, LOOKUP_CLASS, lookup_methods, lookup_close);

@@ -2,6 +2,7 @@ local address = require "smtp.mail.address"
 local header = require "smtp.mail.header"
 local core = require "smtp.core"
 local text = require "smtp.mail.text"
+local steps = require "spec.support.steps"
 local read_messages = dofile "spec/support/read_message.lua"
 
 local CRLF = "\r\n"
@@ -191,6 +192,109 @@ describe("header.addresses", function()
     assert.is_string(header.addresses("To", { { name = ("\195\188"):rep(2 ^ 18), address = "a@b" } }))
     assert.is_string(header.addresses("To", { { name = ('"'):rep(2 ^ 18), address = "a@b" } }))
     assert.is_true(os.clock() - start < 2)
+  end)
+
+  it("writes groups in their places", function()
+    local function written(value)
+      return header.addresses("To", assert(address.list(value)))
+    end
+    assert.are.equal("To: Team: a@x.org, b@x.org;\r\n", written "Team:a@x.org ,b@x.org ;")
+    assert.are.equal("To: undisclosed-recipients:;\r\n", written "undisclosed-recipients:;")
+    assert.are.equal('To: c@d, A B: "B, C" <b@x.org>;, U:;, e@f\r\n', written 'c@d, A B: "B, C" <b@x.org>;, U:;, e@f')
+    assert.are.equal('To: "T: x": a@b;\r\n', written '"T: x": a@b;')
+    -- RFC 2047 5 (3): white space stands between an encoded word and what follows it
+    assert.are.equal("To: =?utf-8?Q?J=C3=BCrgen?= : a@b;\r\n", written "J\195\188rgen: a@b;")
+    assert.are.equal("To: =?utf-8?B?PT94Pz0=?= :;, a@b\r\n", written "=?x?=:;, a@b")
+    local name = ("T"):rep(60)
+    assert.are.equal("To: " .. name .. ": aaa@example,\r\n b@c;\r\n", written(name .. ": aaa@example, b@c;")) -- 78
+    assert.are.equal("To: " .. name .. ":\r\n aaaa@example, b@c;\r\n", written(name .. ": aaaa@example, b@c;"))
+  end)
+
+  it("folds groups at 78", function()
+    local list = assert(address.list(('T: ada@example.org, "B, C" <b@example.org>;, \195\188 x: c@d;, u:;, '):rep(50) .. "a@b"))
+    assert_well_formed(header.addresses("To", list), 78)
+  end)
+
+  it("refuses an unfit name or address inside a group", function()
+    for _, group in ipairs { { group = "a\rb", members = {} }, { group = "a", members = { { address = "a@b\nc" } } },
+      { group = "a", members = { { name = "\0", address = "a@b" } } } } do
+      assert.is_nil((header.addresses("To", { { address = "x@y" }, group })))
+    end
+  end)
+
+  it("does twice the work for twice the list", function()
+    for i, value in ipairs { "Team: a@b, \"c, d\" <e@f>;, x:;, ", "\195\188 \195\188: \195\188 <a@b>;, ", "x:;, " } do
+      local once, twice = assert(address.list(value:rep(2000) .. "a@b")), assert(address.list(value:rep(4000) .. "a@b"))
+      local single, double = steps(header.addresses, "To", once), steps(header.addresses, "To", twice)
+      assert.is_true(double <= 2.1 * single, ("case %d: %d, then %d"):format(i, single, double))
+    end
+  end)
+
+  -- Whatever address.list takes, another program reads as the same mailboxes in the same groups.
+  local function corpus()
+    local list = {
+      '""@example.org', '"a..b"@example.org', '".a"@example.org', '"a."@example.org', '"  "@example.org', '"a \\" b"@x',
+      "a@[192.0.2.1]", "a@[IPv6:2001:db8::1]", "a@[IPv6:::]", "a@[ipv6:1:2:3:4:5:6:192.0.2.1]", "root@localhost",
+      "J. Doe <a@b>", "\240\159\152\128 <a@b>", '"\240\159\152\128, x" <a@b>', "=?utf-8?q?Ada?= <a@b>",
+      '" a" <a@b>', '"a " <a@b>', '"a  b" <a@b>', '"  " <a@b>', 'Ada "B. C" D <a@b>', "'a'@b", "\"'a'\"@b", "'x' <a@b>",
+      "O'Neil <o'neil@b>", "a.b@c.d", '"x@a x"@b', '"<x>"@b', '"\\a\\b" "c" <a@b>', '"' .. ("x "):rep(200) .. '" <a@b>',
+      'Team: a@b, "B, C" <b@example.org>;, c@example.org', "undisclosed-recipients:;", "a:;, b:;, c: d@e;, f@g",
+      "\240\159\152\128 team: a@b;", '"a:b;": x@y;', 'J. D. team: "x;y"@b;', '"=?utf-8?q?evil?= <e@e>": a@b;',
+      '"' .. ("x"):rep(70) .. ',": a@b;', ("x"):rep(900) .. ": a@b;", '"a" b: "c:d;" <"e:;"@f>, g@h;, "i, j" <k@l>',
+    }
+    for byte = 32, 126 do
+      local c = string.char(byte)
+      local q = c:find('["\\]') and "\\" .. c or c
+      for _, form in ipairs { '"a?b"@example.org', '"?"@example.org', '"x?y" <a@example.org>', '"?" <a@b>', '"?z": a@b;' } do
+        list[#list + 1] = form:gsub("%?", (q:gsub("%%", "%%%%")))
+      end
+      list[#list + 1] = '"\\' .. c .. '"@example.org'
+      if c:find("[A-Za-z0-9!#$%%&'*+/=?^_`{|}~-]") then
+        list[#list + 1] = ("%s %sx <a%sb@example.org>"):format(c, c, c)
+      end
+    end
+    return list
+  end
+
+  -- The reader shows a local part without the quotes in some cases; nothing else is in them.
+  local function unquoted(spec)
+    local inside, host = spec:match('^"(.*)"(@[^@]*)$')
+    return inside and inside:gsub("\\(.)", "%1") .. host or spec
+  end
+
+  it("is read by another program as the same mailboxes", function()
+    local forms, lists, messages = corpus(), {}, {}
+    assert.is_true(#forms > 600)
+    for i, form in ipairs(forms) do
+      local list, why = address.list(form)
+      assert.is_truthy(list, form .. ": " .. tostring(why))
+      local field = header.addresses("To", list)
+      assert_well_formed(field)
+      lists[i], messages[i] = list, "Content-Type: text/plain\r\n" .. field .. CRLF
+    end
+    for i, read in ipairs(read_messages(messages)) do
+      assert.are.same({}, read.defects, forms[i])
+      assert.are.equal(#lists[i], #read.addresses.to, forms[i])
+      for j, box in ipairs(lists[i]) do
+        local name, spec = read.addresses.to[j][1], read.addresses.to[j][2]
+        assert.are.same({ box.name or "", unquoted(box.address) }, { name, unquoted(spec) }, forms[i])
+      end
+    end
+  end)
+
+  it("is read by another program as the same groups", function()
+    local lists = {
+      "Team: a@x.org, b@x.org;", 'c@d, A B: "B, C" <b@x.org>;, U:;, e@f', "undisclosed-recipients:;", '"T: x;": a@b;',
+      "J\195\188rgen: a@b, C <d@e>;", '"\195\188, x": a@b;, c@d', ("T%d: a@b, \"c, d\" <e@f>;, "):rep(20):gsub("%%d", "x") .. "y@z",
+    }
+    local messages = {}
+    for i, list in ipairs(lists) do
+      messages[i] = "Content-Type: text/plain\r\n" .. header.addresses("To", assert(address.list(list))) .. CRLF
+    end
+    for i, read in ipairs(read_messages(messages)) do
+      assert.are.same({}, read.defects)
+      assert.are.equal(lists[i], read.fields.to)
+    end
   end)
 
   it("keeps a display name in one encoded word where a line can hold it", function()

@@ -265,7 +265,8 @@ describe("a composed message", function()
     assert.are_not.equal(compose().id, compose().id)
     assert.are.equal(32, #compose().id:match("<(%x+)@"))
     assert.is_truthy(compose { from = "a@[192.0.2.1]" }.id:find("@[192.0.2.1]>", 1, true))
-    assert.is_truthy(compose { from = "a@b\195\188cher.example" }.id:find("^<%x+@mail%.invalid>$"))
+    assert.is_truthy(compose { from = "a@b\195\188cher.example" }.id:find("^<%x+@xn%-%-bcher%-kva%.example>$"))
+    assert.is_truthy(compose { from = "\195\188@b\195\188cher.example" }.id:find("^<%x+@mail%.invalid>$"))
   end)
 
   it("does not change or keep the caller's tables", function()
@@ -303,15 +304,28 @@ describe("the envelope", function()
     assert.is_nil(assert(message.new { from = "a@b", envelope = { to = "x@y" } }):tostring():find("\r\nTo:", 1, true))
   end)
 
+  it("holds the members of groups, and the header the groups", function()
+    local composed = compose { to = "Team: a@x.org, Z <b@x.org>;, c@x.org", cc = "Empty:;", reply_to = "R: d@x.org;" }
+    assert.are.same({ "a@x.org", "b@x.org", "c@x.org" }, composed.envelope.to)
+    assert.is_truthy(composed:tostring():find("\r\nTo: Team: a@x.org, Z <b@x.org>;, c@x.org\r\nCc: Empty:;\r\n", 1, true))
+    composed = compose { to = "undisclosed-recipients:;", bcc = "a@x.org" }
+    assert.are.same({ "a@x.org" }, composed.envelope.to)
+    assert.is_truthy(composed:tostring():find("\r\nTo: undisclosed-recipients:;\r\n", 1, true))
+    for option, value in pairs { from = "G: a@x.org;", sender = "G: a@x.org;", envelope = { to = "G: a@x.org;" } } do
+      assert_refused({ from = option ~= "from" and "a@b" or value, to = "c@d", [option] = value }, "groups are not accepted here")
+    end
+  end)
+
   it("knows whether SMTPUTF8 is needed", function()
     assert.is_false(compose { from = "J\195\188rgen <j@b>", text = "\195\164" }.utf8)
     for _, more in ipairs {
-      { from = "j\195\188@b" }, { to = "a@\195\188.b" }, { reply_to = "\195\188@b" }, { bcc = "\195\188@b" },
+      { from = "j\195\188@b" }, { to = "\195\188@\195\188.b" }, { reply_to = "\195\188@b" }, { bcc = "\195\188@b" },
       { envelope = { from = "\195\188@b" } }, { envelope = { to = "\195\188@b" } },
     } do
       assert.is_true(compose(more).utf8)
     end
     assert.is_false(compose { bcc = "\195\188@b", envelope = { to = "x@y" } }.utf8)
+    assert.is_false(compose { to = "a@\195\188.b" }.utf8)
     assert.is_truthy(compose { to = "\195\188@b" }:tostring():find("\r\nTo: \195\188@b\r\n", 1, true))
   end)
 end)

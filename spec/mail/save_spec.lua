@@ -130,4 +130,54 @@ describe("message:save", function()
       assert.are.equal("", names())
     end)
   end
+
+  it("preview writes a page that shows the message, with its inline image and no other file's bytes", function()
+    local path = folder .. "/page.html"
+    local composed = compose {
+      to = "J\195\182rg M\195\188ller <joerg@example.test>, Team: a@example.test;", subject = ("Gr\195\188\195\159e "):rep(20),
+      html = '<p>Hi <img src="cid:a@b">', headers = { ["X-Note"] = "caf\195\169" },
+      attachments = { { data = "\137PNG", filename = "a.png", content_id = "a@b" }, { data = ("x"):rep(2048), filename = "b.bin" } },
+    }
+    assert.is_true(composed:preview(path))
+    assert.are.equal("page.html\n", names())
+    local page = child.read(path)
+    for _, shown in ipairs {
+      "<title>" .. ("Gr\195\188\195\159e "):rep(20), "J\195\182rg M\195\188ller &lt;joerg@example.test&gt;, Team: a@example.test;",
+      "caf\195\169", "data:image/png;base64,iVBORw==", "b.bin", "2.0 KB", "Hi",
+    } do
+      assert.is_truthy(page:find(shown, 1, true), shown)
+    end
+    assert.is_nil(page:find("eHh4", 1, true))
+    assert.is_nil(page:find("<script", 1, true))
+  end)
+
+  it("preview shows the source of a finished message, and its decoded header", function()
+    local path = folder .. "/page.html"
+    local raw = "Subject: =?utf-8?Q?Gr=C3=BC=C3=9Fe?=\r\n =?utf-8?B?IDE=?= =?x?Q?y?= z\r\n\r\n<script>\255\r\n" .. ("long\r\n"):rep(300000)
+    local fields = { from = "ada@example.org", to = "bob@example.test" }
+    for _, given in ipairs { raw, function()
+      local all = raw
+      raw = nil
+      return all
+    end } do
+      fields.raw = given
+      assert.is_true(assert(smtp.message(fields)):preview(path))
+      local page = child.read(path)
+      assert.is_truthy(page:find("<title>Gr\195\188\195\159e 1 =?x?Q?y?= z</title>", 1, true))
+      assert.is_truthy(page:find("&lt;script&gt;\\xFF", 1, true))
+      assert.is_true(#page < 1048576 and #page > 800000)
+    end
+  end)
+
+  it("preview leaves nothing behind where an image cannot be read", function()
+    local path = folder .. "/page.html"
+    local composed = compose { html = '<img src="cid:a@b">', attachments = {
+      { source = function() return nil, "the disk is gone" end, content_id = "a@b", filename = "a.png" },
+    } }
+    local done, err = composed:preview(path)
+    assert.is_nil(done)
+    assert.are.same({ "source", "compose" }, { err.kind, err.stage })
+    assert.are.equal("", names())
+    assert.has_error(function() composed:preview() end, "message:preview: expected a path, got nil")
+  end)
 end)

@@ -1,10 +1,13 @@
 --- address: from what a user wrote to mailboxes, or a reason that shows where it went wrong.
 --
--- Does: parses mailboxes and comma-separated lists of them, strictly and in linear time.
--- Never: guesses. Comments, routes, groups and white space around "@" or "." are refused: two readers of such an
--- address may see two different recipients. One leniency, unambiguous: a dot in an unquoted display name ("J. Doe").
--- Called by: message, header. RFC 5322 3.4, RFC 5321 4.1.2 and 4.5.3.1, RFC 6531 3.3, RFC 6532 3.2.
+-- Does: parses mailboxes and comma-separated lists of them and of groups, strictly and in linear time; domains beyond
+-- ASCII become A-labels.
+-- Never: guesses. Comments, routes and white space around "@" or "." are refused: two readers of such an address may
+-- see two different recipients. One leniency, unambiguous: a dot in an unquoted display name ("J. Doe").
+-- Called by: message, session, protocol.path. RFC 5322 3.4, RFC 5321 4.1.2 and 4.5.3.1, RFC 5891 4, RFC 6531 3.3,
+-- RFC 6532 3.2.
 
+local core = require "smtp.core"
 local text = require "smtp.mail.text"
 
 local address = {}
@@ -14,7 +17,17 @@ local address = {}
 ---@field address string "local@domain" as it goes to the envelope, quoted only where it must be
 ---@field utf8 boolean|nil true when the address holds non-ASCII bytes and so needs SMTPUTF8
 
+---@class smtp.group RFC 5322 3.4
+---@field group string its name, UTF-8
+---@field members smtp.mailbox[] may be empty
+
+---@class smtp.mailboxes: smtp.mailbox[] every mailbox in order, those of groups too
+---@field items (smtp.mailbox|smtp.group)[] the same as it was written, with the groups
+
 local ATOM = "^[A-Za-z0-9!#$%%&'*+/=?^_`{|}~.\128-\255-]+"
+
+-- White space and invisible marks beyond ASCII, as they come with text that was pasted.
+local BLANKS = { "^\194\160", "^\226\128[\128-\143\170-\175]", "^\227\128\128", "^\239\187\191" }
 
 local function fail(s, at, why)
   if at > #s then
@@ -31,8 +44,8 @@ local function unexpected(s, at)
   local c = s:sub(at, at)
   if c == "(" then
     return fail(s, at, "comments are not accepted")
-  elseif c == ":" or c == ";" then
-    return fail(s, at, "groups are not accepted")
+  elseif c == ";" then
+    return fail(s, at, '";" only ends a group; addresses are parted by ","')
   end
   return fail(s, at, c == "" and "an address is missing" or "unexpected character")
 end
@@ -63,7 +76,7 @@ end
 local function is_ipv4(s)
   local parts = { s:match("^(%d+)%.(%d+)%.(%d+)%.(%d+)$") }
   for _, part in ipairs(parts) do
-    if #part > 3 or tonumber(part) > 255 then
+    if #part > 3 or tonumber(part) > 255 or part:find("^0%d") then -- octal to some readers
       return false
     end
   end
@@ -109,7 +122,43 @@ local function literal(s, at)
   return fail(s, at, "not an address literal ([192.0.2.1] or [IPv6:2001:db8::1])")
 end
 
-local function domain(s, at)
+-- Why a name is no domain, and the octet of it where that shows; nil when it is one.
+local function flaw(name)
+  if #name > 255 then
+    return "the domain is longer than 255 octets", 1
+  elseif name:find("^%d+%.%d+%.%d+%.%d+$") then
+    return "an IP address needs brackets", 1
+  end
+  local start = 1
+  for label in (name .. "."):gmatch("([^.]*)%.") do
+    if label == "" then
+      return "an empty label in the domain", start
+    elseif #label > 63 and not label:find("[\128-\255]") then
+      return "a domain label is longer than 63 octets", start
+    elseif label:sub(1, 1) == "-" or label:sub(-1) == "-" then
+      return "a domain label starts or ends with a hyphen", start
+    end
+    start = start + #label + 1
+  end
+end
+
+-- A domain beyond ASCII as it goes out: in A-labels where they spare SMTPUTF8, else in U-labels; as it was written
+-- where there is no libidn2 to ask. The second result is why it is none: libidn2's word is not enough, some characters
+-- map to "_" or to a dot.
+local function international(name, local_ascii)
+  local ascii, unicode = core.idn(name)
+  if ascii then
+    local host = local_ascii and ascii or unicode
+    local stray = ascii:find("[^A-Za-z0-9.-]") and "a character that no domain may hold"
+    return host, stray or flaw(ascii) or (flaw(host))
+  elseif unicode == "libidn2 is not installed" then
+    return name, (flaw(name))
+  end
+  return nil, text.escape(unicode)
+end
+
+-- The domain at `at` and the position after it.
+local function domain(s, at, local_ascii, as_written)
   if s:byte(at) == 91 then
     return literal(s, at)
   end
@@ -118,19 +167,16 @@ local function domain(s, at)
     return fail(s, at, "a domain is missing")
   elseif s:find(ATOM, after) then
     return fail(s, after, "a character that no domain may hold")
-  elseif #name > 255 then
-    return fail(s, at, "the domain is longer than 255 octets")
-  end
-  local start = at
-  for label in (name .. "."):gmatch("([^.]*)%.") do
-    if label == "" then
-      return fail(s, start, "an empty label in the domain")
-    elseif #label > 63 and not label:find("[\128-\255]") then
-      return fail(s, start, "a domain label is longer than 63 octets")
-    elseif label:sub(1, 1) == "-" or label:sub(-1) == "-" then
-      return fail(s, start, "a domain label starts or ends with a hyphen")
+  elseif name:find("[\128-\255]") and not as_written then
+    local host, why = international(name, local_ascii)
+    if why then
+      return fail(s, at, ("not an international domain (%s)"):format(why))
     end
-    start = start + #label + 1
+    return host, after
+  end
+  local why, where = flaw(name)
+  if why then
+    return fail(s, at + where - 1, why)
   end
   return name, after
 end
@@ -149,6 +195,11 @@ local function local_part(s, at)
     if not name then
       return unexpected(s, at)
     end
+    for _, blank in ipairs(BLANKS) do
+      if s:find(blank, at) then -- a reader that trims would see another mailbox
+        return fail(s, at, "an invisible character before the address")
+      end
+    end
     after = at + #name
     if s:byte(after) == 64 and not is_dot_atom(name) then
       return fail(s, at, "a dot at the start, at the end or twice in a row in the local part")
@@ -165,13 +216,13 @@ local function local_part(s, at)
 end
 
 -- addr-spec at `at`: the mailbox and the position after it.
-local function addr_spec(s, at)
+local function addr_spec(s, at, as_written)
   local name, after = local_part(s, at)
   if not name then
     return nil, after
   end
   local host
-  host, after = domain(s, after + 1)
+  host, after = domain(s, after + 1, not name:find("[\128-\255]"), as_written)
   if not host then
     return nil, after
   end
@@ -182,7 +233,7 @@ local function addr_spec(s, at)
   return { address = spec, utf8 = spec:find("[\128-\255]") and true or nil }, after
 end
 
--- One mailbox at `at`, in either form, and the position after it.
+-- One mailbox at `at`, in either form, or the name of a group, and the position after it.
 local function mailbox(s, at)
   local words = {}
   local start = at
@@ -198,6 +249,12 @@ local function mailbox(s, at)
       local name = table.concat(words, " ")
       box.name = name ~= "" and name or nil
       return box, after + 1
+    elseif c == ":" then
+      local name = table.concat(words, " ")
+      if name == "" then
+        return fail(s, at, "a group without a name")
+      end
+      return { group = name, members = {} }, at + 1
     end
     local word, after
     if c == '"' then
@@ -207,7 +264,7 @@ local function mailbox(s, at)
       end
     else
       word = s:match(ATOM, at)
-      if not word and #words > 0 and (c == "" or c == ",") then
+      if not word and #words > 0 and (c == "" or c == "," or c == ";") then
         return fail(s, start, 'no "@" in this address')
       elseif not word then
         return unexpected(s, at)
@@ -228,43 +285,72 @@ local function mailbox(s, at)
   end
 end
 
-local function append(boxes, s)
+local function append(boxes, s, groups)
   local ok, why = text.check(s)
   if not ok then
     return nil, why
   end
   local at = skip(s, 1)
+  local open, opened -- the group being read, and where it began
   while true do
-    local box, after = mailbox(s, at)
-    if not box then
+    local item, after = mailbox(s, at)
+    if not item then
       return nil, after
+    elseif not item.members then
+      boxes[#boxes + 1] = item
+      local list = open and open.members or boxes.items
+      list[#list + 1] = item
+    elseif not groups then
+      return fail(s, after - 1, "groups are not accepted here")
+    elseif open then
+      return fail(s, at, "a group inside a group")
+    else
+      boxes.items[#boxes.items + 1] = item
+      open, opened = item, at
     end
-    boxes[#boxes + 1] = box
     at = skip(s, after)
-    if at > #s then
-      return boxes
-    elseif s:sub(at, at) ~= "," then
-      return unexpected(s, at)
+    local closed = open and s:sub(at, at) == ";"
+    if closed then
+      open, at = nil, skip(s, at + 1)
     end
-    at = skip(s, at + 1)
+    if at > #s then
+      if open then
+        return fail(s, opened, "this group is never closed with \";\"")
+      end
+      return boxes
+    elseif closed or not item.members then
+      if s:sub(at, at) ~= "," then
+        return unexpected(s, at)
+      end
+      at = skip(s, at + 1)
+    end
   end
 end
 
-local function from_table(value)
-  local ok, why = text.check(value.address)
+-- A string that is one addr-spec and nothing else.
+local function bare(s, as_written)
+  local ok, why = text.check(s)
   if not ok then
     return nil, "address: " .. why
   end
-  local box, after = addr_spec(value.address, 1)
+  local box, after = addr_spec(s, 1, as_written)
   if not box then
     return nil, after
-  elseif after <= #value.address then
-    return unexpected(value.address, after)
+  elseif after <= #s then
+    return unexpected(s, after)
+  end
+  return box
+end
+
+local function from_table(value)
+  local box, why = bare(value.address)
+  if not box then
+    return nil, why
   end
   if value.name ~= nil and value.name ~= "" then
-    ok, why = text.check(value.name)
+    local ok, reason = text.check(value.name)
     if not ok then
-      return nil, "name: " .. why
+      return nil, "name: " .. reason
     end
     box.name = value.name
   end
@@ -275,36 +361,45 @@ local function is_mailbox(value)
   return type(value) == "table" and (value.address ~= nil or value.name ~= nil)
 end
 
---- Mailboxes out of anything an address option takes. Linear time; never yields.
----@param value string|table a comma-separated string, a mailbox table {name=, address=}, or a list of either
----@return smtp.mailbox[]|nil boxes in order, duplicates kept
----@return string|nil reason
-function address.list(value)
+local function collect(value, groups)
+  local boxes = { items = {} }
   if type(value) == "string" then
-    return append({}, value)
-  elseif is_mailbox(value) then
-    local box, why = from_table(value)
-    if not box then
-      return nil, why
-    end
-    return { box }
+    return append(boxes, value, groups)
   elseif type(value) ~= "table" then
     return nil, "a mailbox or a list of mailboxes is needed, not " .. type(value)
   end
-  local boxes = {}
-  for i, item in ipairs(value) do
+  local single = is_mailbox(value)
+  for i, item in ipairs(single and { value } or value) do
     local ok, why
     if is_mailbox(item) then
       ok, why = from_table(item)
       boxes[#boxes + 1] = ok
+      boxes.items[#boxes.items + 1] = ok
     else
-      ok, why = append(boxes, item)
+      ok, why = append(boxes, item, groups)
     end
     if not ok then
-      return nil, ("item %d: %s"):format(i, why)
+      return nil, single and why or ("item %d: %s"):format(i, why)
     end
   end
   return boxes
+end
+
+--- Mailboxes and groups out of anything an address option takes. Linear time; never yields.
+---@param value string|table a comma-separated string, a mailbox table {name=, address=}, or a list of either; strings
+--- may hold groups: "Team: a@example.org, b@example.org;"
+---@return smtp.mailboxes|nil boxes in order, duplicates kept
+---@return string|nil reason
+function address.list(value)
+  return collect(value, true)
+end
+
+--- The same without groups: the recipients of an envelope.
+---@param value string|table
+---@return smtp.mailboxes|nil
+---@return string|nil reason
+function address.mailboxes(value)
+  return collect(value, false)
 end
 
 --- Exactly one mailbox, in any form an address option takes.
@@ -312,13 +407,21 @@ end
 ---@return smtp.mailbox|nil
 ---@return string|nil reason
 function address.mailbox(value)
-  local boxes, why = address.list(value)
+  local boxes, why = collect(value, false)
   if not boxes then
     return nil, why
   elseif #boxes ~= 1 then
     return nil, ("one mailbox is needed, not %d"):format(#boxes)
   end
   return boxes[1]
+end
+
+--- What stands in a path of SMTP, `local@domain`, with the domain as the peer wrote it.
+---@param s string
+---@return smtp.mailbox|nil
+---@return string|nil reason
+function address.exact(s)
+  return bare(s, true)
 end
 
 --- One mailbox out of a string: `Name <local@domain>` or `local@domain`.

@@ -206,49 +206,79 @@ end
 
 local PHRASE = "^[A-Za-z0-9!#$%%&'*+/=?^_`{|}~ -]+$"
 
--- A display name in front of an address: atoms, else a quoted string, else encoded words.
-local function put_phrase(line, name)
+-- A display name in front of an address, or a group's with its mark: atoms, else a quoted string, else encoded words.
+local function put_phrase(line, name, mark)
   local ascii = not name:find("[\128-\255]") and not name:find("=?", 1, true)
   local spaced = name:find("^ ") or name:sub(-1) == " " or name:find("  ", 1, true)
   if ascii and not spaced and #name <= 900 and name:find(PHRASE) then
-    for word in name:gmatch("[^ ]+") do
-      put(line, " ", word)
+    for word, after in name:gmatch("([^ ]+)()") do
+      put(line, " ", after > #name and word .. mark or word)
     end
   elseif ascii and #name <= WIDTH then
-    put(line, " ", quote(name))
+    put(line, " ", quote(name) .. mark)
   else
     put_encoded(line, " ", name)
+    if mark ~= "" then -- RFC 2047 5 (3): white space parts an encoded word from it
+      put(line, " ", mark)
+    end
   end
+end
+
+local function put_mailbox(line, box, mark)
+  if box.name then
+    put_phrase(line, box.name, "")
+    put(line, " ", "<" .. box.address .. ">" .. mark)
+  else
+    put(line, " ", box.address .. mark)
+  end
+end
+
+local function put_group(line, group, mark)
+  local count = #group.members
+  put_phrase(line, group.group, count == 0 and ":;" .. mark or ":")
+  for i, box in ipairs(group.members) do
+    put_mailbox(line, box, i < count and "," or ";" .. mark)
+  end
+end
+
+local function check_boxes(boxes)
+  for _, box in ipairs(boxes) do
+    local ok, why = text.check(box.address or box.group)
+    if ok and box.name then
+      ok, why = text.check(box.name)
+    end
+    if ok and box.members then
+      ok, why = check_boxes(box.members)
+    end
+    if not ok then
+      return nil, why
+    end
+  end
+  return true
 end
 
 --- An address field (From, To, Cc, Reply-To …).
 ---@param name string field name
----@param boxes smtp.mailbox[] as address.list gives them
+---@param boxes smtp.mailboxes|smtp.mailbox[] as address.list gives them: with its groups where it has `items`
 ---@return string|nil field
 ---@return string|nil reason
 function header.addresses(name, boxes)
   local ok, why = header.check(name, "")
   if not ok then
     return nil, why
-  elseif #boxes == 0 then
+  end
+  local items = boxes.items or boxes
+  if #items == 0 then
     return nil, name .. ": an address is missing"
   end
+  ok, why = check_boxes(items)
+  if not ok then
+    return nil, name .. ": " .. why
+  end
   local line = writer(name)
-  for i, box in ipairs(boxes) do
-    ok, why = text.check(box.address)
-    if ok and box.name then
-      ok, why = text.check(box.name)
-    end
-    if not ok then
-      return nil, name .. ": " .. why
-    end
-    local comma = i < #boxes and "," or ""
-    if box.name then
-      put_phrase(line, box.name)
-      put(line, " ", "<" .. box.address .. ">" .. comma)
-    else
-      put(line, " ", box.address .. comma)
-    end
+  for i, item in ipairs(items) do
+    local put_item = item.members and put_group or put_mailbox
+    put_item(line, item, i < #items and "," or "")
   end
   return finish(line)
 end

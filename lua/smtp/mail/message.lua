@@ -104,7 +104,7 @@ local function envelope_of(fields, people)
   end
   local lists = { people.to, people.cc, people.bcc }
   if given.to ~= nil then
-    lists = { need("envelope.to", address.list(given.to)) }
+    lists = { need("envelope.to", address.mailboxes(given.to)) }
   end
   local to, seen, utf8 = {}, {}, from.utf8 or false
   for _, list in ipairs(lists) do
@@ -255,7 +255,7 @@ local function compose(fields)
     out[#out + 1] = need(label, field, why)
   end
   local function add_people(name, option, list)
-    if #list > 0 then
+    if #(list.items or list) > 0 then
       add(option, header.addresses(name, list))
       utf8 = utf8 or is_utf8(list)
     end
@@ -449,7 +449,7 @@ end
 
 --- Writes one HTML page that shows the message as a person would see it: header, html with its inline images, text,
 --- attachments with type and size; of a `raw` message its source. Nothing in it runs or is loaded from elsewhere.
---- Written as save() writes.
+--- Written as save() writes. A `source` function of an image shown, or of `raw`, is read for it.
 ---@param path string
 ---@return true|nil
 ---@return smtp.Error|nil err stage "compose"; kind "source": an attachment cannot be read; "input": cannot write there

@@ -291,8 +291,8 @@ local function add_header(pieces, fields)
   table.sort(first, function(a, b) return a.rank < b.rank end)
   local title = subject and subject:find("[^ ]") and line(subject) or "(no subject)"
   pieces[#pieces + 1] = '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n' .. POLICY
-    .. '\n<meta name="viewport" content="width=device-width, initial-scale=1">\n<meta name="referrer" '
-    .. 'content="no-referrer">\n<title>' .. title .. "</title>\n<style>\n" .. STYLE .. "</style>\n</head>\n<body>\n"
+    .. '\n<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+    .. '<title>' .. title .. "</title>\n<style>\n" .. STYLE .. "</style>\n</head>\n<body>\n"
     .. "<main>\n<header>\n<h1><bdi>" .. title .. "</bdi></h1>\n"
   if #first > 0 then
     add_list(pieces, first)

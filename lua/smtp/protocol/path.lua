@@ -40,7 +40,7 @@ function path.parse(argument, keyword)
   if keyword == "FROM" and inside == "" or keyword == "TO" and inside:lower() == "postmaster" then
     return { address = inside }, params
   end
-  local mailbox = address.mailbox { address = inside }
+  local mailbox = address.exact(inside)
   return mailbox, mailbox and params
 end
 
