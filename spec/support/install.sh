@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # install.sh demo|test: installs what `make demo` or `make test` needs and this machine lacks, with apt-get.
 # Whatever is there already is left alone. Without apt-get it only says what is missing, by its Debian names.
+# Exim, which Debian does not install beside Postfix, is unpacked into build/exim; packages of npm go to build/npm.
 set -euo pipefail
+cd "$(dirname "$0")/../.."
 export PATH=$PATH:/usr/sbin:/sbin
 
 header() { [ -e "/usr/include/$1" ] || echo "#include <$1>" | cc -E -; }
@@ -16,6 +18,13 @@ lua_header() {
 }
 
 trust_store() { ls /etc/ssl/certs/ca-certificates.crt || ls /etc/pki/tls/certs/ca-bundle.crt || ls /etc/ssl/cert.pem; }
+
+npm_packages=(mailparser@3.9.1 mailauth@4.8.6 smtp-server@3.18.0)
+
+npm_here() { grep -q "\"version\": \"${1#*@}\"" "build/npm/node_modules/${1%@*}/package.json"; }
+browser() { command -v chromium || command -v chromium-browser || command -v google-chrome; }
+python_has() { /usr/bin/python3 -c "$1"; }
+exim_here() { id Debian-exim && build/exim/usr/sbin/exim4 -C /dev/null -bV; }
 
 # want PACKAGE PURPOSE PROBE...: the package is missing where the probe fails; PACKAGE may name a second choice, "a|b"
 missing=()
@@ -61,6 +70,37 @@ look() {
 	want curl 'an independent client' command -v curl
 	want openssl 'makes test certificates' command -v openssl
 	want python3 'an independent client and server' command -v python3
+	want python3-dkim 'checks DKIM signatures' python_has 'import dkim'
+	want python3-nacl 'Ed25519 for python3-dkim' python_has 'import nacl.signing'
+	want python3-gi 'GMime for Python' python_has 'import gi'
+	want gir1.2-gmime-3.0 'an independent reader of messages' python_has 'import gi; gi.require_version("GMime", "3.0")'
+	want libidn2-0 'international domain names to compare with' python_has 'import ctypes; ctypes.CDLL("libidn2.so.0")'
+	want chromium 'shows previews' browser
+	want nodejs 'runs the packages of npm' command -v node
+	want npm 'installs them' command -v npm
+	want exim4-daemon-heavy 'a real mail server, on GnuTLS' exim_here
+	for package in "${npm_packages[@]}"; do want "npm:$package" 'an independent reader, checker or server' npm_here "$package"; done
+}
+
+apt_install() {
+	"${root[@]}" apt-get install -y -q --no-install-recommends -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "$@"
+}
+
+# Exim's libraries are installed; of itself only what runs, and the user that it runs as.
+unpack_exim() {
+	local libraries
+	libraries=$(apt-cache depends exim4-daemon-heavy | sed -n 's/^ *Depends: \(lib[^ ]*\)$/\1/p')
+	# shellcheck disable=SC2086 # several packages
+	apt_install --no-upgrade $libraries
+	mkdir -p build/exim
+	(
+		cd build/exim
+		apt-get download -q exim4-daemon-heavy
+		dpkg -x exim4-daemon-heavy_*.deb .
+		rm exim4-daemon-heavy_*.deb
+	)
+	id Debian-exim >/dev/null 2>&1 || "${root[@]}" useradd --system --user-group --home-dir /var/spool/exim4 \
+		--no-create-home --shell /usr/sbin/nologin Debian-exim
 }
 
 kind=${1:-}
@@ -81,11 +121,21 @@ if ! command -v apt-get >/dev/null || { [ ${#root[@]} -gt 0 ] && ! command -v su
 	exit 1
 fi
 
-echo "Installing them with apt-get."
+echo "Installing them."
 root+=(env DEBIAN_FRONTEND=noninteractive)
-"${root[@]}" apt-get update -q || echo "apt-get update failed; going on with the lists that are here." >&2
-packages=()
+apt=() npm='' exim=''
 for item in "${missing[@]}"; do
+	case $item in
+	npm:*) npm=yes ;;
+	exim4-*) exim=yes ;;
+	*) apt+=("$item") ;;
+	esac
+done
+if [ ${#apt[@]} -gt 0 ] || [ -n "$exim" ]; then
+	"${root[@]}" apt-get update -q || echo "apt-get update failed; going on with the lists that are here." >&2
+fi
+packages=()
+for item in ${apt[@]+"${apt[@]}"}; do
 	IFS='|' read -r -a choices <<<"${item%% (*}"
 	for package in "${choices[@]}"; do
 		[ -n "$(apt-cache madison "$package" 2>/dev/null)" ] && packages+=("$package") && break
@@ -95,7 +145,12 @@ if [[ " ${packages[*]:-} " == *" postfix "* ]]; then
 	# the specs run a private instance; the machine's own is left unconfigured, so that it does not start
 	echo 'postfix postfix/main_mailer_type select No configuration' | "${root[@]}" debconf-set-selections
 fi
-"${root[@]}" apt-get install -y -q --no-install-recommends -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "${packages[@]}"
+[ ${#packages[@]} -eq 0 ] || apt_install "${packages[@]}"
+[ -z "$exim" ] || unpack_exim
+if [ -n "$npm" ]; then # all of them: npm takes away what it is not told to keep
+	npm install --no-save --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error --prefix build/npm \
+		"${npm_packages[@]}"
+fi
 
 look "$kind"
 if [ ${#missing[@]} -gt 0 ]; then

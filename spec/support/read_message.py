@@ -46,6 +46,7 @@ def read(path):
         "fields": {name.lower(): str(value) for name, value in message.items()},
         "addresses": {name.lower(): addresses(value, raw[name])
                       for name, value in message.items() if hasattr(value, "addresses")},
+        "date": int(message["Date"].datetime.timestamp()) if message["Date"] else None,
         "defects": [repr(d) for name, value in message.items() for d in getattr(value, "defects", ())],
         "body": part(message),
     }

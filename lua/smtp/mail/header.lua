@@ -85,6 +85,20 @@ local function escaped_end(s, from, room, mark)
   return last
 end
 
+-- The greatest end <= `last` of a piece in whole characters and whole triples, `from` - 1 where there is none: GMime
+-- drops what follows an encoded word with base64 padding, so only the last of them has any.
+local function triples_end(s, from, last)
+  if last >= #s then
+    return #s
+  end
+  repeat
+    last = text.boundary(s, last)
+    local odd = (last - from + 1) % 3
+    last = last - odd
+  until odd == 0
+  return math.max(last, from - 1)
+end
+
 -- Lays `s` out as encoded words, in the shorter of the two encodings.
 local function put_encoded(line, blank, s)
   local _, escapes = s:gsub("[^A-Za-z0-9!*+/ -]", "")
@@ -106,14 +120,19 @@ local function put_encoded(line, blank, s)
       room = ENCODED_WIDTH - #blank - FRAME
     end
     local last, word
+    local letter = kind
     if kind == "B" then
-      last = text.boundary(source, math.min(#source, from + math.floor(room / 4) * 3 - 1))
+      last = triples_end(source, from, from + math.floor(room / 4) * 3 - 1)
       word = core.base64(source:sub(from, last))
+      if last < from then
+        letter, last = "Q", text.boundary(source, from + math.floor(room / 3) - 1)
+        word = source:sub(from, last):gsub(Q_SPECIAL, Q_ESCAPE)
+      end
     else
       last = escaped_end(source, from, room, "=")
       word = source:sub(from, last)
     end
-    line[#line + 1] = ("%s=?utf-8?%s?%s?="):format(blank, kind, word)
+    line[#line + 1] = ("%s=?utf-8?%s?%s?="):format(blank, letter, word)
     line.column = line.column + #blank + FRAME + #word
     line.empty, line.encoded = false, true
     from, blank = last + 1, " "
@@ -295,7 +314,10 @@ local function fallback(value)
 end
 
 local function put_parameter(put_item, key, value)
-  if not value:find("[\128-\255\t]") and #key + #value < 900 then
+  -- readers decode what looks like an encoded word, and drop blanks at the ends
+  local plain = not value:find("[\128-\255\t]") and not value:find("=?", 1, true) and not value:find("^ ")
+    and value:sub(-1) ~= " "
+  if plain and #key + #value < 900 then
     if not value:find("^[A-Za-z0-9!#$&+^_`{|}~.-]+$") then -- some readers take "'", "*" and "%" for RFC 2231's
       value = quote(value)
     end

@@ -401,24 +401,26 @@ function Message:form(form)
   return laid
 end
 
---- Exact octets with CRLF line ends, before dot-stuffing, in the form that every server takes; nil when not known
---- before the end (a function without size).
+--- Exact octets with CRLF line ends, before dot-stuffing; nil when not known before the end (a function without size).
+---@param form? "7bit"|"8bit"|"binary" default the one that every server takes
 ---@return integer|nil
-function Message:size()
-  return self:form("7bit").content.size
+function Message:size(form)
+  return self:form(form or "7bit").content.size
 end
 
---- The message from its start, with CRLF line ends, in the form that every server takes: files are opened anew.
+--- The message from its start, with CRLF line ends: files are opened anew.
+---@param form? "7bit"|"8bit"|"binary" default the one that every server takes
 ---@return fun(): string|nil, smtp.Error|nil read a chunk, never ""; nil at the end; nil and an error of kind "source"
-function Message:source()
-  return self:form("7bit").content.open()
+function Message:source(form)
+  return self:form(form or "7bit").content.open()
 end
 
 --- The whole message in memory, with CRLF line ends, before dot-stuffing.
+---@param form? "7bit"|"8bit"|"binary" default the one that every server takes
 ---@return string|nil
 ---@return smtp.Error|nil err kind "source"
-function Message:tostring()
-  local read, out = self:source(), {}
+function Message:tostring(form)
+  local read, out = self:source(form), {}
   while true do
     local chunk, err = read()
     if err then
