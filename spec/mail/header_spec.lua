@@ -300,9 +300,9 @@ describe("header.addresses", function()
   it("pads only the last of several encoded words, which is where some readers stop", function()
     for _, unit in ipairs { "\195\169", "\230\188\162", "\240\159\152\128", "e\204\129", "a\195\169\230\188\162\240\159\152\128" } do
       for length = 1, 200, 3 do
-        local words, last = {}, nil
+        local words = {}
         for word in assert(header.text("Subject", unit:rep(length))):gmatch("=%?utf%-8%?B%?([^?]*)%?=") do words[#words + 1] = word end
-        last = table.remove(words)
+        local last = table.remove(words)
         for _, word in ipairs(words) do assert.is_nil(word:find("=", 1, true)) end
         assert.is_truthy(last)
       end

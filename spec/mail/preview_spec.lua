@@ -368,7 +368,7 @@ describe("preview", function()
       end
     end
     assert.truthy(size > #BLOCK * COUNT * 4 / 3 and size < #BLOCK * COUNT * 4 / 3 + 20000, size)
-    assert.truthy(most > 0 and most < 2048, most .. " KB more")
+    assert.truthy(most < 2048, most .. " KB more")
   end)
 
   it("takes its time in proportion to the html", function()

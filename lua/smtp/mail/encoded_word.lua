@@ -16,27 +16,39 @@ local DECODE = {
   Q = function(s) return (s:gsub("_", " "):gsub("=(%x%x)", unhex)) end,
 }
 
+local function latin(s)
+  return (s:gsub("[\128-\255]", function(c)
+    local byte = c:byte()
+    return string.char(byte < 192 and 194 or 195, byte % 64 + 128)
+  end))
+end
+
+local function same(s) return s end
+
+-- To UTF-8, by the names that RFC 2231 5 lets a language follow.
+local CHARSETS = { ["utf-8"] = same, ["us-ascii"] = same, ["iso-8859-1"] = latin }
+
 local WORD = "=%?([^? \t]+)%?([BbQq])%?([^? \t]*)%?="
 
---- A field's value with its encoded words decoded, those of UTF-8 and ASCII.
+--- A field's value with its encoded words decoded, those of UTF-8, ASCII and ISO-8859-1.
 ---@param value string
 ---@return string
 function encoded_word.decode(value)
-  -- the white space between two words is none of the text (RFC 2047 6.2); a mark keeps what is not a word apart
+  -- the white space between two words is none of the text (RFC 2047 6.2)
   local out, from = {}, 1
   local joined = false
   while true do
     local start, stop, charset, kind, body = value:find(WORD, from)
     local between = value:sub(from, (start or 0) - 1)
-    local known = start and (charset:lower():find("^utf%-8%*?") or charset:lower():find("^us%-ascii"))
-    local plain = known and DECODE[kind:upper()](body)
+    local to_utf8 = start and CHARSETS[charset:lower():match("^[^*]*")]
+    local plain = to_utf8 and DECODE[kind:upper()](body)
     if not (joined and plain and between:find("^[ \t]*$")) then
       out[#out + 1] = between
     end
     if not start then
       return table.concat(out)
     end
-    out[#out + 1] = plain or value:sub(start, stop)
+    out[#out + 1] = plain and to_utf8(plain) or value:sub(start, stop)
     joined, from = plain ~= nil, stop + 1
   end
 end
