@@ -1,4 +1,4 @@
-/* codec: smtp.core.encoder, decoder, base64 and unbase64.
+/* codec: smtp.core.encoder, decoder, base64, unbase64 and scan.
  *
  * Each object owns its output queue from the start, so that no Lua error can lose memory. Failing to get memory raises;
  * an object that has raised so stays unusable, since part of its input is gone. Used by lua/smtp/mail and
@@ -8,6 +8,7 @@
 #include "../wire/canon.h"
 #include "../wire/lines.h"
 #include "../wire/qp.h"
+#include "../wire/scan.h"
 #include "core.h"
 
 #define ENCODER "smtp.encoder"
@@ -245,6 +246,31 @@ static int core_unbase64(lua_State *L)
 	return 1;
 }
 
+static void push_place(lua_State *L, size_t offset)
+{
+	if (offset == SMTP_SCAN_NONE)
+		lua_pushnil(L);
+	else
+		lua_pushinteger(L, (lua_Integer)offset + 1);
+}
+
+/* scan(text) -> the places of the first control byte, TAB, line end and broken UTF-8 (nil: there is none); the length of
+ * the longest line; whether there is a byte beyond ASCII */
+static int core_scan(lua_State *L)
+{
+	struct smtp_scan scan;
+	size_t length;
+	const char *text = luaL_checklstring(L, 1, &length);
+	smtp_scan(&scan, (const unsigned char *)text, length);
+	push_place(L, scan.control);
+	push_place(L, scan.blank);
+	push_place(L, scan.end);
+	push_place(L, scan.invalid);
+	lua_pushinteger(L, (lua_Integer)scan.longest);
+	lua_pushboolean(L, scan.eightbit);
+	return 6;
+}
+
 void smtp_open_codec(lua_State *L)
 {
 	static const luaL_Reg encoder_methods[] = {{"update", encoder_update}, {"finish", encoder_finish}, {NULL, NULL}};
@@ -255,6 +281,7 @@ void smtp_open_codec(lua_State *L)
 		{"decoder", decoder_new},
 		{"base64", core_base64},
 		{"unbase64", core_unbase64},
+		{"scan", core_scan},
 		{NULL, NULL},
 	};
 	smtp_class(L, ENCODER, encoder_methods, encoder_gc);

@@ -10,6 +10,7 @@
 -- a multipart exactly as it went in.
 
 local content_type = require "smtp.mail.content_type"
+local core = require "smtp.core"
 local header = require "smtp.mail.header"
 local id = require "smtp.mail.id"
 local source = require "smtp.mail.source"
@@ -40,25 +41,11 @@ local function normalise(s)
   return out
 end
 
--- No line is too long for SMTP; each ends in CRLF but perhaps the last.
-local function fits(s)
-  local from = 1
-  while #s - from + 1 > LIMIT do
-    local stop = s:find("\r\n", from, true)
-    if not stop then
-      return false
-    elseif stop - from > LIMIT then
-      return false
-    end
-    from = stop + 2
-  end
-  return true
-end
-
 -- A text between CRLFs in the form: its encoding, and what is written.
 local function encode_text(s, form)
-  if not s:find("[^\9\10\13\32-\126\128-\255]") and fits(s) then
-    if not s:find("[\128-\255]") then
+  local control, _, _, _, longest, eightbit = core.scan(s)
+  if not control and longest <= LIMIT then
+    if not eightbit then
       return "7bit", s
     elseif form ~= "7bit" then
       return "8bit", s
@@ -275,7 +262,7 @@ function mime.calendar(given)
   if type(content) ~= "string" then
     return nil, "content: a string is needed, not " .. type(content)
   end
-  local at = content:find("[^\9\10\13\32-\126\128-\255]")
+  local at = core.scan(content)
   if at then
     return nil, ("content: control byte at position %d: %s"):format(at, text.show(content, at))
   end

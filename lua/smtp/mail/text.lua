@@ -4,30 +4,16 @@
 -- Never: changes what it is given; depends on the locale (no %a, %c, %s: all classes are spelt out).
 -- Called by: every other room of smtp.mail. RFC 3629 (UTF-8), RFC 5322 2.2 (what a field body may hold).
 
-local text = {}
+local core = require "smtp.core"
 
--- Lead bytes of the forms are disjoint, so each form can be blanked out on its own; what is left over is invalid.
-local FORMS = {
-  { "[\194-\223][\128-\191]", "  " },
-  { "\224[\160-\191][\128-\191]", "   " },
-  { "[\225-\236\238\239][\128-\191][\128-\191]", "   " },
-  { "\237[\128-\159][\128-\191]", "   " },
-  { "\240[\144-\191][\128-\191][\128-\191]", "    " },
-  { "[\241-\243][\128-\191][\128-\191][\128-\191]", "    " },
-  { "\244[\128-\143][\128-\191][\128-\191]", "    " },
-}
+local text = {}
 
 --- Where a string stops being UTF-8 (RFC 3629: no overlong forms, no surrogates).
 ---@param s string
 ---@return integer|nil position the first offending byte; nil when all is well
 function text.invalid(s)
-  if not s:find("[\128-\255]") then
-    return nil
-  end
-  for _, form in ipairs(FORMS) do
-    s = s:gsub(form[1], form[2])
-  end
-  return (s:find("[\128-\255]"))
+  local _, _, _, invalid = core.scan(s)
+  return invalid
 end
 
 --- The greatest end <= `last` that does not split a UTF-8 character.
@@ -75,14 +61,13 @@ function text.check(s, tab)
   if type(s) ~= "string" then
     return nil, "a string is needed, not " .. type(s)
   end
-  local at = s:find(tab and "[^\9\32-\126\128-\255]" or "[^\32-\126\128-\255]")
-  if at then
+  local control, blank, ending, invalid = core.scan(s)
+  local at = math.min(control or math.huge, ending or math.huge, not tab and blank or math.huge)
+  if at <= #s then
     local named = ({ [0] = "NUL", [9] = "TAB", [10] = "line feed", [13] = "carriage return" })[s:byte(at)]
     return nil, ("%s at position %d: %s"):format(named or "control byte", at, text.show(s, at))
-  end
-  at = text.invalid(s)
-  if at then
-    return nil, ("invalid UTF-8 at position %d: %s"):format(at, text.show(s, at))
+  elseif invalid then
+    return nil, ("invalid UTF-8 at position %d: %s"):format(invalid, text.show(s, invalid))
   end
   return true
 end

@@ -1,0 +1,95 @@
+/* scan: see scan.h. Runs of printable ASCII are skipped 16 bytes at a time; the rest is looked at one by one. */
+#include "scan.h"
+
+#if defined(__SSE2__) && defined(__GNUC__)
+#define HAVE_SSE2 1
+#include <emmintrin.h>
+#else
+#define HAVE_SSE2 0
+#endif
+
+static bool is_printable(unsigned char byte)
+{
+	return byte >= 0x20 && byte < 0x7F;
+}
+
+static size_t skip_printable(const unsigned char *bytes, size_t at, size_t length)
+{
+#if HAVE_SSE2
+	/* as signed bytes, those beyond ASCII are below the blank too */
+	const __m128i below = _mm_set1_epi8(0x1F);
+	const __m128i delete = _mm_set1_epi8(0x7F);
+	for (; length - at >= 16; at += 16) {
+		__m128i chunk = _mm_loadu_si128((const __m128i *)(const void *)(bytes + at));
+		__m128i plain = _mm_andnot_si128(_mm_cmpeq_epi8(chunk, delete), _mm_cmpgt_epi8(chunk, below));
+		unsigned other = ~(unsigned)_mm_movemask_epi8(plain) & 0xFFFFu;
+		if (other)
+			return at + (size_t)__builtin_ctz(other);
+	}
+#endif
+	while (at < length && is_printable(bytes[at]))
+		at++;
+	return at;
+}
+
+static bool in_range(unsigned char byte, unsigned char low, unsigned char high)
+{
+	return byte >= low && byte <= high;
+}
+
+/* The length of the character that starts at `bytes`, 0 where it is not one. */
+static size_t character(const unsigned char *bytes, size_t left)
+{
+	unsigned char lead = bytes[0];
+	size_t size = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+	if (!in_range(lead, 0xC2, 0xF4) || left < size)
+		return 0;
+	/* the second byte tells overlong forms, surrogates and numbers too high */
+	unsigned char low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
+	unsigned char high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
+	if (!in_range(bytes[1], low, high))
+		return 0;
+	for (size_t i = 2; i < size; i++) {
+		if (!in_range(bytes[i], 0x80, 0xBF))
+			return 0;
+	}
+	return size;
+}
+
+static void note(size_t *first, size_t at)
+{
+	if (*first == SMTP_SCAN_NONE)
+		*first = at;
+}
+
+static void end_line(struct smtp_scan *scan, size_t length)
+{
+	if (length > scan->longest)
+		scan->longest = length;
+}
+
+void smtp_scan(struct smtp_scan *scan, const unsigned char *bytes, size_t length)
+{
+	*scan = (struct smtp_scan){SMTP_SCAN_NONE, SMTP_SCAN_NONE, SMTP_SCAN_NONE, SMTP_SCAN_NONE, 0, false};
+	size_t start = 0;
+	for (size_t at = 0; (at = skip_printable(bytes, at, length)) < length;) {
+		unsigned char byte = bytes[at];
+		size_t size = 1;
+		if (byte >= 0x80) {
+			scan->eightbit = true;
+			size = character(bytes + at, length - at);
+			if (size == 0) {
+				note(&scan->invalid, at);
+				size = 1;
+			}
+		} else if (byte == '\r' || byte == '\n') {
+			end_line(scan, at - start);
+			start = at + 1;
+			note(&scan->end, at);
+		} else {
+			note(byte == '\t' ? &scan->blank : &scan->control, at);
+		}
+		at += size;
+	}
+	end_line(scan, length - start);
+}

@@ -1,0 +1,26 @@
+/* scan: what is in a text: control bytes, bytes beyond ASCII, broken UTF-8, long lines; all in one pass.
+ *
+ * It never changes what it looks at, and knows nothing of what the text is for. Called by the binding of the codecs.
+ * RFC 3629 (no overlong forms, no surrogates, nothing above U+10FFFF).
+ */
+#ifndef SMTP_SCAN_H
+#define SMTP_SCAN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Offsets are of the first such byte; SMTP_SCAN_NONE: there is none. */
+#define SMTP_SCAN_NONE ((size_t)-1)
+
+struct smtp_scan {
+	size_t control; /* below 0x20 or 0x7F, but not TAB, CR or LF */
+	size_t blank;   /* TAB */
+	size_t end;     /* CR or LF */
+	size_t invalid; /* where it stops being UTF-8 */
+	size_t longest; /* octets of the longest line, its CR and LF not counted */
+	bool eightbit;  /* a byte of 0x80 or above */
+};
+
+void smtp_scan(struct smtp_scan *scan, const unsigned char *bytes, size_t length);
+
+#endif
