@@ -1,3 +1,4 @@
+local core = require "smtp.core"
 local errors = require "smtp.errors"
 local options = require "smtp.options"
 local play = require "spec.support.play"
@@ -76,6 +77,11 @@ describe("defaults", function()
     { { tls = "starttls", port = 465 }, "starttls", 465 },
     { { tls = "none" }, "none", 587 },
     { { tls = "opportunistic" }, "opportunistic", 587 },
+    { { lmtp = true }, "starttls", 24 },
+    { { lmtp = true, port = 465 }, "implicit", 465 },
+    { { lmtp = true, tls = "implicit" }, "implicit", 24 },
+    { { path = "/run/smtp" }, "none", 587 },
+    { { path = "/run/smtp", tls = "starttls" }, "starttls", 587 },
   } do
     it(("tls %s, port %s"):format(tostring(case[1].tls), tostring(case[1].port)), function()
       case[1].host = "mail.example.org"
@@ -163,6 +169,95 @@ describe("url", function()
   end)
 end)
 
+describe("url of LMTP", function()
+  for url, expected in pairs {
+    ["lmtp://mail.example.org"] = { "mail.example.org", 24, "starttls", true },
+    ["lmtp://ada:secret@[::1]:2424"] = { "::1", 2424, "starttls", true, nil, "ada" },
+    ["lmtp+unix:///run/dovecot/lmtp"] = { nil, 24, "none", true, "/run/dovecot/lmtp" },
+    ["LMTP+unix:///run/a%20b%3F?c#d@e:%2f"] = { nil, 24, "none", true, "/run/a b??c#d@e:/" },
+  } do
+    it(url, function()
+      local got = assert(plan { url = url })
+      local user = got.credentials and got.credentials().username
+      for i = 1, 6 do
+        assert.are.equal(expected[i], ({ got.host, got.port, got.tls, got.lmtp, got.path, user })[i])
+      end
+    end)
+  end
+
+  for _, url in ipairs { "lmtp+unix://run/lmtp", "lmtp+unix://", "lmtp+unix:/run/lmtp", "lmtp://", "lmtp:///run/lmtp" } do
+    it("refuses " .. url, function()
+      local got, err = plan { url = url }
+      assert.is_nil(got)
+      assert.are.equal("input", err.kind)
+    end)
+  end
+
+  it("gives way to the other options", function()
+    assert.are.equal("none", plan({ url = "lmtp://mail.example.org", tls = "none" }).tls)
+    assert.are.equal(24, plan({ url = "lmtp://mail.example.org", tls = "none" }).port)
+    assert.is_false(plan({ url = "lmtp+unix:///run/smtp", lmtp = false }).lmtp)
+    assert.are.equal("starttls", plan({ url = "lmtp+unix:///run/lmtp", tls = "starttls" }).tls)
+  end)
+end)
+
+describe("proxy", function()
+  for url, expected in pairs {
+    ["socks5://proxy.example.org"] = { "socks5", "proxy.example.org", 1080 },
+    ["SOCKS5://ada:p%40ss%3a@proxy.example.org:9050/"] = { "socks5", "proxy.example.org", 9050, "ada", "p@ss:" },
+    ["socks5://ada@[::1]:9050"] = { "socks5", "::1", 9050, "ada", "" },
+    ["http://proxy.example.org"] = { "http", "proxy.example.org", 80 },
+    ["http://ada:secret@proxy.example.org:3128"] = { "http", "proxy.example.org", 3128, "ada", "secret" },
+  } do
+    it(url, function()
+      local got = assert(plan { host = "mail.example.org", proxy = url }).proxy
+      local user, password
+      if got.credentials then user, password = got.credentials() end
+      assert.are.same(expected, { got.kind, got.host, got.port, user, password })
+    end)
+  end
+
+  for _, url in ipairs {
+    "", "proxy.example.org:1080", "https://ada:hunter2@proxy.example.org", "socks5://", "socks5://ada:hunter2@",
+    "socks5://ada:hunter2@proxy.example.org:0", "socks5://ada:hunter2@proxy.example.org:99999", "http://ada:hunter2@a/b",
+    "socks5://ada:hunter2@proxy%0d.example.org", "http://a%3Ab:hunter2@proxy.example.org", "socks5://:hunter2@x",
+    ("socks5://ada:hunter2%s@proxy.example.org"):format(("x"):rep(250)), ("socks5://%s:hunter2@x"):format(("x"):rep(256)),
+  } do
+    it(("refuses %q"):format(url:sub(1, 60)), function()
+      local got, err = plan { host = "mail.example.org", proxy = url }
+      assert.is_nil(got)
+      assert.are.same({ "input", "compose" }, { err.kind, err.stage })
+      assert.is_truthy(err.reason:find("proxy", 1, true), err.reason)
+      assert.is_nil(play.dump(err):find("hunter2", 1, true))
+    end)
+  end
+end)
+
+describe("a host that is not ASCII", function()
+  it("is the A-label that DNS knows, everywhere", function()
+    local name, reason = core.idn "b\195\188cher.example"
+    if not name then return pending("NO IDN: " .. reason) end
+    local got = assert(plan { host = "mail.b\195\188cher.example", server_name = "b\195\188cher.example",
+      proxy = "socks5://b\195\188cher.example" })
+    assert.are.same({ "mail.xn--bcher-kva.example", "xn--bcher-kva.example", "xn--bcher-kva.example" },
+      { got.host, got.server_name, got.proxy.host })
+    assert.are.equal("mail.xn--bcher-kva.example", plan({ url = "smtp://mail.b%c3%bccher.example" }).host)
+    for _, given in ipairs { { host = "b\252cher.example" }, { host = "x", server_name = "b\252cher.example" },
+      { host = "x", proxy = "http://b\252cher.example" } } do
+      local refused, err = plan(given)
+      assert.is_nil(refused)
+      assert.are.same({ "input", "compose" }, { err.kind, err.stage })
+    end
+  end)
+
+  it("a zone is no part of the name in a certificate", function()
+    local got = plan { host = "[fe80::1%lo]" }
+    assert.are.same({ "fe80::1%lo", "fe80::1" }, { got.host, got.server_name })
+    assert.is_nil(plan({ host = "::1" }).server_name)
+    assert.are.equal("x", plan({ host = "fe80::1%lo", server_name = "x" }).server_name)
+  end)
+end)
+
 describe("values that cannot work", function()
   for _, case in ipairs {
     { {}, "no server" },
@@ -185,6 +280,10 @@ describe("values that cannot work", function()
     { { host = "x", timeouts = { final = 0 } }, "timeouts.final" },
     { { host = "x", timeouts = { block = 0 / 0 } }, "timeouts.block" },
     { { host = "x", client_key = "key.pem" }, "client_cert" },
+    { { path = "/run/smtp", proxy = "socks5://proxy.example.org" }, "proxy and path" },
+    { { host = "x", url = "lmtp+unix:///run/lmtp", proxy = "socks5://proxy.example.org" }, "proxy and path" },
+    { { path = "/run/smtp", bind = "127.0.0.1" }, "bind and path" },
+    { { host = ("x"):rep(256), proxy = "socks5://proxy.example.org" }, "host" },
   } do
     it(case[2] .. " is an input error", function()
       local got, err = plan(case[1])
@@ -227,6 +326,8 @@ describe("secrets", function()
       { host = "mail.example.org", username = "ada", token = "hunter2" },
       { url = "smtp://ada:hunter2@mail.example.org" },
       { host = "mail.example.org", client_cert = "cert.pem", client_key = KEY },
+      { host = "mail.example.org", proxy = "socks5://ada:hunter2@proxy.example.org" },
+      { host = "mail.example.org", proxy = "http://ada:hunter2@proxy.example.org" },
     } do
       assert.is_nil(play.dump(plan(given)):find("hunter2", 1, true))
       assert.is_nil(play.dump(smtp.session(given)):find("hunter2", 1, true))

@@ -369,3 +369,65 @@ describe("a wire", function()
     assert.is_true(wire:feed(block))
   end)
 end)
+
+describe("several commands at once", function()
+  it("are written as if one by one, and each reply is owed", function()
+    local one, all = core.wire(), core.wire()
+    for _, line in ipairs { "MAIL FROM:<a@b>", "RCPT TO:<c@d>", "DATA" } do assert(one:command(line)) end
+    assert(all:commands("MAIL FROM:<a@b>\nRCPT TO:<c@d>\nDATA", 3))
+    assert.are.equal(one:take(), all:take())
+    assert.are.equal(3, all:expected())
+    assert(all:commands("DATA", 1))
+    assert.are.equal("DATA\r\n", all:take())
+  end)
+
+  it("are refused with a byte that no command may have, or a line too many or too few; nothing is queued", function()
+    local wire = core.wire()
+    for byte = 0, 255 do
+      if byte < 32 and byte ~= 10 or byte >= 127 then
+        assert.is_nil((wire:commands("MAIL\nRC" .. string.char(byte) .. "PT", 2)))
+      end
+    end
+    assert.is_nil((wire:commands("MAIL\nRCPT\nDATA", 2)))
+    assert.is_nil((wire:commands("MAIL\nRCPT", 3)))
+    assert.is_nil((wire:commands("MAIL\r\nRCPT", 2)))
+    assert.are.same({ 0, 0 }, { wire:queued(), wire:expected() })
+    assert(wire:commands("MAIL FROM:<\195\164@b>", 1, true))
+  end)
+end)
+
+describe("agree", function()
+  local function wire(bytes, owed)
+    local made = core.wire(owed or 4)
+    made:feed(bytes)
+    return made
+  end
+
+  it("knows replies of the classes hoped for, and takes none", function()
+    local one = wire "250 in\r\n250-2.1.0 a\r\n250 b\n250\r\n354 go\r\n"
+    assert.is_true(one:agree "2223")
+    assert.are.equal(250, (one:reply()))
+    assert.is_true(one:agree "223")
+    assert.are.equal("a\nb", select(2, one:reply()))
+  end)
+
+  it("says at each byte that more is needed, or that one is otherwise", function()
+    local bytes = "250 a\r\n250-b\r\n250 c\r\n354 d\r\n"
+    for length = 0, #bytes - 1 do
+      local agreed, why = wire(bytes:sub(1, length)):agree "223"
+      assert.are.same({ nil, "again" }, { agreed, why })
+    end
+    for _, other in ipairs { "550 a\r\n", "250 a\r\n450 b\r\n", "250 a\r\n250 b\r\n355 c\r\n", "x\r\n", "250 a\r\n250-b\r\n550 c\r\n" } do
+      assert.is_false(wire(other):agree "223", other)
+    end
+    assert.is_false(wire("250 a\r\n", 1):agree "22")
+  end)
+
+  it("leaves a reply that was begun to reply()", function()
+    local one = wire "250-a\r\n"
+    assert.are.same({ nil, "again" }, { one:reply() })
+    one:feed "250 b\r\n"
+    assert.is_false(one:agree "2")
+    assert.are.equal("a\nb", select(2, one:reply()))
+  end)
+end)

@@ -4,6 +4,8 @@
 
 #include "compat.h"
 
+#define SMTP_WIRE_CLASS "smtp.wire"
+
 void smtp_open_codec(lua_State *L);
 void smtp_open_wire(lua_State *L);
 void smtp_open_net(lua_State *L);

@@ -7,6 +7,7 @@
 #include "../net/resolve.h"
 #include "../net/sock.h"
 #include "../net/sys.h"
+#include "../wire/wire.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -155,6 +156,36 @@ static int sock_write(lua_State *L)
 		return fail_system(L, (int)count);
 	lua_pushinteger(L, (lua_Integer)count);
 	return 1;
+}
+
+/* send(wire) -> true: all that the wire had queued is out | nil, "again" | nil, why */
+static int sock_send(lua_State *L)
+{
+	int fd = sock_fd(L);
+	struct smtp_buf *out = &((struct smtp_wire *)luaL_checkudata(L, 2, SMTP_WIRE_CLASS))->out;
+	while (smtp_buf_length(out) > 0) {
+		struct iovec part = {.iov_base = out->data + out->start, .iov_len = smtp_buf_length(out)};
+		ssize_t count = smtp_sock_write(fd, &part, 1);
+		if (count < 0)
+			return fail_system(L, (int)count);
+		smtp_buf_drop(out, (size_t)count);
+	}
+	lua_pushboolean(L, 1);
+	return 1;
+}
+
+/* receive(wire) -> true: the wire got some bytes | nil, "again" | nil, "closed" | nil, why */
+static int sock_receive(lua_State *L)
+{
+	char bytes[16384];
+	int fd = sock_fd(L);
+	struct smtp_wire *wire = luaL_checkudata(L, 2, SMTP_WIRE_CLASS);
+	ssize_t count = smtp_sock_read(fd, bytes, sizeof bytes);
+	if (count == 0)
+		return smtp_fail(L, "closed");
+	if (count < 0)
+		return fail_system(L, (int)count);
+	return smtp_result(L, smtp_wire_feed(wire, bytes, (size_t)count));
 }
 
 static int sock_peek(lua_State *L)
@@ -342,6 +373,7 @@ void smtp_open_net(lua_State *L)
 {
 	static const luaL_Reg sock_methods[] = {
 		{"connected", sock_connected}, {"accept", sock_accept}, {"read", sock_read}, {"write", sock_write},
+		{"send", sock_send},           {"receive", sock_receive},
 		{"peek", sock_peek},           {"name", sock_name},     {"fd", sock_get_fd}, {"close", sock_close},
 		{NULL, NULL},
 	};

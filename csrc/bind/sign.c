@@ -1,9 +1,13 @@
-/* sign: smtp.tls.hash, hmac, hasher and signer. Used by lua/smtp/protocol/sasl and lua/smtp/mail/dkim. */
+/* sign: smtp.tls.hash, hmac, pbkdf2, same, xor, saslprep, hasher and signer. Used by lua/smtp/protocol/sasl, scram and
+ * saslprep and by lua/smtp/mail/dkim. */
 #include "../tls/sign.h"
 
 #include "../tls/digest.h"
+#include "../tls/saslprep.h"
 #include "../wire/buf.h"
 #include "tls.h"
+
+#include <limits.h>
 
 #define HASHER "smtp.tls.hasher"
 #define SIGNER "smtp.tls.signer"
@@ -50,6 +54,62 @@ static int hmac(lua_State *L)
 	const char *bytes = luaL_checklstring(L, 3, &length);
 	enum smtp_status status = smtp_digest_hmac(algorithm, key, key_length, bytes, length, digest, &digest_length);
 	return push_digest(L, status, digest, digest_length);
+}
+
+/* tls.pbkdf2(algorithm, password, salt, iterations) -> key as long as the digest | nil, text */
+static int pbkdf2(lua_State *L)
+{
+	unsigned char key[SMTP_DIGEST_MAX];
+	size_t key_length = 0;
+	size_t password_length;
+	size_t salt_length;
+	const char *algorithm = check_algorithm(L);
+	const char *password = luaL_checklstring(L, 2, &password_length);
+	const char *salt = luaL_checklstring(L, 3, &salt_length);
+	lua_Integer iterations = luaL_checkinteger(L, 4);
+	luaL_argcheck(L, iterations >= 1 && iterations <= INT_MAX, 4, "not a count of iterations");
+	enum smtp_status status = smtp_digest_pbkdf2(algorithm, password, password_length, salt, salt_length,
+	                                             (unsigned)iterations, key, &key_length);
+	return push_digest(L, status, key, key_length);
+}
+
+/* tls.same(a, b) -> boolean, in a time that tells no more than their lengths */
+static int same(lua_State *L)
+{
+	size_t a_length;
+	size_t b_length;
+	const char *a = luaL_checklstring(L, 1, &a_length);
+	const char *b = luaL_checklstring(L, 2, &b_length);
+	lua_pushboolean(L, a_length == b_length && smtp_digest_same(a, b, a_length));
+	return 1;
+}
+
+/* tls.xor(a, b) -> each byte of one with that of the other; two digests of the same length */
+static int xor(lua_State *L)
+{
+	unsigned char mixed[SMTP_DIGEST_MAX];
+	size_t length;
+	size_t b_length;
+	const char *a = luaL_checklstring(L, 1, &length);
+	const char *b = luaL_checklstring(L, 2, &b_length);
+	luaL_argcheck(L, length == b_length && length <= sizeof mixed, 2, "not two digests of the same length");
+	for (size_t i = 0; i < length; i++)
+		mixed[i] = (unsigned char)(a[i] ^ b[i]);
+	return push_digest(L, SMTP_OK, mixed, length);
+}
+
+/* tls.saslprep(text) -> text as it is to be compared | nil, words ("libidn is not installed" where it is not) */
+static int saslprep(lua_State *L)
+{
+	char prepared[SMTP_SASLPREP_MAX];
+	size_t length;
+	const char *text = luaL_checklstring(L, 1, &length);
+	const char *reason = smtp_saslprep(prepared, text, length);
+	if (reason)
+		return smtp_fail(L, reason);
+	lua_pushstring(L, prepared);
+	smtp_wipe(prepared, sizeof prepared);
+	return 1;
 }
 
 /* tls.hasher(algorithm) -> hasher | nil, text */
@@ -158,7 +218,10 @@ void smtp_open_sign(lua_State *L)
 	static const luaL_Reg signer_methods[] = {
 		{"algorithm", signer_algorithm}, {"size", signer_size}, {"sign", signer_sign}, {NULL, NULL}};
 	static const luaL_Reg functions[] = {
-		{"hash", hash}, {"hmac", hmac}, {"hasher", hasher_new}, {"signer", signer_new}, {NULL, NULL}};
+		{"hash", hash}, {"hmac", hmac},         {"pbkdf2", pbkdf2},     {"same", same},
+		{"xor", xor},   {"saslprep", saslprep}, {"hasher", hasher_new}, {"signer", signer_new},
+		{NULL, NULL},
+	};
 	smtp_class(L, HASHER, hasher_methods, hasher_gc);
 	smtp_class(L, SIGNER, signer_methods, signer_gc);
 	smtp_setfuncs(L, functions);

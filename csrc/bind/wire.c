@@ -3,11 +3,9 @@
 
 #include "../wire/wire.h"
 
-#define WIRE_CLASS "smtp.wire"
-
 static struct smtp_wire *check_wire(lua_State *L)
 {
-	return luaL_checkudata(L, 1, WIRE_CLASS);
+	return luaL_checkudata(L, 1, SMTP_WIRE_CLASS);
 }
 
 static int fail_status(lua_State *L, enum smtp_status status)
@@ -20,9 +18,17 @@ static int wire_new(lua_State *L)
 {
 	lua_Integer expected = luaL_optinteger(L, 1, 0);
 	luaL_argcheck(L, expected >= 0, 1, "not negative");
-	struct smtp_wire *wire = smtp_new(L, sizeof *wire, WIRE_CLASS);
+	struct smtp_wire *wire = smtp_new(L, sizeof *wire, SMTP_WIRE_CLASS);
 	smtp_wire_init(wire, (size_t)expected);
 	return 1;
+}
+
+static int queued(lua_State *L, enum smtp_status status)
+{
+	if (status == SMTP_E_INPUT)
+		return smtp_fail(L, "a line break, another control byte or (without SMTPUTF8) a non-ASCII byte cannot be "
+		                    "sent in a command");
+	return smtp_result(L, status);
 }
 
 /* command(line[, utf8]) -> true | nil, why */
@@ -31,11 +37,18 @@ static int wire_command(lua_State *L)
 	size_t length;
 	struct smtp_wire *wire = check_wire(L);
 	const char *line = luaL_checklstring(L, 2, &length);
-	enum smtp_status status = smtp_wire_command(wire, (const unsigned char *)line, length, lua_toboolean(L, 3));
-	if (status == SMTP_E_INPUT)
-		return smtp_fail(L, "a line break, another control byte or (without SMTPUTF8) a non-ASCII byte cannot be "
-		                    "sent in a command");
-	return smtp_result(L, status);
+	return queued(L, smtp_wire_command(wire, (const unsigned char *)line, length, lua_toboolean(L, 3)));
+}
+
+/* commands(lines with LF between them, how many[, utf8]) -> true | nil, why */
+static int wire_commands(lua_State *L)
+{
+	size_t length;
+	struct smtp_wire *wire = check_wire(L);
+	const char *block = luaL_checklstring(L, 2, &length);
+	lua_Integer count = luaL_checkinteger(L, 3);
+	luaL_argcheck(L, count >= 1, 3, "at least 1");
+	return queued(L, smtp_wire_commands(wire, (const unsigned char *)block, length, (size_t)count, lua_toboolean(L, 4)));
 }
 
 /* body(bytes[, from, to]) -> true | nil, why */
@@ -114,6 +127,18 @@ static int wire_reply(lua_State *L)
 	return 3;
 }
 
+/* agree("2223") -> true: the next replies have come and are of these classes | false: they have, and are not |
+ * nil, "again" */
+static int wire_agree(lua_State *L)
+{
+	const struct smtp_wire *wire = check_wire(L);
+	enum smtp_status status = smtp_wire_agree(wire, luaL_checkstring(L, 2));
+	if (status == SMTP_MORE)
+		return smtp_fail(L, "again");
+	lua_pushboolean(L, status == SMTP_OK);
+	return 1;
+}
+
 /* residue() -> bytes received and not yet understood */
 static int wire_residue(lua_State *L)
 {
@@ -187,12 +212,12 @@ static int wire_gc(lua_State *L)
 void smtp_open_wire(lua_State *L)
 {
 	static const luaL_Reg methods[] = {
-		{"command", wire_command}, {"body", wire_body},       {"finish", wire_finish},     {"chunk", wire_chunk},
+		{"command", wire_command}, {"commands", wire_commands}, {"agree", wire_agree}, {"body", wire_body},       {"finish", wire_finish},     {"chunk", wire_chunk},
 		{"take", wire_take},       {"queued", wire_queued},   {"feed", wire_feed},         {"reply", wire_reply},
 		{"residue", wire_residue}, {"expected", wire_expected}, {"line", wire_line},       {"content", wire_content},
 		{"octets", wire_octets},   {"respond", wire_respond}, {NULL, NULL},
 	};
 	static const luaL_Reg functions[] = {{"wire", wire_new}, {NULL, NULL}};
-	smtp_class(L, WIRE_CLASS, methods, wire_gc);
+	smtp_class(L, SMTP_WIRE_CLASS, methods, wire_gc);
 	smtp_setfuncs(L, functions);
 }

@@ -1,6 +1,8 @@
 /* digest: see digest.h. */
 #include "digest.h"
 
+#include <limits.h>
+#include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 
@@ -21,6 +23,28 @@ enum smtp_status smtp_digest_hmac(const char *algorithm, const void *key, size_t
 	                                      SMTP_DIGEST_MAX, digest_length);
 	ERR_clear_error();
 	return made ? SMTP_OK : SMTP_E_INPUT;
+}
+
+enum smtp_status smtp_digest_pbkdf2(const char *algorithm, const void *password, size_t password_length,
+                                    const void *salt, size_t salt_length, unsigned iterations,
+                                    unsigned char key[SMTP_DIGEST_MAX], size_t *key_length)
+{
+	if (password_length > INT_MAX || salt_length > INT_MAX || iterations < 1 || iterations > INT_MAX)
+		return SMTP_E_INPUT;
+	ERR_clear_error();
+	EVP_MD *md = EVP_MD_fetch(NULL, algorithm, NULL);
+	int length = md ? EVP_MD_get_size(md) : 0;
+	int ok = length > 0 && PKCS5_PBKDF2_HMAC(password, (int)password_length, salt, (int)salt_length,
+	                                         (int)iterations, md, length, key);
+	EVP_MD_free(md);
+	ERR_clear_error();
+	*key_length = ok ? (size_t)length : 0;
+	return ok ? SMTP_OK : SMTP_E_INPUT;
+}
+
+bool smtp_digest_same(const void *a, const void *b, size_t length)
+{
+	return CRYPTO_memcmp(a, b, length) == 0;
 }
 
 enum smtp_status smtp_hasher_init(struct smtp_hasher *hasher, const char *algorithm)

@@ -1,9 +1,11 @@
-/* digest: hashes, at once and as a stream, and keyed hashes, through EVP. RFC 1321, 2104, 6234. Called by the bindings. */
+/* digest: hashes, at once and as a stream, keyed hashes, and keys from passwords, through EVP. RFC 1321, 2104, 6234, 8018.
+ * Called by the bindings. */
 #ifndef SMTP_DIGEST_H
 #define SMTP_DIGEST_H
 
 #include "../wire/status.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 enum { SMTP_DIGEST_MAX = 64 };
@@ -14,6 +16,15 @@ SMTP_MUST_USE enum smtp_status smtp_digest_hash(const char *algorithm, const voi
 SMTP_MUST_USE enum smtp_status smtp_digest_hmac(const char *algorithm, const void *key, size_t key_length,
                                                 const void *bytes, size_t length, unsigned char digest[SMTP_DIGEST_MAX],
                                                 size_t *digest_length);
+
+/* PBKDF2 with HMAC: a key as long as the digest. Takes time in proportion to `iterations`: the caller limits them.
+ * Errors: SMTP_E_INPUT (not offered here, or a length or count beyond what OpenSSL takes). */
+SMTP_MUST_USE enum smtp_status smtp_digest_pbkdf2(const char *algorithm, const void *password, size_t password_length,
+                                                  const void *salt, size_t salt_length, unsigned iterations,
+                                                  unsigned char key[SMTP_DIGEST_MAX], size_t *key_length);
+
+/* Whether two stretches of bytes are the same, in a time that does not tell where they differ. */
+bool smtp_digest_same(const void *a, const void *b, size_t length);
 
 /* A hash over bytes that come one piece after the other. */
 struct smtp_hasher {

@@ -60,6 +60,37 @@ enum smtp_status smtp_wire_command(struct smtp_wire *wire, const unsigned char *
 	return SMTP_OK;
 }
 
+enum smtp_status smtp_wire_commands(
+	struct smtp_wire *wire, const unsigned char *block, size_t length, size_t count, bool utf8)
+{
+	unsigned char *spot;
+	size_t lines = 1;
+	if (wire->failed)
+		return wire->failed;
+	for (size_t i = 0; i < length; i++) {
+		if (block[i] == '\n')
+			lines++;
+		else if (!is_clean(block + i, 1, utf8))
+			return SMTP_E_INPUT;
+	}
+	if (lines != count)
+		return SMTP_E_INPUT;
+	if (length > LINE_MAX)
+		return SMTP_E_LIMIT;
+	enum smtp_status status = smtp_buf_reserve(&wire->out, length + count + 1, &spot);
+	if (status != SMTP_OK)
+		return keep(wire, status);
+	for (size_t i = 0; i < length; i++) {
+		if (block[i] == '\n')
+			*spot++ = '\r';
+		*spot++ = block[i];
+	}
+	memcpy(spot, "\r\n", 2);
+	smtp_buf_commit(&wire->out, length + count + 1);
+	wire->expected += count;
+	return SMTP_OK;
+}
+
 enum smtp_status smtp_wire_body(struct smtp_wire *wire, const unsigned char *bytes, size_t length)
 {
 	if (wire->failed)
@@ -112,6 +143,27 @@ enum smtp_status smtp_wire_reply(struct smtp_wire *wire)
 	if (status == SMTP_OK)
 		wire->expected--;
 	return status;
+}
+
+enum smtp_status smtp_wire_agree(const struct smtp_wire *wire, const char *classes)
+{
+	const unsigned char *line = smtp_buf_view(&wire->in);
+	const unsigned char *end = line + smtp_buf_length(&wire->in);
+	/* a reply that is half read is reply's business */
+	if (wire->failed || wire->reply.lines > 0 || wire->expected < strlen(classes))
+		return SMTP_E_INPUT;
+	while (*classes) {
+		const unsigned char *next = memchr(line, '\n', (size_t)(end - line));
+		if (!next)
+			return SMTP_MORE;
+		size_t length = (size_t)(next - line);
+		if (length < 3 || line[0] != (unsigned char)*classes || (*classes == '3' && memcmp(line, "354", 3) != 0))
+			return SMTP_E_INPUT;
+		if (length == 3 || line[3] != '-')
+			classes++;
+		line = next + 1;
+	}
+	return SMTP_OK;
 }
 
 enum smtp_status smtp_wire_line(struct smtp_wire *wire, const unsigned char **line, size_t *length)

@@ -35,6 +35,11 @@ void smtp_wire_wipe(struct smtp_wire *wire);
  * queued and the wire has not failed. Errors: SMTP_E_INPUT, SMTP_E_LIMIT (a line over 64 KB), SMTP_E_MEMORY. */
 SMTP_MUST_USE enum smtp_status smtp_wire_command(struct smtp_wire *wire, const unsigned char *line, size_t length, bool utf8);
 
+/* Queues `count` lines that stand in `block` with an LF between two; a block with another number of lines is refused, so
+ * that no line can hold two. Errors and all else as for command. */
+SMTP_MUST_USE enum smtp_status smtp_wire_commands(
+	struct smtp_wire *wire, const unsigned char *block, size_t length, size_t count, bool utf8);
+
 /* Queues content behind a 354, normalised and dot-stuffed. Errors: SMTP_E_LIMIT, SMTP_E_MEMORY. */
 SMTP_MUST_USE enum smtp_status smtp_wire_body(struct smtp_wire *wire, const unsigned char *bytes, size_t length);
 
@@ -48,6 +53,11 @@ SMTP_MUST_USE enum smtp_status smtp_wire_feed(struct smtp_wire *wire, const void
 
 /* The next reply is in wire->reply. Errors: SMTP_E_PROTOCOL, also for a reply that nothing is waiting for. */
 SMTP_MUST_USE enum smtp_status smtp_wire_reply(struct smtp_wire *wire);
+
+/* Whether the next replies have come and are of these classes: a digit for each ("2223", where 3 is 354 alone). OK: reply
+ * takes them one by one. MORE: not all of them have come, and those that have are so. Errors: SMTP_E_INPUT where one is
+ * not; nothing is taken then, and the wire has not failed. */
+SMTP_MUST_USE enum smtp_status smtp_wire_agree(const struct smtp_wire *wire, const char *classes);
 
 /* Server. The next command line, its CRLF taken off, is at *line until the next call. Errors: SMTP_E_PROTOCOL (a
  * bare LF, a CR or a NUL inside), SMTP_E_LIMIT (a line over 64 KB). */

@@ -20,7 +20,8 @@ end
 
 local function able(self)
   local offered = self.capabilities
-  return offered and offered.CHUNKING and offered.PIPELINING and self.plan.pipeline
+  -- LMTP would owe a reply for each recipient
+  return offered and offered.CHUNKING and offered.PIPELINING and self.plan.pipeline and not self.plan.lmtp
 end
 
 --- Whether content may go to this server in chunks, without asking the caller.

@@ -19,9 +19,9 @@ local FAREWELL = 2
 
 ---@class smtp.Receipt
 ---@field message_id string? "<...@...>" as sent
----@field accepted string[] addresses the server took
+---@field accepted string[] addresses the server took; with LMTP those it delivered to
 ---@field rejected table[] {address=, code=, enhanced=, text=, temporary=}; empty when all were taken
----@field reply smtp.Reply of the end of data
+---@field reply smtp.Reply of the end of data; with LMTP the first good one
 ---@field queue_id string? the server's queue id, where its reply carries one in a known form
 ---@field size integer message octets before dot-stuffing
 ---@field round_trips integer times this send waited for the server
@@ -29,11 +29,50 @@ local FAREWELL = 2
 ---@field tls table? {version=, cipher=, peer=, resumed=}
 ---@field transcript string?
 
+-- A recipient that the server does not want, as receipts and errors list it.
+local function refused(self, address, reply)
+  return { address = address, code = reply.code, enhanced = reply.enhanced, text = self.trace.scrub(reply.text),
+    temporary = exchange.class(reply) == 4 }
+end
+
+-- The final reply. In LMTP there is one for each recipient (RFC 2033 4.2): `tally` tells them apart, and the first good
+-- one speaks for all, or else the first.
+local function verdict(self, tally)
+  local seconds = self.plan.timeouts.final
+  local function receive()
+    local reply, err = exchange.receive(self, "final", seconds)
+    if reply and exchange.class(reply) == 3 then return exchange.expect(self, "final", reply, 2) end
+    return reply, err
+  end
+  if not self.plan.lmtp then return receive() end
+  local recipients, first = tally.accepted, nil
+  tally.accepted = {}
+  for _, address in ipairs(recipients) do
+    local reply, err = receive()
+    if not reply then
+      -- what is known; of the others nothing is
+      err.accepted, err.rejected = tally.accepted, tally.rejected
+      return nil, err
+    elseif exchange.class(reply) == 2 then
+      first = #tally.accepted > 0 and first or reply
+      tally.accepted[#tally.accepted + 1] = address
+    else
+      first = first or reply
+      tally.rejected[#tally.rejected + 1] = refused(self, address, reply)
+    end
+  end
+  return first
+end
+
 --- The content behind a 354 and its final reply; `more` is queued behind the terminator, `report` hears how many octets
 --- the transport has taken.
+---@param tally { accepted: string[], rejected: table[] } the recipients; with LMTP what became of them, afterwards
 ---@param more (fun(): any)? queues it
-function delivery.content(self, source, more, report)
+function delivery.content(self, source, tally, more, report)
   local plan = self.plan
+  if plan.lmtp and #tally.accepted == 0 then
+    return exchange.fail(self, "data", "protocol", "the server wants a message for no recipient")
+  end
   self.midway = true
   local octets, kind, reason, words = self.pump:content(source, plan.timeouts.block, self.expires, report)
   if not octets then
@@ -50,28 +89,27 @@ function delivery.content(self, source, more, report)
     exchange.kill(self, err)
     return nil, err
   end
-  local ok, why = self.pump:finish(octets)
+  local ok, why = self.pump:finish(octets, plan.lmtp and #tally.accepted or 1)
   if not ok then return exchange.fail(self, "body", "protocol", why) end
   if more then
     local queued, err = more()
     if not queued then return nil, err end
   end
-  local written, failed, failure, verdict = self.pump:flush(exchange.deadline(self, plan.timeouts.block), true)
+  local written, failed, failure, said = self.pump:flush(exchange.deadline(self, plan.timeouts.block), true)
   local reply, err
   if written then
     self.outcome = "unknown"
     if report then report(octets) end
-    reply, err = exchange.receive(self, "final", plan.timeouts.final)
-    if reply and exchange.class(reply) == 3 then reply, err = exchange.expect(self, "final", reply, 2) end
-  elseif more and verdict and exchange.class(verdict) == 2 then
+    reply, err = verdict(self, tally)
+  elseif more and said and exchange.class(said) == 2 then
     -- only the command behind the terminator was lost
-    reply = verdict
+    reply = said
   else
     -- the terminator is the last thing written: what was not written whole cannot have been a message, unless only the
     -- command behind it is missing
-    local refused = verdict and verdict.code >= 400
-    self.outcome = more and not refused and "unknown" or "not_sent"
-    reply, err = exchange.fail_pump(self, "final", failed, failure, refused and verdict or nil)
+    local no = said and said.code >= 400
+    self.outcome = more and not no and "unknown" or "not_sent"
+    reply, err = exchange.fail_pump(self, "final", failed, failure, no and said or nil)
   end
   self.outcome = "not_sent"
   self.transaction = false
@@ -171,8 +209,7 @@ local function note(self, tally, command, reply)
   elseif exchange.class(reply) == 2 then
     tally.accepted[#tally.accepted + 1] = command.address
   else
-    tally.rejected[#tally.rejected + 1] = { address = command.address, code = reply.code, enhanced = reply.enhanced,
-      text = self.trace.scrub(reply.text), temporary = exchange.class(reply) == 4 }
+    tally.rejected[#tally.rejected + 1] = refused(self, command.address, reply)
   end
 end
 
@@ -213,7 +250,7 @@ local function refuse_envelope(self, mail, tally)
   if tally.data and tally.data.code == 354 then
     -- DATA was under way already and the server now waits for content: it gets none, and what it says to that is no
     -- news
-    delivery.content(self, function() end)
+    delivery.content(self, function() end, tally)
   end
   if exchange.class(reply) < 4 then return exchange.expect(self, stage, reply, 4) end
   local temporary = exchange.class(reply) == 4
@@ -225,7 +262,8 @@ local function refuse_envelope(self, mail, tally)
 end
 
 --- Sends one message. With `last`, QUIT goes along with the end of the content where the server pipelines; what
---- becomes of it changes nothing.
+--- becomes of it changes nothing. LMTP may refuse a recipient after the content, too late for `partial = false` to hold
+--- back what the others get: the receipt lists both.
 ---@param mail table a message
 ---@param last boolean?
 ---@return smtp.Receipt? receipt
@@ -253,15 +291,16 @@ function delivery.send(self, mail, last)
   if binary then
     reply, err, octets = chunk.content(self, source, report)
   else
-    self.quitting = last and self.capabilities.PIPELINING and self.plan.pipeline
-    reply, err, octets = delivery.content(self, source,
+    self.quitting = last and self.capabilities.PIPELINING and self.plan.pipeline and not self.plan.lmtp
+    reply, err, octets = delivery.content(self, source, tally,
       self.quitting and function() return chunk.queue_quit(self) end or nil, report)
   end
   if not reply then return nil, err end
   if exchange.class(reply) ~= 2 then
-    local _, refused = exchange.expect(self, "final", reply, 2)
-    refused.rejected = #tally.rejected > 0 and tally.rejected or nil
-    return nil, refused
+    local _, no = exchange.expect(self, "final", reply, 2)
+    no.rejected = #tally.rejected > 0 and tally.rejected or nil
+    if self.plan.lmtp then no.temporary = may_work_later(tally.rejected, mail) end
+    return nil, no
   end
   local ended = core.now()
   return {

@@ -11,6 +11,7 @@ local errors = {}
 ---@field enhanced string? its enhanced status code (RFC 3463)
 ---@field text string? its words, lines joined by "\n", control bytes escaped
 ---@field rejected table[]? refused recipients: {address=, code=, enhanced=, text=, temporary=}
+---@field accepted string[]? LMTP, where the replies broke off: who has the message all the same
 ---@field hint string? what to do about it, where the cause is well known
 ---@field transcript string? the redacted dialogue, when `trace` was asked for
 local Error = {}

@@ -8,6 +8,7 @@ local options = require "smtp.options"
 local server = require "smtp.server"
 local session = require "smtp.session"
 local task = require "smtp.task"
+local verify = require "smtp.verify"
 
 local smtp = { _VERSION = "0.1.0" }
 
@@ -66,6 +67,17 @@ function smtp.connect(given)
   local plan, err = options.plan(given, "smtp.connect")
   if not plan then return nil, err end
   return session.new(plan):open()
+end
+
+--- What is wrong with a server, or with the options for it: resolves, connects, encrypts, logs in, sends nothing.
+--- tostring(report) is for a terminal. May yield.
+---@param given table server options
+---@return smtp.Report? report
+---@return smtp.Error? err `err.report` is the report as far as it got (nil for kind "input" before the first step)
+function smtp.verify(given)
+  local plan, err = options.plan(given, "smtp.verify")
+  if not plan then return nil, err end
+  return verify.run(plan)
 end
 
 --- A call in steps, for a host with its own loop: local t = smtp.task(smtp.send, {…}); t:step() at every tick.

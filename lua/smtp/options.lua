@@ -1,5 +1,6 @@
 --- Checks the user's table once and turns it into a plan: every default filled in, nothing left to look up later.
 --- A wrong name or type raises (the program is wrong); a value that cannot work returns nil, err (the input is wrong).
+local core = require "smtp.core"
 local errors = require "smtp.errors"
 
 local options = {}
@@ -9,9 +10,10 @@ local SERVER = {
   host = "string", port = "number", path = "string", url = "string",
   tls = "string", verify = "boolean", ca_file = "string", ca_path = "string",
   client_cert = "string", client_key = "string", tls_min = "string", server_name = "string",
+  pin = "string table",
   username = "string", password = "string", token = "string function",
   auth = "string table boolean", allow_insecure_auth = "boolean",
-  helo = "string", timeout = "number", timeouts = "table", bind = "string",
+  helo = "string", timeout = "number", timeouts = "table", bind = "string", proxy = "string", lmtp = "boolean",
   transport = "string table", trace = "boolean function", pipeline = "string boolean",
 }
 
@@ -41,6 +43,12 @@ local SCHEMES = {
   smtp = { tls = "starttls", port = 587 },
   smtps = { tls = "implicit", port = 465 },
   ["smtp+insecure"] = { tls = "none", port = 25 },
+  lmtp = { tls = "starttls", port = 24, lmtp = true },
+  ["lmtp+unix"] = { tls = "none", lmtp = true, path = true },
+}
+local PROXIES = {
+  socks5 = { kind = "socks5", port = 1080 },
+  http = { kind = "http", port = 80 },
 }
 
 -- Levenshtein distance, two rows at a time.
@@ -99,23 +107,33 @@ local function unescape(text)
 end
 
 -- Never shows the url itself: a password may stand in it.
-local function parse_url(url)
+local function parse_url(url, schemes, label)
   local scheme, rest = url:match("^([%a][%w+.-]*)://(.*)$")
-  local known = scheme and SCHEMES[scheme:lower()]
+  local known = scheme and schemes[scheme:lower()]
   if not known then
-    return nil, "the url must begin with smtp://, smtps:// or smtp+insecure://"
+    local names = {}
+    for name in pairs(schemes) do names[#names + 1] = name .. "://" end
+    table.sort(names)
+    return nil, ("%s must begin with %s"):format(label, table.concat(names, ", "):gsub(", ([^,]*)$", " or %1"))
+  end
+  local parts = {}
+  for name, value in pairs(known) do parts[name] = value end
+  if known.path then
+    parts.path = unescape(rest)
+    if rest:sub(1, 1) ~= "/" then return nil, label .. " has no path: write three slashes, lmtp+unix:///path" end
+    return parts
   end
   local authority = rest:match("^[^/?#]*")
   if #authority < #rest and rest:sub(#authority + 1) ~= "/" then
-    return nil, "the url has something behind the host; write / ? and # in a user name or password as %2F %3F %23"
+    return nil, label .. " has something behind the host; write / ? and # in a user name or password as %2F %3F %23"
   end
   local user, server = authority:match("^(.*)@([^@]*)$")
   server = server or authority
   local host, port = server:match("^%[([^%]]*)%](.*)$")
   if not host then host, port = server:match("^([^:]*)(.*)$") end
-  if host == "" then return nil, "the url names no host" end
-  if port ~= "" and not port:match("^:%d+$") then return nil, "the url's port is not a number" end
-  local parts = { tls = known.tls, host = unescape(host), port = tonumber(port:sub(2)) or known.port }
+  if host == "" then return nil, label .. " names no host" end
+  if port ~= "" and not port:match("^:%d+$") then return nil, label .. "'s port is not a number" end
+  parts.host, parts.port = unescape(host), tonumber(port:sub(2)) or known.port
   if user then
     local name, password = user:match("^([^:]*):(.*)$")
     parts.username = unescape(name or user)
@@ -150,11 +168,60 @@ local function is_positive(number)
   return number > 0
 end
 
+local function is_port(number)
+  return number % 1 == 0 and number >= 1 and number <= 65535
+end
+
+-- A host name as DNS knows it: A-labels (RFC 5890 2.3.2.1).
+local function to_ascii(host, label)
+  if not host or not host:find("[\128-\255]") then return host end
+  local name, reason = core.idn(host)
+  if not name then return nil, ("%s: %s"):format(label, reason) end
+  return name
+end
+
+-- Its user name and password are hidden in a function, as the server's are.
+local function parse_proxy(url)
+  local parts, reason = parse_url(url, PROXIES, "proxy")
+  if not parts then return nil, reason end
+  local user, password = parts.username, parts.password or ""
+  parts.host, reason = to_ascii(parts.host, "the proxy's host")
+  if not parts.host then return nil, reason end
+  if not is_clean(parts.host) then return nil, "the proxy's host has a blank or control character in it" end
+  if not is_port(parts.port) then return nil, "the proxy's port must be from 1 to 65535" end
+  if user and parts.kind == "socks5" and (#user < 1 or #user > 255 or #password > 255) then
+    return nil, "a user name and a password for a SOCKS proxy have at most 255 octets each"
+  elseif user and parts.kind == "http" and user:find(":", 1, true) then
+    return nil, "a user name for an HTTP proxy has no colon in it"
+  end
+  return { kind = parts.kind, host = parts.host, port = parts.port,
+    credentials = user and function() return user, password end or nil }
+end
+
+-- The pins of `pin`, in one form; nil and why where one cannot be a pin. A list of none would let nobody in, or all.
+local function list_of_pins(given)
+  if type(given) ~= "table" then given = { given } end
+  local pins = {}
+  for i, pin in ipairs(given) do
+    local digest = type(pin) == "string" and core.unbase64(pin)
+    if not digest or #digest ~= 32 then break end
+    pins[i] = core.base64(digest)
+  end
+  if #pins == 0 or #pins ~= #given then
+    return nil, "pin must be the SHA-256 of a server's public key in base64 (44 characters), or a list of them"
+  end
+  return pins
+end
+
 -- The values that can be wrong at run time: they may come from a configuration file or a form.
 local function problem(plan)
   if not plan.path and not plan.host then return "no server: give host (or url, or path)" end
   if plan.host and not is_clean(plan.host) then return "host has a blank or control character in it, or is empty" end
-  if plan.port % 1 ~= 0 or plan.port < 1 or plan.port > 65535 then return "port must be from 1 to 65535" end
+  if not is_port(plan.port) then return "port must be from 1 to 65535" end
+  if plan.path and (plan.proxy or plan.bind) then
+    return (plan.proxy and "proxy" or "bind") .. " and path exclude each other: a unix socket leads nowhere else"
+  end
+  if plan.proxy and #plan.host > 255 then return "host is longer than a proxy can be told" end
   if plan.helo and not plan.helo:find("^[%w%.%-_:%[%]]+$") then
     return "helo must be a domain name or an address literal"
   end
@@ -199,11 +266,12 @@ end
 ---@field token string|function|nil
 
 --- Checks login options (username, password, token, auth) and hides the secrets in a function, so that printing a table
---- that holds them shows nothing. Returns nil where there is nothing to log in with.
+--- that holds them shows nothing. Returns nil where there is nothing to log in with; a mechanism asked for by name may
+--- need nothing (EXTERNAL).
 ---@param given table
 ---@return (fun(): smtp.Credentials)?
 function options.credentials(given)
-  if not (given.username or given.password or given.token) then return nil end
+  if not (given.username or given.password or given.token or list_of_mechanisms(given.auth)) then return nil end
   local held = { username = given.username, password = given.password, token = given.token }
   return function() return held end
 end
@@ -231,7 +299,7 @@ function options.plan(given, label)
   check(given, { SERVER }, label)
   local all = {}
   if given.url then
-    local parts, reason = parse_url(given.url)
+    local parts, reason = parse_url(given.url, SCHEMES, "the url")
     if not parts then return nil, errors.input(reason) end
     for name, value in pairs(parts) do all[name] = value end
     -- the port of a url without one goes with its scheme, unless the mode is overridden
@@ -239,7 +307,8 @@ function options.plan(given, label)
   end
   for name, value in pairs(given) do all[name] = value end
 
-  local tls = all.tls or (all.port == 465 and "implicit") or "starttls"
+  -- what goes to a unix socket does not leave the machine
+  local tls = all.tls or (all.path and "none") or (all.port == 465 and "implicit") or "starttls"
   if not TLS_MODES[tls] then
     error(("%s: option \"tls\" must be \"implicit\", \"starttls\", \"opportunistic\" or \"none\", not %q")
       :format(label, tls), 0)
@@ -259,18 +328,39 @@ function options.plan(given, label)
 
   if all.client_key and not all.client_cert then return nil, errors.input "client_key needs client_cert" end
 
+  local proxy, host, server_name, reason
+  if all.proxy then
+    proxy, reason = parse_proxy(all.proxy)
+    if not proxy then return nil, errors.input(reason) end
+  end
+  host, reason = to_ascii(all.host, "host")
+  if reason then return nil, errors.input(reason) end
+  host = host and host:gsub("^%[(.*)%]$", "%1")
+  server_name, reason = to_ascii(all.server_name, "server_name")
+  if reason then return nil, errors.input(reason) end
+
+  local pins, bad_pin
+  if all.pin then
+    pins, bad_pin = list_of_pins(all.pin)
+    if not pins then return nil, errors.input(bad_pin) end
+  end
+
   local plan = {
-    host = all.host and all.host:gsub("^%[(.*)%]$", "%1") or nil,
-    port = all.port or (tls == "implicit" and 465) or 587,
+    host = host,
+    port = all.port or (all.lmtp and 24) or (tls == "implicit" and 465) or 587,
     path = all.path,
     bind = all.bind,
+    proxy = proxy,                           -- nil: none
+    lmtp = all.lmtp or false,
     tls = tls,
-    server_name = all.server_name,
+    -- a zone is this machine's business: no certificate names it
+    server_name = server_name or host and host:match("^(.*:.*)%%"),
     verify = all.verify ~= false,
     ca_file = all.ca_file,
     ca_path = all.ca_path,
     identity = identity(all),                -- nil: no client certificate
     tls_min = all.tls_min or "1.2",
+    pins = pins,                             -- nil: any key will do
     credentials = options.credentials(all),  -- nil: nothing to log in with
     mechanisms = list_of_mechanisms(all.auth), -- nil: the strongest both sides have; false: do not log in
     allow_insecure_auth = all.allow_insecure_auth or false,
@@ -281,7 +371,7 @@ function options.plan(given, label)
     trace = all.trace or false,
     pipeline = pipeline,
   }
-  local reason = problem(plan)
+  reason = problem(plan)
   if reason then return nil, errors.input(reason) end
   return plan
 end

@@ -193,12 +193,13 @@ end
 
 --- Ends the content: queues the terminator.
 ---@param octets integer what content gave, for the trace
+---@param replies integer? owed for it, 1 by default
 ---@return boolean? ok
 ---@return string? reason
-function Pump:finish(octets)
+function Pump:finish(octets, replies)
   self.trace.sent(("[%d octets of content]"):format(octets))
   self.trace.sent(".")
-  return self.wire:finish()
+  return self.wire:finish(replies)
 end
 
 return pump

@@ -10,6 +10,7 @@ local address = require "smtp.mail.address"
 local capability = require "smtp.protocol.capability"
 local sasl = require "smtp.protocol.sasl"
 local trace = require "smtp.protocol.trace"
+local proxy = require "smtp.transport.proxy"
 local socket = require "smtp.transport.socket"
 
 local session = {}
@@ -49,6 +50,7 @@ function session.new(plan, expires)
     midway = false,         -- true where no command may go: in content, a TLS handshake, a login; "command": in a
                             -- dialogue that s:command began and only it may go on with
     transaction = false,    -- MAIL was taken and nothing ended it
+    taken = {},             -- by mail and rcpt: the recipients since MAIL
     cause = nil,            -- the error that killed the session
   }, Session)
 end
@@ -60,7 +62,8 @@ local function encrypt(self, stage)
   local plan, now = self.plan, core.now()
   local opts = {
     verify = plan.verify, ca_file = plan.ca_file, ca_path = plan.ca_path, tls_min = plan.tls_min,
-    server_name = plan.server_name or plan.host,
+    server_name = plan.server_name or plan.host, pins = plan.pins,
+    peer = ("%s %s"):format(plan.path or plan.host, plan.port),
   }
   if plan.identity then opts.client_cert, opts.client_key = plan.identity() end
   local limit = exchange.deadline(self, plan.timeouts.connect)
@@ -68,6 +71,8 @@ local function encrypt(self, stage)
   self.midway = true
   if self.wrapper then
     pipe, kind, reason, words = self.wrapper.wrap(self.pump.pipe, opts, limit)
+  elseif plan.pins then
+    return exchange.fail(self, stage, "tls", "this transport's own TLS cannot check pin")
   else
     pipe, kind, reason, words = self.transport.secure(self.pump.pipe, opts, limit)
   end
@@ -82,6 +87,13 @@ local function encrypt(self, stage)
   return pipe
 end
 
+-- A pipe to the server.
+local function reach(self, limit)
+  local plan = self.plan
+  if plan.proxy then return proxy.connect(self.transport, plan.proxy, plan.host, plan.port, plan, limit) end
+  return self.transport.connect(plan.host, plan.port, plan, limit)
+end
+
 -- Whether the silent port speaks TLS from the first byte, found out on a second connection so as not to disturb a
 -- server that only greets late.
 local function speaks_tls(self, limit)
@@ -89,7 +101,7 @@ local function speaks_tls(self, limit)
   -- on port 25 a server that greets late may take a client that speaks first for a spammer, and nobody speaks TLS at
   -- once
   if plan.port == 25 or not (self.wrapper or pcall(require, "smtp.tls")) then return false end
-  local pipe = self.transport.connect(plan.host, plan.port, plan, limit)
+  local pipe = reach(self, limit)
   return pipe and require "smtp.transport.tls".probe(pipe, limit)
 end
 
@@ -111,18 +123,22 @@ end
 
 --- Connects and reads the greeting; with tls = "implicit" encrypts first. RFC 5321 3.1, RFC 8314 3. May yield.
 ---@return smtp.Reply? greeting
----@return smtp.Error? err kinds "resolve", "connect", "timeout", "closed", "tls", "protocol", "rejected"
+---@return smtp.Error? err kinds "resolve", "connect", "timeout", "closed", "tls", "protocol", "rejected", "auth" (at a
+--- proxy)
 function Session:connect()
   local plan = self.plan
   if self.state ~= "new" then return exchange.fail_input(self, "connect", "the session was connected before") end
   exchange.set_deadline(self)
   local now = core.now()
-  local pipe, kind, reason, temporary =
-    self.transport.connect(plan.host, plan.port, plan, exchange.deadline(self, plan.timeouts.connect))
+  local pipe, kind, reason, temporary, hint = reach(self, exchange.deadline(self, plan.timeouts.connect))
   if not pipe then
-    return exchange.fail(self, kind == "resolve" and "resolve" or "connect", kind,
-      ((plan.path or reason:find(plan.host, 1, true) == 1) and "" or plan.host .. ": ") .. reason,
-      { temporary = temporary })
+    if not (plan.path or plan.proxy or reason:find(plan.host, 1, true) == 1) then
+      reason = plan.host .. ": " .. reason
+    end
+    local stage = plan.proxy and "proxy" or kind == "resolve" and "resolve" or "connect"
+    local _, err = exchange.fail(self, stage, kind, reason, { temporary = temporary, hint = hint })
+    exchange.kill(self, err)
+    return nil, err
   end
   self.time.connect = core.now() - now
   self.pump = pump.new(pipe, self.trace)
@@ -152,7 +168,8 @@ local function own_name(self)
   return host:find("^%d+%.%d+%.%d+%.%d+$") and "[" .. host .. "]" or "[127.0.0.1]"
 end
 
---- EHLO, and HELO where the server knows no EHLO and nothing needs one. Fills s.capabilities. RFC 5321 3.2. May yield.
+--- EHLO, and HELO where the server knows no EHLO and nothing needs one; with LMTP LHLO (RFC 2033 4.1). Fills
+--- s.capabilities. RFC 5321 3.2. May yield.
 ---@param name string? default: option helo, else the host's full name, else an address literal
 ---@return smtp.Reply? reply
 ---@return smtp.Error? err kinds "input", "timeout", "closed", "protocol", "rejected"
@@ -165,11 +182,12 @@ function Session:ehlo(name)
     return exchange.fail_input(self, "ehlo", "the name for EHLO is empty or has a blank in it")
   end
   local reply
-  reply, err = exchange.command(self, "ehlo", "EHLO " .. name)
+  reply, err = exchange.command(self, "ehlo", (plan.lmtp and "LHLO " or "EHLO ") .. name)
   if not reply then return nil, err end
   self.transaction = false
   self.capabilities = {}
-  local helo = exchange.class(reply) == 5 and not (plan.tls == "starttls" and not self.tls) and not plan.credentials
+  local helo = exchange.class(reply) == 5 and not plan.lmtp and not (plan.tls == "starttls" and not self.tls)
+    and not plan.credentials
   if helo then
     reply, err = exchange.command(self, "ehlo", "HELO " .. name)
     if not reply then return nil, err end
@@ -211,41 +229,69 @@ end
 
 -- Login --------------------------------------------------------------------------------------------------------------
 
--- The error of a refused token comes as JSON in a challenge (RFC 7628 3.2.2).
-local function with_detail(reply, detail)
+-- More than any mechanism needs.
+local CHALLENGES = 16
+-- A command's most octets (RFC 5321 4.5.3.1.4), without its end. A longer AUTH leaves the initial response for an empty
+-- challenge (RFC 4954 4); challenges and responses have no such limit.
+local COMMAND = 510
+
+-- What a mechanism may know of the connection.
+local function sasl_server(self)
+  local plan, pipe = self.plan, self.pump.pipe
+  return {
+    host = plan.server_name or plan.host or "localhost", port = plan.port,
+    offered = capability.mechanisms(self.capabilities),
+    binding = pipe.binding and function(kind) return (pipe:binding(kind)) end,
+    certificate = plan.identity ~= nil,
+    hide = self.trace.hide,
+  }
+end
+
+-- What a server has against a token or a proof comes in a challenge (RFC 7628 3.2.2, RFC 5802 7).
+local function with_detail(self, reply, detail)
   if not detail then return reply end
-  local shown = detail:gsub("[%c\128-\255]", function(byte) return ("\\x%02x"):format(byte:byte()) end)
+  local function escape(byte) return ("\\x%02x"):format(byte:byte()) end
+  local shown = self.trace.scrub(detail):gsub("[%c\128-\255]", escape)
   return { code = reply.code, enhanced = reply.enhanced, text = reply.text .. "\n" .. shown }
 end
 
-local function converse(self, mechanism, credentials)
-  local plan = self.plan
-  local initial, step = sasl.start(mechanism, credentials,
-    { host = plan.server_name or plan.host or "localhost", port = plan.port })
+local function converse(self, mechanism, credentials, server)
+  local initial, step, check = sasl.start(mechanism, credentials, server)
+  if not step then return exchange.fail_input(self, "auth", check) end
   local line, shown = "AUTH " .. mechanism, "AUTH " .. mechanism
   if initial then
     local encoded = initial == "" and "=" or core.base64(initial)
     self.trace.hide(encoded)
-    line, shown = line .. " " .. encoded, shown .. " ****"
+    if #line + 1 + #encoded <= COMMAND then
+      line, shown, initial = line .. " " .. encoded, shown .. " ****", nil
+    end
   end
   local reply, err = exchange.command(self, "auth", line, nil, false, shown)
-  local detail
+  local detail, count = nil, 0
   while reply and reply.code == 334 do
-    local challenge, response = core.unbase64(reply.text), nil
-    if challenge then
-      if credentials.token then detail = challenge end
-      response = step(challenge)
+    count = count + 1
+    local challenge, response, words = core.unbase64(reply.text), nil, "it is not base64"
+    if initial then
+      response, words, initial = initial, nil, nil
+    elseif count > CHALLENGES then
+      words = "it is one of too many"
+    elseif challenge then
+      response, words = step(challenge)
     end
+    if response then detail = words or detail end
     local encoded = response and core.base64(response) or "*"
     if response and response ~= "" then self.trace.hide(encoded) end
     reply, err = exchange.command(self, "auth", encoded, nil, false, response and "****" or "*")
     if reply and not response then
-      return exchange.fail(self, "auth", "protocol", "the server's challenge is not one that " .. mechanism .. " knows")
+      return exchange.fail(self, "auth", "protocol",
+        ("the server's challenge is not one that %s knows: %s"):format(mechanism, words))
     end
   end
   if not reply then return nil, err end
-  if reply.code == 235 then return reply end
-  return exchange.refuse(self, "auth", with_detail(reply, detail), "auth")
+  if reply.code ~= 235 then return exchange.refuse(self, "auth", with_detail(self, reply, detail), "auth") end
+  local doubt = check and check(core.unbase64(reply.text))
+  if doubt then return exchange.fail(self, "auth", "protocol", "the server's yes is not to be believed: " .. doubt) end
+  return reply
 end
 
 -- One login, from the choice of the mechanism to the server's verdict.
@@ -257,19 +303,23 @@ local function login(self, credentials, wanted)
     end
     credentials = { username = credentials.username, token = token }
   end
-  if credentials.password then self.trace.hide(credentials.password) end
+  if credentials.password then
+    self.trace.hide(credentials.password)
+    -- as it goes in PLAIN, which in base64 does not show the password's own
+    self.trace.hide("\0" .. (credentials.username or "") .. "\0" .. credentials.password)
+  end
   if credentials.token then self.trace.hide(credentials.token) end
-  local mechanism, reason = sasl.choose(credentials, capability.mechanisms(self.capabilities), wanted)
+  local server = sasl_server(self)
+  local mechanism, reason = sasl.choose(credentials, server, wanted)
   if not mechanism then return exchange.fail(self, "auth", "auth", reason) end
-  reason = sasl.problem(mechanism, credentials)
-  if reason then return exchange.fail_input(self, "auth", reason) end
   self.midway = true
-  local reply, err = converse(self, mechanism, credentials)
+  local reply, err = converse(self, mechanism, credentials, server)
   self.midway = false
   return reply, err
 end
 
---- Logs in with the strongest mechanism both sides have. RFC 4954. May yield.
+--- Logs in with the strongest mechanism both sides have. RFC 4954. May yield, but not while SCRAM computes (some
+--- milliseconds; 0.15 s at the most that a server may ask for).
 ---@param given table? username, password, token, auth as in the server options; default: the session's own
 ---@return smtp.Reply? reply
 ---@return smtp.Error? err kinds "insecure", "auth", "input", "protocol", "timeout", "closed"
@@ -299,21 +349,24 @@ function Session:auth(given)
 end
 
 --- All that comes before a message: connect, EHLO, STARTTLS, EHLO, AUTH, as the options ask. May yield.
+---@param observe (fun(verb: string, seconds: number, reply: smtp.Reply?, err: smtp.Error?))? told of each step
 ---@return smtp.Session? self
 ---@return smtp.Error? err
-function Session:open()
+function Session:open(observe)
   local plan, life = self.plan, self.life
+  local function take(verb)
+    local began = core.now()
+    local reply, err = self[verb](self)
+    if observe then observe(verb, core.now() - began, reply, err) end
+    return err
+  end
   -- one call, one deadline
   self.life = life or plan.timeout and core.now() + plan.timeout
-  local _, err = self:connect()
-  if not err then _, err = self:ehlo() end
+  local err = take "connect" or take "ehlo"
   local upgrade = not self.tls and (plan.tls == "starttls"
     or plan.tls == "opportunistic" and self.capabilities and self.capabilities.STARTTLS)
-  if not err and upgrade then
-    _, err = self:starttls()
-    if not err then _, err = self:ehlo() end
-  end
-  if not err and plan.credentials and plan.mechanisms ~= false then _, err = self:auth() end
+  if not err and upgrade then err = take "starttls" or take "ehlo" end
+  if not err and plan.credentials and plan.mechanisms ~= false then err = take "auth" end
   self.life = life
   if err then
     delivery.farewell(self)
@@ -366,7 +419,10 @@ function Session:mail(from, params)
     return exchange.fail_input(self, "mail", "an address with non-ASCII characters needs the parameter SMTPUTF8 = true")
   end
   local reply, err = envelope_command(self, "mail", "MAIL FROM", mailbox, params)
-  if reply then self.transaction = true end
+  if reply then
+    self.transaction = true
+    self.taken = {}
+  end
   return reply, err
 end
 
@@ -378,7 +434,9 @@ end
 function Session:rcpt(to, params)
   local mailbox, reason = address.parse(to)
   if not mailbox then return exchange.fail_input(self, "rcpt", reason) end
-  return envelope_command(self, "rcpt", "RCPT TO", mailbox, params)
+  local reply, err = envelope_command(self, "rcpt", "RCPT TO", mailbox, params)
+  if reply then self.taken[#self.taken + 1] = mailbox.address end
+  return reply, err
 end
 
 -- A source function from what a caller may give: a string, a function, a message.
@@ -394,6 +452,8 @@ local function to_source(value)
 end
 
 --- DATA, the content and its final reply. Line ends become CRLF, dots are stuffed. RFC 5321 4.1.1.4. May yield.
+--- With LMTP there is a reply for each recipient: the one returned is the first good one, and it (or the error) has the
+--- lists `accepted` and `rejected` of a receipt. RFC 2033 4.2.
 ---@param source string|function|table text, a function that returns chunks and then nil, or a message
 ---@return smtp.Reply? reply
 ---@return smtp.Error? err
@@ -406,9 +466,15 @@ function Session:data(source)
   reply, err = exchange.command(self, "data", "DATA", self.plan.timeouts.data)
   if not reply then return nil, err end
   if reply.code ~= 354 then return exchange.expect(self, "data", reply, 354) end
-  reply, err = delivery.content(self, source)
+  local tally = { accepted = self.taken, rejected = {} }
+  reply, err = delivery.content(self, source, tally)
   if not reply then return nil, err end
-  return exchange.expect(self, "final", reply, 2)
+  reply, err = exchange.expect(self, "final", reply, 2)
+  if self.plan.lmtp then
+    local result = reply or err
+    result.accepted, result.rejected = tally.accepted, tally.rejected
+  end
+  return reply, err
 end
 
 --- The content in chunks, as it is: no line end is changed, no dot stuffed; its final reply. What the server refuses it
@@ -421,6 +487,7 @@ function Session:bdat(source)
   local ok, err = exchange.begin(self, "data")
   if ok then ok, err = exchange.guard(self, "data") end
   if not ok then return nil, err end
+  if self.plan.lmtp then return exchange.fail_input(self, "data", "LMTP has no chunks here: call data()") end
   if not (self.capabilities and self.capabilities.CHUNKING) then
     return exchange.fail_input(self, "data", "the server does not offer CHUNKING")
   end

@@ -1,5 +1,7 @@
 local core = require "smtp.core"
+local play = require "spec.support.play"
 local sasl = require "smtp.protocol.sasl"
+local smtp = require "smtp"
 
 local SERVER = { host = "server.example.com", port = 143 }
 
@@ -54,34 +56,90 @@ describe("sasl", function()
     assert.are.equal("", step("{}"))
     assert.is_nil((step("{}")))
   end)
+
+  it("EXTERNAL: nobody to act as, or a name", function()
+    local initial, step = sasl.start("EXTERNAL", {}, SERVER)
+    assert.are.equal("", initial)
+    assert.is_nil((step("")))
+    assert.are.equal("ada@example.org", (sasl.start("EXTERNAL", { username = "ada@example.org" }, SERVER)))
+  end)
+
+  it("a mechanism of one's own, where auth names it", function()
+    sasl.mechanisms["X-PIN"] = {
+      needs = { "username", "password" },
+      start = function(credentials)
+        return credentials.username, function(challenge) return challenge .. credentials.password end
+      end,
+    }
+    local script = play.script(play.hello("AUTH PLAIN X-PIN"), "C: AUTH X-PIN " .. core.base64("ada"),
+      "S: 334 " .. core.base64("<7>"), "C: " .. core.base64("<7>1815"), "S: 235 in")
+    local _, transport = play.open(script, { tls = "implicit", username = "ada", password = "1815", auth = "x-pin" })
+    sasl.mechanisms["X-PIN"] = nil
+    play.finished(transport)
+  end)
+
+  it("a mechanism of one's own that never comes to an end", function()
+    sasl.mechanisms["X-LOOP"] = { needs = {}, start = function() return nil, function() return "go on" end end }
+    local script = play.hello("AUTH X-LOOP")
+    local function add(line) script[#script + 1] = line end
+    add "C: AUTH X-LOOP"
+    for _ = 1, 16 do
+      add "S: 334 "
+      add("C: " .. core.base64("go on"))
+    end
+    for _, line in ipairs { "S: 334 ", "C: *", "S: 501 x" } do add(line) end
+    local options, transport = play.options(script, { tls = "implicit", auth = "X-LOOP" })
+    local session, err = smtp.connect(options)
+    sasl.mechanisms["X-LOOP"] = nil
+    assert.is_nil(session)
+    assert.are.equal("protocol", err.kind)
+    play.finished(transport)
+  end)
 end)
 
 describe("sasl.choose", function()
-  local PASSWORD, TOKEN = { username = "u", password = "p" }, { username = "u", token = "t" }
+  local PASSWORD, TOKEN, NAME = { username = "u", password = "p" }, { username = "u", token = "t" }, { username = "u" }
+  local SCRAM = "SCRAM-SHA-1 SCRAM-SHA-256 SCRAM-SHA-1-PLUS SCRAM-SHA-256-PLUS"
+  local function binding(kind) return kind == "tls-server-end-point" and "bytes" or nil end
 
   for _, case in ipairs {
     { PASSWORD, "LOGIN PLAIN CRAM-MD5", nil, "CRAM-MD5" },
     { PASSWORD, "LOGIN PLAIN", nil, "PLAIN" },
     { PASSWORD, "LOGIN PLAIN", { "LOGIN", "PLAIN" }, "LOGIN" },
     { PASSWORD, "LOGIN PLAIN", { "CRAM-MD5", "PLAIN" }, "PLAIN" },
+    { PASSWORD, "PLAIN CRAM-MD5 " .. SCRAM, nil, "SCRAM-SHA-256" },
+    { PASSWORD, "PLAIN CRAM-MD5 " .. SCRAM, nil, "SCRAM-SHA-256-PLUS", { binding = binding } },
+    { PASSWORD, "SCRAM-SHA-256 SCRAM-SHA-1-PLUS", nil, "SCRAM-SHA-1-PLUS", { binding = binding } },
+    { PASSWORD, "SCRAM-SHA-256 SCRAM-SHA-1-PLUS", nil, "SCRAM-SHA-256" },
+    { PASSWORD, "PLAIN CRAM-MD5 SCRAM-SHA-1", nil, "SCRAM-SHA-1", { binding = binding } },
+    { PASSWORD, SCRAM, { "SCRAM-SHA-1" }, "SCRAM-SHA-1", { binding = binding } },
+    { PASSWORD, SCRAM, { "SCRAM-SHA-256-PLUS" }, nil },
+    { PASSWORD, SCRAM, { "SCRAM-SHA-256-PLUS" }, nil, { binding = function() return nil, "no" end } },
     { TOKEN, "PLAIN XOAUTH2 OAUTHBEARER", nil, "OAUTHBEARER" },
     { TOKEN, "PLAIN XOAUTH2", nil, "XOAUTH2" },
-    { TOKEN, "PLAIN LOGIN", nil, nil },
+    { TOKEN, "PLAIN LOGIN " .. SCRAM, nil, nil },
     { PASSWORD, "XOAUTH2", nil, nil },
     { PASSWORD, "PLAIN", { "LOGIN" }, nil },
     { PASSWORD, "", nil, nil },
+    { NAME, "PLAIN EXTERNAL", nil, "EXTERNAL", { certificate = true } },
+    { NAME, "PLAIN EXTERNAL", nil, nil },
+    { {}, "PLAIN EXTERNAL", { "EXTERNAL" }, "EXTERNAL" },
+    { PASSWORD, "PLAIN EXTERNAL", nil, "PLAIN", { certificate = true } },
+    { PASSWORD, "EXTERNAL", nil, "EXTERNAL", { certificate = true } },
+    { PASSWORD, "EXTERNAL", nil, nil },
+    { TOKEN, "XOAUTH2 EXTERNAL", nil, "XOAUTH2", { certificate = true } },
   } do
     it(("takes %s of %q"):format(tostring(case[4]), case[2]), function()
-      local offered = {}
-      for name in case[2]:gmatch("%S+") do offered[name] = true end
-      local name, reason = sasl.choose(case[1], offered, case[3])
+      local server = { offered = {}, binding = case[5] and case[5].binding, certificate = case[5] and case[5].certificate }
+      for name in case[2]:gmatch("%S+") do server.offered[name] = true end
+      local name, reason = sasl.choose(case[1], server, case[3])
       assert.are.equal(case[4], name)
       assert.are.equal(case[4] == nil, reason ~= nil)
     end)
   end
 end)
 
-describe("sasl.problem", function()
+describe("sasl.start refuses what cannot be sent:", function()
   for _, case in ipairs {
     { "PLAIN", { username = "u", password = "p" }, nil },
     { "PLAIN", { username = "u\0", password = "p" }, "username" },
@@ -90,18 +148,21 @@ describe("sasl.problem", function()
     { "CRAM-MD5", { username = "\0u", password = "p" }, "username" },
     { "PLAIN", { password = "p" }, "username" },
     { "LOGIN", { username = "u" }, "password" },
+    { "SCRAM-SHA-1", { username = "u" }, "password" },
+    { "SCRAM-SHA-1", { username = "", password = "p" }, "username" },
+    { "SCRAM-SHA-1", { username = "u", password = "p\1" }, "password" },
+    { "SCRAM-SHA-1", { username = "u\255", password = "p" }, "username" },
+    { "EXTERNAL", { username = "u\0" }, "username" },
     { "OAUTHBEARER", { token = "t" }, nil },
     { "XOAUTH2", { token = "t" }, "username" },
     { "XOAUTH2", { username = "u\1auth=x", token = "t" }, "username" },
     { "OAUTHBEARER", { username = "u", token = "t\1" }, "token" },
+    { "OAUTHBEARER", { username = "u", password = "t" }, "token" },
   } do
     it(("%s: %s"):format(case[1], case[3] and "a bad " .. case[3] or "fine"), function()
-      local reason = sasl.problem(case[1], case[2])
-      if case[3] then
-        assert.is_truthy(reason:find(case[3], 1, true))
-      else
-        assert.is_nil(reason)
-      end
+      local _, step, reason = sasl.start(case[1], case[2], SERVER)
+      assert.are.equal(case[3] == nil, step ~= nil)
+      assert.is_truthy(not case[3] or reason:find(case[3], 1, true), reason)
     end)
   end
 end)

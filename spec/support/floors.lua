@@ -80,10 +80,13 @@ local floors = {
   { "^smtp$", 5 },
   { "^smtp%.pool$", 5 },
   { "^smtp%.task$", 5 },
+  { "^smtp%.verify$", 5 },
   { "^smtp%.server$", 5 },
 }
 -- on floor 2 only these need digests and signatures
-local digests = { ["smtp.protocol.sasl"] = true, ["smtp.mail.dkim"] = true }
+local digests = {
+  ["smtp.protocol.sasl"] = true, ["smtp.protocol.scram"] = true, ["smtp.protocol.saslprep"] = true, ["smtp.mail.dkim"] = true,
+}
 
 local function floor_of(module)
   for _, rule in ipairs(floors) do

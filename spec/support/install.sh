@@ -65,6 +65,16 @@ look() {
 	want clang-tidy 'checks the C code' command -v clang-tidy
 	want postfix 'a real mail server' command -v postfix
 	want dovecot-core 'authentication for Postfix' command -v dovecot
+	want dovecot-lmtpd 'a real LMTP server' ls /usr/lib/dovecot/lmtp
+	want dovecot-submissiond 'a real submission server' ls /usr/lib/dovecot/submission
+	want sasl2-bin 'logins of another make for Postfix' command -v saslpasswd2
+	want libsasl2-modules 'its mechanisms' ls /usr/lib/*/sasl2/libscram.so
+	want libsasl2-modules-db 'its users' ls /usr/lib/*/sasl2/libsasldb.so
+	want python3-openssl 'channel binding to compare with' python_has 'import OpenSSL'
+	want libgsasl18 'an independent SCRAM-PLUS server' python_has 'import ctypes; ctypes.CDLL("libgsasl.so.18")'
+	want libidn12 'SASLprep of unusual passwords' python_has 'import ctypes; ctypes.CDLL("libidn.so.12")'
+	want microsocks 'a SOCKS proxy' command -v microsocks
+	want tinyproxy 'an HTTP proxy' tinyproxy -v
 	want swaks 'an independent client' command -v swaks
 	want libnet-ssleay-perl 'TLS for swaks' perl -MNet::SSLeay -e1
 	want curl 'an independent client' command -v curl

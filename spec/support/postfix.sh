@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# postfix.sh start DIR | stop DIR: a private Postfix for the specs, with its own CA, Dovecot for SASL, on free ports of 127.0.0.1.
+# postfix.sh start DIR | stop DIR: a private Postfix for the specs, with its own CA, Dovecot for SASL, on free ports of 127.0.0.1;
+# on CYRUS_PORT, which speaks TLS at once, Cyrus for SASL, where saslpasswd2 is installed.
 # start prints KEY=VALUE lines once every port answers; what it cannot do it says on stderr, with status 1.
 # Users: "user" / "pass word", "user2@example.test" / "pässwörd". Mail for user@example.test and user2@example.test goes
 # to maildirs of the system user nobody; any other recipient is refused.
@@ -33,7 +34,7 @@ make_pki() {
 free_ports() {
 	python3 -c '
 import socket
-sockets = [socket.socket() for _ in range(3)]
+sockets = [socket.socket() for _ in range(4)]
 for s in sockets: s.bind(("127.0.0.1", 0))
 print(*(s.getsockname()[1] for s in sockets))'
 }
@@ -98,6 +99,14 @@ write_postfix() {
 		  -o smtpd_tls_wrappermode=yes
 		  -o smtpd_sasl_auth_enable=yes
 		  -o mynetworks=
+		127.0.0.1:$4 inet n - n - - smtpd
+		  -o syslog_name=postfix/cyrus
+		  -o smtpd_tls_wrappermode=yes
+		  -o smtpd_sasl_auth_enable=yes
+		  -o smtpd_sasl_type=cyrus
+		  -o smtpd_sasl_path=smtpd
+		  -o smtpd_sasl_local_domain=postfix.test
+		  -o mynetworks=
 		pickup unix n - n 60 1 pickup
 		cleanup unix n - n - 0 cleanup
 		qmgr unix n - n 300 1 qmgr
@@ -115,6 +124,19 @@ write_postfix() {
 		anvil unix - - n - 1 anvil
 		postlog unix-dgram n - n - 1 postlogd
 	END
+}
+
+write_cyrus() {
+	mkdir config/sasl
+	cat >config/sasl/smtpd.conf <<-END
+		pwcheck_method: auxprop
+		auxprop_plugin: sasldb
+		sasldb_path: $dir/data/sasldb
+		mech_list: PLAIN LOGIN CRAM-MD5 SCRAM-SHA-1 SCRAM-SHA-256
+	END
+	printf 'pass word' | saslpasswd2 -p -c -f data/sasldb -u postfix.test user
+	printf 'pässwörd' | saslpasswd2 -p -c -f data/sasldb -u example.test user2
+	chown postfix data/sasldb
 }
 
 write_dovecot() {
@@ -149,7 +171,7 @@ write_dovecot() {
 			log_path = $dir/log/dovecot
 			protocols =
 			ssl = no
-			auth_mechanisms = plain login cram-md5
+			auth_mechanisms = plain login cram-md5 scram-sha-1 scram-sha-256
 			auth_failure_delay = 0
 			service auth {
 			  unix_listener $dir/spool/private/auth {
@@ -185,9 +207,10 @@ start() {
 	cd "$dir"
 	chmod 755 .
 	make_pki "$dir/pki" >openssl.log 2>&1 || die "openssl failed: $(cat openssl.log)"
-	read -r plain submission smtps < <(free_ports)
-	write_postfix "$plain" "$submission" "$smtps"
+	read -r plain submission smtps cyrus < <(free_ports)
+	write_postfix "$plain" "$submission" "$smtps" "$cyrus"
 	write_dovecot
+	if command -v saslpasswd2 >/dev/null; then write_cyrus; else cyrus=; fi
 
 	trap 'stop "$dir"; cat "$dir"/log/* >&2' ERR
 	postfix -c "$dir/config" check >"$dir/log/check" 2>&1
@@ -197,7 +220,7 @@ start() {
 	wait_for greets "$plain"
 	wait_for greets "$submission"
 	wait_for answers "$smtps"
-	printf '%s\n' "PLAIN_PORT=$plain" "SUBMISSION_PORT=$submission" "SMTPS_PORT=$smtps" \
+	printf '%s\n' "PLAIN_PORT=$plain" "SUBMISSION_PORT=$submission" "SMTPS_PORT=$smtps" "CYRUS_PORT=$cyrus" \
 		"CA_FILE=$dir/pki/ca.pem" "MAILDIR=$dir/mail/user" "LOG=$dir/log/maillog"
 }
 

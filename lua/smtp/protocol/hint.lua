@@ -18,7 +18,7 @@ local KNOWN = {
     "this server takes no passwords any more: log in with an OAuth 2 access token (option token)" },
   { "auth", function(err) return says(err, "username and password not accepted") end,
     "check the user name; Google accounts need an app password or an OAuth 2 token, not the account's password" },
-  { "auth", function(err) return err.code == 535 end, "check username and password" },
+  { "auth", function(err) return err.code == 535 end, "check username and password, or token" },
   { "auth", function(err) return err.reason and err.reason:find("no mechanism in common", 1, true) end,
     "leave out username and password (or auth) if this server wants no login; many offer AUTH only after TLS" },
   { "rejected", function(err) return err.code == 530 and says(err, "starttls") end,

@@ -8,6 +8,11 @@ local core = require "smtp.core"
 
 local socket = {}
 
+-- Seconds between the starts of two attempts to connect (RFC 8305 5).
+local DELAY = 0.25
+-- Seconds between looks at those attempts that are not waited for: a wait watches one descriptor.
+local GLANCE = 0.05
+
 --- Coroutines that are stepped by their host: a wait in them yields mode, fd, deadline.
 ---@type table<thread, boolean>
 socket.stepped = setmetatable({}, { __mode = "k" })
@@ -116,21 +121,83 @@ local function resolve(waiter, host, port, deadline)
   end
 end
 
--- A connection to one address.
-local function attempt(waiter, address, from, deadline)
-  local sock, refused = core.connect(address, from)
-  if not sock then return nil, "connect", refused end
-  while true do
-    local ok, reason = sock:connected()
-    if ok then return socket.pipe(sock, waiter) end
-    local late = core.now() >= deadline
-    if reason ~= "again" or late then
-      sock:close()
-      if reason ~= "again" then return nil, "connect", reason end
-      return nil, "timeout", "no answer in time"
-    end
-    waiter("write", sock:fd(), deadline)
+local function is_ipv6(address)
+  return (core.address(address)):find(":", 1, true) ~= nil
+end
+
+-- The resolver's order, but each address followed by one of the other family as long as there are any (RFC 8305 4).
+local function interleave(addresses)
+  local lists, mixed = { [true] = {}, [false] = {} }, {}
+  for _, address in ipairs(addresses) do table.insert(lists[is_ipv6(address)], address) end
+  local family = addresses[1] ~= nil and is_ipv6(addresses[1])
+  for i = 1, #addresses do
+    mixed[#mixed + 1] = lists[family][i]
+    mixed[#mixed + 1] = lists[not family][i]
   end
+  return mixed
+end
+
+-- Begins to connect, from the one of `locals` (family -> address) that fits.
+local function begin(address, locals)
+  local from = locals and locals[is_ipv6(address)]
+  if locals and not from then return nil, "the address to bind to is of another family" end
+  return core.connect(address, from)
+end
+
+-- A connection to the first address that answers. Each is tried a while after the one before it, or as soon as one
+-- failed; those that are slow stay in the race (RFC 8305 5).
+local function race(waiter, addresses, locals, deadline)
+  local running, reasons, started, due, late = {}, {}, 0, 0, false
+
+  local function startable()
+    return started < #addresses and (#running == 0 or core.now() >= due) and (started == 0 or not late)
+  end
+
+  repeat
+    late = core.now() >= deadline
+    if startable() then
+      started = started + 1
+      local now = core.now()
+      -- where there is little time every address still has its share of it
+      due = now + math.min(DELAY, (deadline - now) / (#addresses - started + 1))
+      local sock, reason = begin(addresses[started], locals)
+      if sock then
+        running[#running + 1] = { sock = sock, number = started }
+      else
+        reasons[started], due = reason, 0
+      end
+    end
+    for i = #running, 1, -1 do
+      local one = running[i]
+      local ok, reason = one.sock:connected()
+      if ok then
+        for _, other in ipairs(running) do
+          if other ~= one then other.sock:close() end
+        end
+        return socket.pipe(one.sock, waiter)
+      elseif reason ~= "again" then
+        one.sock:close()
+        table.remove(running, i)
+        reasons[one.number], due = reason, 0
+      end
+    end
+    local newest = running[#running]
+    if newest and not late and not startable() then
+      local limit = started < #addresses and math.min(deadline, due) or deadline
+      if #running > 1 then limit = math.min(limit, core.now() + GLANCE) end
+      waiter("write", newest.sock:fd(), limit)
+    end
+  until late or started == #addresses and #running == 0
+
+  local tried = {}
+  for i = 1, started do
+    local name, port = core.address(addresses[i])
+    local where = port == 0 and name or ("%s port %d"):format(name, port)
+    tried[i] = where .. ": " .. (reasons[i] or "no answer in time")
+  end
+  if started < #addresses then tried[started + 1] = ("%d more not tried"):format(#addresses - started) end
+  for _, one in ipairs(running) do one.sock:close() end
+  return nil, late and (#running > 0 or started < #addresses) and "timeout" or "connect", table.concat(tried, ", ")
 end
 
 --- A transport over sockets.
@@ -138,7 +205,7 @@ end
 function socket.new(waiter)
   waiter = waiter or poll_or_yield
 
-  --- A connected pipe: the name's addresses one after the other, each with its share of the time left.
+  --- A connected pipe: to whichever of the name's addresses answers first, tried in turn.
   ---@param host string?
   ---@param port integer
   ---@param opts { path: string?, bind: string? }
@@ -148,30 +215,21 @@ function socket.new(waiter)
   ---@return string? reason
   ---@return boolean? temporary where the kind alone does not tell
   local function connect(host, port, opts, deadline)
-    local addresses, kind, reason, temporary
     if opts.path then
-      local address, why = core.unix(opts.path)
-      addresses, kind, reason, temporary = address and { address }, "connect", why, false
-    else
-      addresses, kind, reason, temporary = resolve(waiter, host, port, deadline)
+      local address, reason = core.unix(opts.path)
+      if not address then return nil, "connect", reason, false end
+      return race(waiter, { address }, nil, deadline)
     end
+    local addresses, kind, reason, temporary = resolve(waiter, host, port, deadline)
     if not addresses then return nil, kind, reason, temporary end
-    local from
+    local locals
     if opts.bind then
       local found, _, why = resolve(waiter, opts.bind, 0, deadline)
       if not found then return nil, "connect", "cannot bind to " .. opts.bind .. ": " .. why, false end
-      from = found[1]
+      locals = {}
+      for i = #found, 1, -1 do locals[is_ipv6(found[i])] = found[i] end
     end
-    local tried = {}
-    local pipe
-    for i, address in ipairs(addresses) do
-      local share = core.now() + (deadline - core.now()) / (#addresses - i + 1)
-      pipe, kind, reason = attempt(waiter, address, from, share)
-      if pipe then return pipe end
-      local name, number = core.address(address)
-      tried[i] = (opts.path and "%s: %s" or "%s port %d: %s"):format(name, opts.path and reason or number, reason)
-    end
-    return nil, kind, table.concat(tried, ", ")
+    return race(waiter, interleave(addresses), locals, deadline)
   end
 
   return { connect = connect }

@@ -1,0 +1,149 @@
+#!/usr/bin/env bash
+# dovecot.sh start DIR RELAY_PORT | stop DIR: a private Dovecot submission server for the specs with its own CA, on free
+# ports of 127.0.0.1; it hands mail to the SMTP server on RELAY_PORT.
+# start prints KEY=VALUE lines once every port answers; what it cannot do it says on stderr, with status 1.
+# Users: "user" / "pass word", "user2@example.test" / "pässwörd", by every mechanism with a password; whoever has a token (JWT,
+# HS256, key in the file TOKEN_KEY), by its "sub"; whoever has a certificate of the CA, by its common name (here: "user").
+set -euo pipefail
+export PATH=$PATH:/usr/sbin:/sbin
+support=$(cd "$(dirname "$0")" && pwd)
+
+die() {
+	echo "dovecot.sh: $*" >&2
+	exit 1
+}
+
+# start RELAY SUBMISSION SUBMISSIONS
+write_dovecot() {
+	cat >oauth2.conf <<-END
+		introspection_mode = local
+		local_validation_key_dict = fs:posix:prefix=$dir/keys/
+		username_attribute = sub
+	END
+	cat <<-END
+		base_dir = $dir/run
+		state_dir = $dir/state
+		log_path = $dir/log
+		protocols = submission
+		listen = 127.0.0.1
+		hostname = dovecot.test
+		default_login_user = dovenull
+		default_internal_user = dovecot
+		ssl = required
+		ssl_cert = <$dir/pki/localhost.pem
+		ssl_key = <$dir/pki/localhost.key
+		ssl_ca = <$dir/pki/ca.pem
+		ssl_verify_client_cert = yes
+		ssl_require_crl = no
+		auth_ssl_username_from_cert = yes
+		ssl_cert_username_field = commonName
+		disable_plaintext_auth = yes
+		auth_mechanisms = plain login cram-md5 scram-sha-1 scram-sha-256 xoauth2 oauthbearer external
+		auth_failure_delay = 0
+		mail_location = maildir:$dir/mail/%u
+		mail_uid = nobody
+		mail_gid = nogroup
+		first_valid_uid = 1
+		passdb {
+		  driver = passwd-file
+		  mechanisms = plain login cram-md5 scram-sha-1 scram-sha-256
+		  args = scheme=PLAIN username_format=%u $dir/users
+		}
+		passdb {
+		  driver = oauth2
+		  mechanisms = xoauth2 oauthbearer
+		  args = $dir/oauth2.conf
+		}
+		passdb {
+		  driver = static
+		  mechanisms = external
+		  args = nopassword=yes
+		}
+		userdb {
+		  driver = static
+		  args = uid=nobody gid=nogroup home=$dir/mail/%u allow_all_users=yes
+		}
+		submission_relay_host = 127.0.0.1
+		submission_relay_port = $1
+		service submission-login {
+		  inet_listener submission {
+		    port = $2
+		  }
+		  inet_listener submissions {
+		    port = $3
+		    ssl = yes
+		  }
+		  chroot =
+		}
+		service anvil {
+		  chroot =
+		  # no pause after a wrong password
+		  unix_listener anvil-auth-penalty {
+		    mode = 0
+		  }
+		}
+		service stats {
+		  chroot =
+		}
+	END
+}
+
+free_ports() {
+	python3 -c '
+import socket
+sockets = [socket.socket() for _ in range(2)]
+for s in sockets: s.bind(("127.0.0.1", 0))
+print(*(s.getsockname()[1] for s in sockets))'
+}
+
+greets() { head -c 4 <"/dev/tcp/127.0.0.1/$1" | grep -q 220; }
+
+start() {
+	[ "$(id -u)" -eq 0 ] || die 'Dovecot must be started as root'
+	[ -x /usr/lib/dovecot/submission-login ] || die 'dovecot-submissiond is not installed (spec/support/install.sh test installs it)'
+	case $(dovecot --version) in 2.[0-3].*) ;; *) die 'this configuration is for Dovecot 2.3' ;; esac
+	umask 022
+	mkdir -p "$1"
+	dir=$(cd "$1" && pwd)
+	cd "$dir"
+	chmod 755 .
+	bash "$support/pki.sh" "$dir/pki" >openssl.log 2>&1 || die "openssl failed: $(cat openssl.log)"
+	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj '/CN=user' -CA pki/ca.pem \
+		-CAkey pki/ca.key -addext 'basicConstraints=critical,CA:FALSE' -addext 'extendedKeyUsage=clientAuth' \
+		-keyout pki/user.key -out pki/user.pem >openssl.log 2>&1 || die "openssl failed: $(cat openssl.log)"
+	printf '%s\n' 'user:{PLAIN}pass word' 'user2@example.test:{PLAIN}pässwörd' >users
+	chmod 644 users
+	mkdir -p mail keys/default/HS256
+	chown nobody:nogroup mail
+	printf 'the key of the specs for 32 byte' >token_key
+	base64 -w0 token_key >keys/default/HS256/default
+	read -r submission submissions < <(free_ports)
+	write_dovecot "$2" "$submission" "$submissions" >dovecot.conf
+	trap 'stop "$dir"; cat "$dir/log" >&2' ERR
+	dovecot -c "$dir/dovecot.conf"
+	for _ in $(seq 100); do
+		greets "$submission" 2>/dev/null && break
+		sleep 0.05
+	done
+	greets "$submission"
+	printf '%s\n' "PORT=$submission" "SUBMISSIONS_PORT=$submissions" "CA_FILE=$dir/pki/ca.pem" "CLIENT_CERT=$dir/pki/user.pem" \
+		"CLIENT_KEY=$dir/pki/user.key" "TOKEN_KEY=$dir/token_key" "LOG=$dir/log"
+}
+
+# The master ends its own; what is left of its process group after a while is killed.
+stop() {
+	local pid
+	pid=$(cat "$1/run/master.pid" 2>/dev/null) || return 0
+	kill "$pid" 2>/dev/null || true
+	for _ in $(seq 50); do
+		[ -e "/proc/$pid/exe" ] || break
+		sleep 0.05
+	done
+	kill -KILL -- "-$pid" 2>/dev/null || true
+}
+
+case ${1:-}:${2:-}:${3:-} in
+start:?*:?*) start "$2" "$3" ;;
+stop:?*:) stop "$2" ;;
+*) die 'usage: dovecot.sh start DIR RELAY_PORT | stop DIR' ;;
+esac
