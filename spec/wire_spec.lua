@@ -403,12 +403,21 @@ describe("agree", function()
     return made
   end
 
-  it("knows replies of the classes hoped for, and takes none", function()
-    local one = wire "250 in\r\n250-2.1.0 a\r\n250 b\n250\r\n354 go\r\n"
+  it("takes replies of the classes hoped for, and no more", function()
+    local one = wire("250 in\r\n250-2.1.0 a\r\n250 b\n250\r\n354 go\r\n250 next\r\n", 5)
     assert.is_true(one:agree "2223")
-    assert.are.equal(250, (one:reply()))
-    assert.is_true(one:agree "223")
-    assert.are.equal("a\nb", select(2, one:reply()))
+    assert.are.equal(1, one:expected())
+    assert.are.equal("next", select(2, one:reply()))
+  end)
+
+  it("takes none where one is otherwise, and fails where one is no reply", function()
+    local one = wire "250 a\r\n550 b\r\n250 c\r\n"
+    assert.is_false(one:agree "222")
+    assert.are.equal("a", select(2, one:reply()))
+    assert.are.same({ nil, "the peer broke the protocol" }, { wire("250 a\r\n2x0 b\r\n"):agree "22" })
+    one = wire "250 a\r\n250-b\r\n251 c\r\n"
+    assert.is_false(one:agree "22")
+    assert.are.equal("a", select(2, one:reply()))
   end)
 
   it("says at each byte that more is needed, or that one is otherwise", function()

@@ -174,7 +174,8 @@ static int sock_send(lua_State *L)
 	return 1;
 }
 
-/* receive(wire) -> true: the wire got some bytes | nil, "again" | nil, "closed" | nil, why */
+/* receive(wire) -> true: the wire got some bytes | nil, "again" | nil, "closed" | nil, why | nil, why, true: it is the wire
+ * that takes no more */
 static int sock_receive(lua_State *L)
 {
 	char bytes[16384];
@@ -185,7 +186,14 @@ static int sock_receive(lua_State *L)
 		return smtp_fail(L, "closed");
 	if (count < 0)
 		return fail_system(L, (int)count);
-	return smtp_result(L, smtp_wire_feed(wire, bytes, (size_t)count));
+	enum smtp_status status = smtp_wire_feed(wire, bytes, (size_t)count);
+	if (status == SMTP_OK) {
+		lua_pushboolean(L, 1);
+		return 1;
+	}
+	smtp_fail(L, smtp_status_text(status));
+	lua_pushboolean(L, 1);
+	return 3;
 }
 
 static int sock_peek(lua_State *L)

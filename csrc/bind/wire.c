@@ -127,14 +127,14 @@ static int wire_reply(lua_State *L)
 	return 3;
 }
 
-/* agree("2223") -> true: the next replies have come and are of these classes | false: they have, and are not |
- * nil, "again" */
+/* agree("2223") -> true: the next replies had come, are of these classes, and are taken | false: one is not, and none is
+ * taken | nil, "again" | nil, why */
 static int wire_agree(lua_State *L)
 {
-	const struct smtp_wire *wire = check_wire(L);
+	struct smtp_wire *wire = check_wire(L);
 	enum smtp_status status = smtp_wire_agree(wire, luaL_checkstring(L, 2));
-	if (status == SMTP_MORE)
-		return smtp_fail(L, "again");
+	if (status != SMTP_OK && status != SMTP_E_INPUT)
+		return fail_status(L, status);
 	lua_pushboolean(L, status == SMTP_OK);
 	return 1;
 }

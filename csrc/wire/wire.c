@@ -145,25 +145,33 @@ enum smtp_status smtp_wire_reply(struct smtp_wire *wire)
 	return status;
 }
 
-enum smtp_status smtp_wire_agree(const struct smtp_wire *wire, const char *classes)
+enum smtp_status smtp_wire_agree(struct smtp_wire *wire, const char *classes)
 {
 	const unsigned char *line = smtp_buf_view(&wire->in);
 	const unsigned char *end = line + smtp_buf_length(&wire->in);
+	const unsigned char *first = line; /* of the reply's lines */
+	size_t count = strlen(classes);
 	/* a reply that is half read is reply's business */
-	if (wire->failed || wire->reply.lines > 0 || wire->expected < strlen(classes))
+	if (wire->failed || wire->reply.lines > 0 || wire->expected < count)
 		return SMTP_E_INPUT;
 	while (*classes) {
 		const unsigned char *next = memchr(line, '\n', (size_t)(end - line));
 		if (!next)
 			return SMTP_MORE;
 		size_t length = (size_t)(next - line);
-		if (length < 3 || line[0] != (unsigned char)*classes || (*classes == '3' && memcmp(line, "354", 3) != 0))
+		if (length < 4 || line[0] != (unsigned char)*classes || (*classes == '3' && memcmp(line, "354", 3) != 0) ||
+		    memcmp(line, first, 3) != 0 || (line[3] != ' ' && line[3] != '-' && line[3] != '\r'))
 			return SMTP_E_INPUT;
-		if (length == 3 || line[3] != '-')
+		if (line[3] != '-') {
 			classes++;
+			first = next + 1;
+		}
 		line = next + 1;
 	}
-	return SMTP_OK;
+	enum smtp_status status = SMTP_OK;
+	while (count-- > 0 && status == SMTP_OK)
+		status = smtp_wire_reply(wire);
+	return status;
 }
 
 enum smtp_status smtp_wire_line(struct smtp_wire *wire, const unsigned char **line, size_t *length)

@@ -54,10 +54,10 @@ SMTP_MUST_USE enum smtp_status smtp_wire_feed(struct smtp_wire *wire, const void
 /* The next reply is in wire->reply. Errors: SMTP_E_PROTOCOL, also for a reply that nothing is waiting for. */
 SMTP_MUST_USE enum smtp_status smtp_wire_reply(struct smtp_wire *wire);
 
-/* Whether the next replies have come and are of these classes: a digit for each ("2223", where 3 is 354 alone). OK: reply
- * takes them one by one. MORE: not all of them have come, and those that have are so. Errors: SMTP_E_INPUT where one is
- * not; nothing is taken then, and the wire has not failed. */
-SMTP_MUST_USE enum smtp_status smtp_wire_agree(const struct smtp_wire *wire, const char *classes);
+/* Takes the next replies, unread, if they have come and are of these classes: a digit for each ("2223", where 3 is 354
+ * alone). MORE: not all of them have come, and those that have are so. Errors: SMTP_E_INPUT where one is not: nothing is
+ * taken then, and the wire has not failed; SMTP_E_PROTOCOL, SMTP_E_MEMORY as reply. */
+SMTP_MUST_USE enum smtp_status smtp_wire_agree(struct smtp_wire *wire, const char *classes);
 
 /* Server. The next command line, its CRLF taken off, is at *line until the next call. Errors: SMTP_E_PROTOCOL (a
  * bare LF, a CR or a NUL inside), SMTP_E_LIMIT (a line over 64 KB). */

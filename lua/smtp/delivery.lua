@@ -8,12 +8,10 @@ local message = require "smtp.mail.message"
 local options = require "smtp.options"
 local parameter = require "smtp.protocol.parameter"
 local queue = require "smtp.protocol.queue"
+local transaction = require "smtp.transaction"
 
 local delivery = {}
 
--- Commands written before their replies are read: no more than the smallest usual socket buffers take, so that the
--- two sides can never both be stuck writing.
-local WINDOW = 32768
 -- Seconds that the server may take over a QUIT when everything else is decided.
 local FAREWELL = 2
 
@@ -28,12 +26,6 @@ local FAREWELL = 2
 ---@field time table seconds: {connect=, tls=, auth=, send=, total=}
 ---@field tls table? {version=, cipher=, peer=, resumed=}
 ---@field transcript string?
-
--- A recipient that the server does not want, as receipts and errors list it.
-local function refused(self, address, reply)
-  return { address = address, code = reply.code, enhanced = reply.enhanced, text = self.trace.scrub(reply.text),
-    temporary = exchange.class(reply) == 4 }
-end
 
 -- The final reply. In LMTP there is one for each recipient (RFC 2033 4.2): `tally` tells them apart, and the first good
 -- one speaks for all, or else the first.
@@ -58,7 +50,7 @@ local function verdict(self, tally)
       tally.accepted[#tally.accepted + 1] = address
     else
       first = first or reply
-      tally.rejected[#tally.rejected + 1] = refused(self, address, reply)
+      tally.rejected[#tally.rejected + 1] = transaction.refused(self, address, reply)
     end
   end
   return first
@@ -66,7 +58,9 @@ end
 
 --- The content behind a 354 and its final reply; `more` is queued behind the terminator, `report` hears how many octets
 --- the transport has taken.
+---@param source string|fun(): string?, any
 ---@param tally { accepted: string[], rejected: table[] } the recipients; with LMTP what became of them, afterwards
+--- `tally.meanwhile` is called while the server is busy with what it got
 ---@param more (fun(): any)? queues it
 function delivery.content(self, source, tally, more, report)
   local plan = self.plan
@@ -81,8 +75,9 @@ function delivery.content(self, source, tally, more, report)
     exchange.kill(self, err)
     return nil, err
   end
-  -- a reply that comes before its time is a refusal, or else would pass for the final one
-  kind, reason, words = self.pump:unasked()
+  -- a reply that comes before its time is a refusal, or else would pass for the final one; content that goes out in one
+  -- piece with its end leaves it no time
+  if type(source) ~= "string" or self.pump.wire:residue() > 0 then kind, reason, words = self.pump:unasked() end
   if kind then
     if words and kind == "protocol" then kind, reason = "rejected", nil end
     local _, err = exchange.fail_pump(self, "body", kind, reason, words)
@@ -100,10 +95,12 @@ function delivery.content(self, source, tally, more, report)
   if written then
     self.outcome = "unknown"
     if report then report(octets) end
+    if tally.meanwhile then tally.meanwhile() end
     reply, err = verdict(self, tally)
   elseif more and said and exchange.class(said) == 2 then
-    -- only the command behind the terminator was lost
+    -- only what stood behind the terminator was lost
     reply = said
+    exchange.kill(self, { kind = failed, stage = "final", reason = failure })
   else
     -- the terminator is the last thing written: what was not written whole cannot have been a message, unless only the
     -- command behind it is missing
@@ -148,117 +145,69 @@ local function reporter(mail, total)
   end
 end
 
--- The parameters of MAIL for the form that suits the server, and that form; or the error.
-local function fit(self, mail)
-  local offered = self.capabilities
-  local binary = offered.BINARYMIME and chunk.trusted(self)
-  local form = mail:form(binary and "binary" or offered["8BITMIME"] and "8bit" or "7bit")
-  local words, reason, insecure = parameter.mail(offered,
-    { size = form.content.size, encoding = form.encoding, utf8 = mail.utf8, wishes = mail.wishes },
-    self.tls ~= nil and self.plan.verify)
-  if not words then return exchange.fail(self, "mail", insecure and "insecure" or "input", reason) end
-  return words, form
-end
-
--- The commands up to DATA, which binary content has not, as groups that may each go in one flight (RFC 2920 3.1).
-local function plan_flights(self, mail, words, binary)
-  local pipelining = self.capabilities.PIPELINING and self.plan.pipeline
-  local flights, length = { {} }, 0
-  local function add(stage, line, address, apart)
-    local flight = flights[#flights]
-    if #flight > 0 and (not pipelining or apart or length + #line > WINDOW) then
-      flight = {}
-      flights[#flights + 1] = flight
-      length = 0
-    end
-    length = length + #line + 2
-    flight[#flight + 1] = { stage = stage, line = line, address = address }
-  end
-  if self.transaction then add("reset", "RSET") end
-  add("mail", "MAIL FROM:<" .. mail.envelope.from .. ">" .. words)
-  for _, address in ipairs(mail.envelope.to) do
-    add("rcpt", "RCPT TO:<" .. address .. ">" .. parameter.rcpt(mail.wishes, address), address)
-  end
-  if binary then return flights end
-  -- once DATA is on its way nothing can be held back any more: where all recipients count, their replies come first
-  add("data", "DATA", nil, mail.partial == false and #mail.envelope.to > 1)
-  return flights
-end
-
--- Which recipients were taken decides whether to go on.
-local function refusal(tally, mail)
-  if tally.mail and exchange.class(tally.mail) ~= 2 then return "mail", tally.mail end
-  local none = tally.asked and #tally.accepted == 0
-  if #tally.rejected > 0 and (none or mail.partial == false) then return "rcpt", tally.rejected[1] end
-end
-
--- Whether the same call may work later: with `partial` one recipient is enough, else it takes all of them.
-local function may_work_later(rejected, mail)
-  local later, never = false, false
-  for _, one in ipairs(rejected) do
-    if one.temporary then later = true else never = true end
-  end
-  return later and (mail.partial ~= false or not never)
-end
-
-local function note(self, tally, command, reply)
-  if command.stage == "mail" then
-    tally.mail = reply
-  elseif command.stage == "data" then
-    tally.data = reply
-  elseif exchange.class(reply) == 2 then
-    tally.accepted[#tally.accepted + 1] = command.address
+-- The content of a message that the server waits for, and the receipt. `more` queues what goes along with its end.
+local function conclude(self, one, more)
+  local mail, content = one.mail, one.plan.content
+  local report = reporter(mail, content.size)
+  local reply, err, octets
+  if one.plan.chunks then
+    reply, err, octets = chunk.content(self, content.open(), report)
   else
-    tally.rejected[#tally.rejected + 1] = refused(self, command.address, reply)
+    reply, err, octets = delivery.content(self, content.bytes or content.open(), one, more, report)
   end
+  if not reply then return nil, err end
+  if exchange.class(reply) ~= 2 then
+    local _, no = exchange.expect(self, "final", reply, 2)
+    no.rejected = #one.rejected > 0 and one.rejected or nil
+    if self.plan.lmtp then no.temporary = transaction.may_work_later(one.rejected, mail) end
+    return nil, no
+  end
+  local time, took = self.time, core.now() - one.began
+  return {
+    message_id = mail.id,
+    accepted = one.accepted,
+    rejected = one.rejected,
+    reply = reply,
+    queue_id = queue.id(reply.text),
+    size = octets,
+    round_trips = self.pump.rounds - one.rounds,
+    time = { connect = time.connect, tls = time.tls, auth = time.auth, send = took, total = took },
+    tls = self.tls,
+    transcript = self.trace.transcript(),
+  }
 end
 
--- Everything up to the reply of DATA, or the first chunk: what the server said to each command, or a broken connection.
-local function envelope(self, mail, words, binary)
-  local plan, flights = self.plan, plan_flights(self, mail, words, binary)
-  local tally = { accepted = {}, rejected = {}, mail = nil, data = nil, asked = false }
-  for _, flight in ipairs(flights) do
-    for _, command in ipairs(flight) do
-      local ok, err = exchange.queue(self, command.stage, command.line, mail.utf8)
-      if not ok then return nil, err end
-    end
-    for _, command in ipairs(flight) do
-      local seconds = command.stage == "data" and plan.timeouts.data or plan.timeouts.command
-      local reply, err = exchange.receive(self, command.stage, seconds)
-      if not reply then return nil, err end
-      if reply.code == 421 then return exchange.refuse(self, command.stage, reply) end
-      if exchange.class(reply) == 3 and command.stage ~= "data" then
-        return exchange.expect(self, command.stage, reply, 2)
-      end
-      if command.stage == "reset" then
-        self.transaction = false
-      else
-        note(self, tally, command, reply)
-      end
-    end
-    tally.asked = #tally.accepted + #tally.rejected == #mail.envelope.to
-    if tally.mail and exchange.class(tally.mail) == 2 then self.transaction = true end
-    if refusal(tally, mail) and (tally.asked or exchange.class(tally.mail) ~= 2) then break end
-  end
-  return tally
+-- A server that waits for content gets none; what it says to that is no news.
+local function abandon(self, one)
+  return function() delivery.content(self, "", one) end
 end
 
--- The error for a message that the server refused before its content.
-local function refuse_envelope(self, mail, tally)
-  local stage, reply = refusal(tally, mail)
-  if not stage then stage, reply = "data", tally.data end
-  if tally.data and tally.data.code == 354 then
-    -- DATA was under way already and the server now waits for content: it gets none, and what it says to that is no
-    -- news
-    delivery.content(self, function() end, tally)
+-- From the replies to the envelope on.
+local function carry(self, one, more)
+  local ok, err = transaction.finish(self, one)
+  if not ok then return nil, err end
+  if not one.ready then return transaction.refusal(self, one, abandon(self, one)) end
+  return conclude(self, one, more)
+end
+
+local function begin(self, mail)
+  local ok, err = exchange.begin(self, "mail")
+  if ok and not transaction.has_room(self) then
+    ok, err = exchange.fail(self, "mail", "closed",
+      "the server takes no more messages on this connection (LIMITS MAILMAX)")
   end
-  if exchange.class(reply) < 4 then return exchange.expect(self, stage, reply, 4) end
-  local temporary = exchange.class(reply) == 4
-  if stage == "rcpt" then temporary = may_work_later(tally.rejected, mail) end
-  return exchange.fail(self, stage, "rejected", nil, { code = reply.code, enhanced = reply.enhanced, text = reply.text,
-    temporary = temporary,
-    -- after a refused MAIL the answers to RCPT say nothing about the recipients
-    rejected = stage ~= "mail" and #tally.rejected > 0 and tally.rejected or nil })
+  if not ok then return nil, err end
+  local one
+  one, err = transaction.new(self, mail)
+  if not one then return nil, err end
+  one.began, one.rounds = core.now(), self.pump.rounds
+  ok, err = transaction.queue(self, one, self.transaction)
+  if not ok then return nil, err end
+  return one
+end
+
+local function pipelines(self)
+  return self.capabilities.PIPELINING and self.plan.pipeline and not self.plan.lmtp
 end
 
 --- Sends one message. With `last`, QUIT goes along with the end of the content where the server pipelines; what
@@ -269,53 +218,77 @@ end
 ---@return smtp.Receipt? receipt
 ---@return smtp.Error? err
 function delivery.send(self, mail, last)
-  local started, rounds = core.now(), self.pump and self.pump.rounds or 0
-  local ok, err = exchange.begin(self, "mail")
-  if ok then ok, err = exchange.guard(self, "mail") end
-  if not ok then return nil, err end
-  if self.state ~= "ready" then return exchange.fail_input(self, "mail", "call ehlo() first") end
-  local words, form = fit(self, mail)
-  if not words then return nil, form end
-  local source = form.content.open()
+  local one, err = begin(self, mail)
+  if not one then return nil, err end
+  return carry(self, one, last and pipelines(self) and function()
+    self.quitting = true
+    return chunk.queue_quit(self)
+  end or nil)
+end
 
-  local binary = form.encoding == "binary"
-  local tally
-  tally, err = envelope(self, mail, words, binary)
-  if not tally then return nil, err end
-  if refusal(tally, mail) or not (binary or tally.data and tally.data.code == 354) then
-    return refuse_envelope(self, mail, tally)
+--- Sends messages one after the other, each envelope in the flight of the content before it: where the server
+--- pipelines, N messages wait N + 1 times. The next message is composed while the server is busy.
+---@param iterator fun(): table? messages or message options; nil: no more
+---@return fun(): smtp.Receipt|false|nil, smtp.Error? results in order: a receipt, or false and the error; nil at last
+function delivery.many(self, iterator)
+  local waiting, ended = {}, false -- transactions and errors that wait for their turn, in order
+  local on_wire                    -- the transaction whose envelope has gone along already
+
+  -- Looks ahead: a message that can be sent, or the error it ends in.
+  local function fetch()
+    if ended then return end
+    local given = iterator()
+    if given == nil then
+      ended = true
+      return
+    end
+    local mail, err = delivery.compose(given, "session:send_many")
+    waiting[#waiting + 1] = mail and { mail = mail } or { err = err }
   end
 
-  local report = reporter(mail, form.content.size)
-  local reply, octets
-  if binary then
-    reply, err, octets = chunk.content(self, source, report)
-  else
-    self.quitting = last and self.capabilities.PIPELINING and self.plan.pipeline and not self.plan.lmtp
-    reply, err, octets = delivery.content(self, source, tally,
-      self.quitting and function() return chunk.queue_quit(self) end or nil, report)
+  -- Queues the next message's envelope behind the end of a content, where it can go there.
+  local function along()
+    local item = waiting[1]
+    if not (item and item.mail and transaction.has_room(self)) then return true end
+    local one = transaction.new(self, item.mail)
+    if one and transaction.queue(self, one, false) then
+      one.began, one.rounds = core.now(), self.pump.rounds
+      on_wire = one
+      table.remove(waiting, 1)
+    end
+    return true
   end
-  if not reply then return nil, err end
-  if exchange.class(reply) ~= 2 then
-    local _, no = exchange.expect(self, "final", reply, 2)
-    no.rejected = #tally.rejected > 0 and tally.rejected or nil
-    if self.plan.lmtp then no.temporary = may_work_later(tally.rejected, mail) end
-    return nil, no
+
+  local function meanwhile()
+    if #waiting == 0 then fetch() end
   end
-  local ended = core.now()
-  return {
-    message_id = mail.id,
-    accepted = tally.accepted,
-    rejected = tally.rejected,
-    reply = reply,
-    queue_id = queue.id(reply.text),
-    size = octets,
-    round_trips = self.pump.rounds - rounds,
-    time = { connect = self.time.connect, tls = self.time.tls, auth = self.time.auth, send = ended - started,
-      total = ended - started },
-    tls = self.tls,
-    transcript = self.trace.transcript(),
-  }
+
+  return function()
+    local one, err = on_wire, nil
+    on_wire = nil
+    if one and self.state == "ready" then
+      exchange.set_deadline(self)
+    elseif one then
+      -- its envelope went along with what broke the connection
+      one, err = exchange.begin(self, "mail")
+    else
+      meanwhile()
+      local item = table.remove(waiting, 1)
+      if not item then return nil end
+      err = item.err
+      if not err then one, err = begin(self, item.mail) end
+      local written
+      if one then written, err = exchange.write(self, "mail") end
+      if not written then one = nil end
+    end
+    if not one then return false, err end
+    one.meanwhile = meanwhile
+    meanwhile()
+    local receipt
+    receipt, err = carry(self, one, pipelines(self) and along or nil)
+    if receipt then return receipt end
+    return false, err
+  end
 end
 
 --- Says goodbye and closes: what comes of it changes nothing any more.

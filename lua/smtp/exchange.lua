@@ -69,6 +69,11 @@ local function unusable(self, stage, reason)
     transcript = self.trace.transcript() }
 end
 
+-- The error of a call on a dead session.
+local function dead(self, stage)
+  return unusable(self, stage, "the session is dead: " .. self.cause)
+end
+
 --- The present call's deadline, absolute.
 function exchange.set_deadline(self)
   self.expires = self.life or (self.plan.timeout and core.now() + self.plan.timeout) or math.huge
@@ -78,7 +83,7 @@ end
 ---@param more boolean? the verb may go on after a 3xx reply to another of its kind
 function exchange.begin(self, stage, more)
   exchange.set_deadline(self)
-  if self.state == "dead" then return unusable(self, stage, "the session is dead: " .. self.cause) end
+  if self.state == "dead" then return dead(self, stage) end
   if self.state == "closed" then return unusable(self, stage, "the session is closed") end
   if self.state == "new" then return unusable(self, stage, "not connected yet: call connect() first") end
   local broken = self.midway and not (more and self.midway == "command")
@@ -102,6 +107,13 @@ end
 function exchange.queue(self, stage, line, utf8, shown)
   local ok, reason = self.pump:command(line, utf8, shown)
   if not ok then return exchange.fail_input(self, stage, reason) end
+  return true
+end
+
+--- Writes all that is queued.
+function exchange.write(self, stage)
+  local ok, kind, reason, words = self.pump:flush(exchange.deadline(self, self.plan.timeouts.command))
+  if not ok then return exchange.fail_pump(self, stage, kind, reason, words) end
   return true
 end
 

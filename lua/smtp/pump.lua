@@ -43,6 +43,19 @@ function Pump:command(line, utf8, shown)
   return ok, reason
 end
 
+--- Queues several commands, with LF between two.
+---@param block string
+---@param count integer how many they are
+---@return boolean? ok
+---@return string? reason nothing was queued
+function Pump:commands(block, count, utf8)
+  local ok, reason = self.wire:commands(block, count, utf8)
+  if ok and self.trace.wanted then
+    for line in block:gmatch("[^\n]+") do self.trace.sent(line) end
+  end
+  return ok, reason
+end
+
 -- A wire for what the server says while no reply is due: the connection's own would take that for a broken protocol.
 -- Part of it may have come with the last reply.
 local function stray(self)
@@ -98,11 +111,45 @@ end
 ---@return string? reason
 ---@return smtp.Reply? reply what the server said before it closed the connection
 function Pump:flush(deadline, any)
-  if self.wire:queued() == 0 then return true end
+  local wire, pipe = self.wire, self.pipe
+  if wire:queued() == 0 then return true end
   self.fresh = true
-  local ok, kind, reason = self.pipe:write(self.wire:take(), deadline)
+  local ok, kind, reason
+  if pipe.send then
+    ok, kind, reason = pipe:send(wire, deadline)
+  else
+    ok, kind, reason = pipe:write(wire:take(), deadline)
+  end
   if ok then return true end
   return nil, kind, reason, kind == "closed" and last_words(self, deadline, any) or nil
+end
+
+-- Waits for more from the peer. True, or nil, kind, reason.
+local function fill(self, deadline)
+  if self.fresh then
+    self.rounds = self.rounds + 1
+    self.fresh = false
+  end
+  local wire, pipe = self.wire, self.pipe
+  if pipe.receive then return pipe:receive(wire, deadline) end
+  local bytes, kind, reason = pipe:read(deadline)
+  if not bytes then return nil, kind, reason end
+  local ok, why = wire:feed(bytes)
+  if not ok then return nil, "protocol", why end
+  return true
+end
+
+--- Takes the next replies, unread, if they are of these classes ("2223", where 3 is 354 alone); what is queued has been
+--- written. The trace does not hear of them.
+---@param classes string
+---@param deadline number
+---@return boolean? ok false: one is not; nil: they did not all come in time. reply() then gives them one by one
+function Pump:agree(classes, deadline)
+  while true do
+    local agreed, why = self.wire:agree(classes)
+    if agreed ~= nil then return agreed end
+    if why ~= "again" or not fill(self, deadline) then return nil end
+  end
 end
 
 --- Writes all that is queued, then the next reply.
@@ -122,14 +169,8 @@ function Pump:reply(deadline)
       return reply
     end
     if text ~= "again" then return nil, "protocol", "the server's reply is not SMTP" end
-    if self.fresh then
-      self.rounds = self.rounds + 1
-      self.fresh = false
-    end
-    local bytes, kind, reason = self.pipe:read(deadline)
-    if not bytes then return nil, kind, reason end
-    ok, reason = self.wire:feed(bytes)
-    if not ok then return nil, "protocol", reason end
+    local more, kind, reason = fill(self, deadline)
+    if not more then return nil, kind, reason end
   end
 end
 
@@ -153,7 +194,7 @@ end
 
 --- Queues content behind a 354 and writes it as it comes, but for the last block, which the caller's next flush takes
 --- along. The terminator is not queued.
----@param source fun(): string?, any chunks, then nil; or nil, reason
+---@param source string|fun(): string?, any chunks, then nil; or nil, reason. A string is only queued
 ---@param block number seconds each write may take
 ---@param expires number the whole call's deadline
 ---@param report (fun(octets: integer))? called with what the transport has taken so far, after each block
@@ -163,6 +204,11 @@ end
 ---@return smtp.Reply? reply what the server said before it closed the connection
 function Pump:content(source, block, expires, report)
   local wire, octets = self.wire, 0
+  if type(source) == "string" then
+    local ok, reason = wire:body(source)
+    if not ok then return nil, "input", reason end
+    return #source
+  end
   while true do
     local chunk, failed, failure = pump.pull(source, expires)
     if failed then return nil, failed, failure end

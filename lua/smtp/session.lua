@@ -50,6 +50,7 @@ function session.new(plan, expires)
     midway = false,         -- true where no command may go: in content, a TLS handshake, a login; "command": in a
                             -- dialogue that s:command began and only it may go on with
     transaction = false,    -- MAIL was taken and nothing ended it
+    mails = 0,              -- messages begun on this connection
     taken = {},             -- by mail and rcpt: the recipients since MAIL
     cause = nil,            -- the error that killed the session
   }, Session)
@@ -504,6 +505,19 @@ function Session:send(mail)
   local composed, err = delivery.compose(mail, "session:send")
   if not composed then return nil, err end
   return delivery.send(self, composed)
+end
+
+--- Sends messages one after the other, N of them with N + 1 waits where the server pipelines: the next envelope goes
+--- along with the end of the content before it. For each message in order the function that is returned gives its
+--- receipt, or false (so that a `for` goes on) and its error; at the end nil. May yield.
+---
+---     for receipt, err in s:send_many(next_message) do … end
+---@param iterator fun(): table? messages, or tables of message options; nil: no more. It is called ahead of the
+--- results, while the server works, and must not raise
+---@return fun(): smtp.Receipt|false|nil, smtp.Error?
+function Session:send_many(iterator)
+  if type(iterator) ~= "function" then error("session:send_many: expected a function, got " .. type(iterator), 2) end
+  return delivery.many(self, iterator)
 end
 
 --- RSET: gives up the transaction. RFC 5321 4.1.1.5. May yield.

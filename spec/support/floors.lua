@@ -74,6 +74,7 @@ local floors = {
   { "^smtp%.exchange$", 4 },
   { "^smtp%.chunk$", 4 },
   { "^smtp%.delivery$", 4 },
+  { "^smtp%.transaction$", 4 },
   { "^smtp%.commands$", 4 },
   { "^smtp%.dialogue$", 4 },
   { "^smtp%.session$", 4 },

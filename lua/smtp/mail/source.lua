@@ -13,6 +13,7 @@ local source = {}
 
 ---@class smtp.source
 ---@field size integer|nil octets that it gives; nil when not known before the end
+---@field bytes string|nil all of them, where they are one block that is in memory anyway
 ---@field open fun(): fun(): string|nil, smtp.Error|nil
 
 local BLOCK = 57 * 1024 -- whole lines of base64
@@ -53,6 +54,7 @@ end
 function source.string(s)
   return {
     size = #s,
+    bytes = #s <= BLOCK and s or nil,
     open = function()
       local from = 1
       return reader(function()
@@ -224,9 +226,13 @@ end
 ---@param list smtp.source[]
 ---@return smtp.source
 function source.chain(list)
-  local size = 0
-  for _, part in ipairs(list) do
+  local size, strings = 0, {}
+  for i, part in ipairs(list) do
     size = size and part.size and size + part.size
+    strings[i] = part.bytes
+  end
+  if #strings == #list and size <= BLOCK then
+    return source.string(table.concat(strings))
   end
   return {
     size = size,

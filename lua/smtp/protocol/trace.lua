@@ -4,6 +4,7 @@ local core = require "smtp.core"
 local trace = {}
 
 ---@class smtp.Trace
+---@field wanted boolean somebody will see it
 ---@field sent fun(line: string) a command, as it may be shown
 ---@field received fun(reply: smtp.Reply)
 ---@field hide fun(secret: string) never to be shown, in any usual form
@@ -102,7 +103,10 @@ function trace.new(wanted)
     return wanted == true and table.concat(lines, "\n") or nil
   end
 
-  return { sent = sent, received = received, hide = hide, scrub = scrub, transcript = transcript }
+  return {
+    wanted = wanted and true or false, sent = sent, received = received, hide = hide, scrub = scrub,
+    transcript = transcript,
+  }
 end
 
 return trace

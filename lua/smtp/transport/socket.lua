@@ -78,6 +78,44 @@ function Pipe:write(bytes, deadline)
   return nil, "closed", "the connection is closed"
 end
 
+--- All that a wire has queued, without a copy; else as write().
+---@param wire userdata
+---@param deadline number
+function Pipe:send(wire, deadline)
+  while self.sock do
+    local ok, reason = self.sock:send(wire)
+    if ok then
+      return true
+    elseif reason ~= "again" then
+      return nil, "closed", reason
+    elseif not wait(self, "write", self.fd, deadline) then
+      return nil, "timeout", "the peer took nothing in time"
+    end
+  end
+  return nil, "closed", "the connection is closed"
+end
+
+--- Some bytes, into a wire; else as read(). "protocol": the wire has no room for them.
+---@param wire userdata
+---@param deadline number
+---@return boolean? ok
+---@return string? kind "timeout"|"closed"|"protocol"
+---@return string? reason
+function Pipe:receive(wire, deadline)
+  local open = self.sock ~= nil
+  while open do
+    open = wait(self, "read", self.fd, deadline)
+    if not self.sock then break end
+    local ok, reason, full = self.sock:receive(wire)
+    if ok then return true end
+    if full then return nil, "protocol", reason end
+    if reason == "closed" then return nil, "closed", "the peer closed the connection" end
+    if reason ~= "again" then return nil, "closed", reason end
+    if not open then return nil, "timeout", "nothing came in time" end
+  end
+  return nil, "closed", "the connection is closed"
+end
+
 --- What lies on the connection, without waiting or taking it.
 ---@return "idle"|"data"|"closed"
 function Pipe:peek()

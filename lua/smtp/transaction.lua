@@ -1,0 +1,234 @@
+--- The envelope of one message on its way: MAIL, RCPT, DATA, in as few flights as the server allows, and what it said
+--- to each. RFC 5321 3.3, RFC 2920 3.1 (what may stand in one group), RFC 9422 (LIMITS).
+local chunk = require "smtp.chunk"
+local exchange = require "smtp.exchange"
+local limits = require "smtp.protocol.limits"
+local parameter = require "smtp.protocol.parameter"
+
+local transaction = {}
+
+-- Octets of commands written before their replies are read: no more than the smallest usual socket buffers take, so
+-- that the two sides can never both be stuck writing.
+local WINDOW = 32768
+
+---@class smtp.Transaction
+---@field mail smtp.Message
+---@field plan table what goes to this server in which flights; kept with the message for the next time
+---@field at integer the flight that is on the wire, or the next one
+---@field accepted string[] recipients that the server took
+---@field rejected table[] {address=, code=, enhanced=, text=, temporary=}
+---@field refused smtp.Reply? of MAIL
+---@field data smtp.Reply? of DATA, where it is not a 354
+---@field ready boolean the server waits for the content
+---@field open boolean DATA was answered with a 354
+
+--- A recipient that the server does not want, as receipts and errors list it.
+function transaction.refused(self, address, reply)
+  return { address = address, code = reply.code, enhanced = reply.enhanced, text = self.trace.scrub(reply.text),
+    temporary = exchange.class(reply) == 4 }
+end
+
+--- Whether the same call may work later: with `partial` one recipient is enough, else it takes all of them.
+function transaction.may_work_later(rejected, mail)
+  local later, never = false, false
+  for _, one in ipairs(rejected) do
+    if one.temporary then later = true else never = true end
+  end
+  return later and (mail.partial ~= false or not never)
+end
+
+-- The flights of a message: each some commands with LF between them, `classes` of the replies hoped for, which of the
+-- recipients it names (from `first` on, `count` of them), whether it begins with MAIL and whether it ends with DATA.
+local function flights_of(self, mail, words, binary)
+  local pipelining = self.capabilities.PIPELINING and self.plan.pipeline
+  local flights, lines, length = {}, {}, 0
+  local flight = { mail = true, first = 1, count = 0, data = false }
+  local function close()
+    flight.block, flight.lines = table.concat(lines, "\n"), #lines
+    flight.classes = ("2"):rep(#lines - (flight.data and 1 or 0))
+    flights[#flights + 1] = flight
+  end
+  local function add(line, apart)
+    if #lines > 0 and (not pipelining or apart or length + #line > WINDOW) then
+      close()
+      flight = { mail = false, first = flight.first + flight.count, count = 0, data = false }
+      lines, length = {}, 0
+    end
+    lines[#lines + 1], length = line, length + #line + 2
+  end
+  add("MAIL FROM:<" .. mail.envelope.from .. ">" .. words)
+  local to = mail.envelope.to
+  for i = 1, #to do
+    add("RCPT TO:<" .. to[i] .. ">" .. parameter.rcpt(mail.wishes, to[i]))
+    flight.count = flight.count + 1
+  end
+  if not binary then
+    -- once DATA is on its way nothing can be held back any more: where all recipients count, their replies come first
+    add("DATA", mail.partial == false and #to > 1)
+    flight.data = true
+  end
+  close()
+  return flights
+end
+
+-- What goes to this server, in the form that suits it; or the error.
+local function plan_for(self, mail)
+  local offered = self.capabilities
+  local secure = self.tls ~= nil and self.plan.verify
+  local binary = offered.BINARYMIME and chunk.trusted(self) or false
+  local held = mail.held
+  if held and held.offered == offered and held.secure == secure and held.binary == binary then return held end
+  local form = mail:form(binary and "binary" or offered["8BITMIME"] and "8bit" or "7bit")
+  local words, reason, insecure = parameter.mail(offered,
+    { size = form.content.size, encoding = form.encoding, utf8 = mail.utf8, wishes = mail.wishes }, secure)
+  if words then reason = limits.problem(offered, mail.envelope.to) end
+  if reason then return exchange.fail(self, "mail", insecure and "insecure" or "input", reason) end
+  local chunks = form.encoding == "binary"
+  held = { offered = offered, secure = secure, binary = binary, chunks = chunks, content = form.content,
+    flights = flights_of(self, mail, words, chunks) }
+  mail.held = held
+  return held
+end
+
+--- Whether the server takes one more message on this connection.
+function transaction.has_room(self)
+  local most = self.capabilities and self.capabilities.LIMITS and limits.get(self.capabilities, "MAILMAX")
+  return not most or self.mails < most
+end
+
+--- A message's transaction, before its first command.
+---@return smtp.Transaction? transaction
+---@return smtp.Error? err the server cannot take it
+function transaction.new(self, mail)
+  local ok, err = exchange.guard(self, "mail")
+  if not ok then return nil, err end
+  if self.state ~= "ready" then return exchange.fail_input(self, "mail", "call ehlo() first") end
+  local plan
+  plan, err = plan_for(self, mail)
+  if not plan then return nil, err end
+  return { mail = mail, plan = plan, at = 1, accepted = {}, rejected = {}, ready = false }
+end
+
+--- Queues the present flight. `reset`: an earlier transaction has to be given up first.
+function transaction.queue(self, one, reset)
+  local flight = one.plan.flights[one.at]
+  local block, lines = flight.block, flight.lines
+  one.reset = reset
+  if reset then block, lines = "RSET\n" .. block, lines + 1 end
+  local ok, reason = self.pump:commands(block, lines, one.mail.utf8)
+  if not ok then return exchange.fail_input(self, "mail", reason) end
+  if flight.mail then self.mails = self.mails + 1 end
+  return true
+end
+
+-- One reply that was not as hoped for, or may not be.
+local function receive(self, stage, seconds)
+  local reply, err = exchange.receive(self, stage, seconds)
+  if not reply then return nil, err end
+  if reply.code == 421 then return exchange.refuse(self, stage, reply) end
+  if exchange.class(reply) == 3 and stage ~= "data" then return exchange.expect(self, stage, reply, 2) end
+  return reply
+end
+
+-- The replies to a flight one by one, each within `seconds`; nil: as the options have it.
+local function read_each(self, one, flight, seconds)
+  local command = seconds or self.plan.timeouts.command
+  local reply, err
+  if one.reset then
+    reply, err = receive(self, "reset", command)
+    if not reply then return nil, err end
+    self.transaction = false
+  end
+  if flight.mail then
+    reply, err = receive(self, "mail", command)
+    if not reply then return nil, err end
+    if exchange.class(reply) == 2 then self.transaction = true else one.refused = reply end
+  end
+  for i = flight.first, flight.first + flight.count - 1 do
+    local address = one.mail.envelope.to[i]
+    reply, err = receive(self, "rcpt", command)
+    if not reply then return nil, err end
+    if exchange.class(reply) == 2 then
+      one.accepted[#one.accepted + 1] = address
+    else
+      one.rejected[#one.rejected + 1] = transaction.refused(self, address, reply)
+    end
+  end
+  if not flight.data then return true end
+  reply, err = receive(self, "data", seconds or self.plan.timeouts.data)
+  if not reply then return nil, err end
+  one.open, one.data = reply.code == 354, reply
+  return true
+end
+
+-- The replies to the flight on the wire: all at once where they are what is hoped for.
+local function read(self, one, flight)
+  local timeouts = self.plan.timeouts
+  local deadline = exchange.deadline(self, timeouts.command)
+  local written, kind, reason, words = self.pump:flush(deadline)
+  if not written then
+    local stage = one.reset and "reset" or flight.mail and "mail" or flight.count > 0 and "rcpt" or "data"
+    return exchange.fail_pump(self, stage, kind, reason, words)
+  end
+  if one.reset or flight.classes == "" or self.trace.wanted then return read_each(self, one, flight) end
+  local agreed = self.pump:agree(flight.classes, deadline)
+  -- what came is still there to be read; where the time is over nothing more is waited for
+  if not agreed then return read_each(self, one, flight, agreed == nil and 0 or nil) end
+  if flight.mail then self.transaction = true end
+  local accepted, to = one.accepted, one.mail.envelope.to
+  for i = flight.first, flight.first + flight.count - 1 do accepted[#accepted + 1] = to[i] end
+  if not flight.data then return true end
+  one.open = self.pump:agree("3", exchange.deadline(self, timeouts.data))
+  if one.open then return true end
+  local reply, err = receive(self, "data", one.open == nil and 0 or timeouts.data)
+  if not reply then return nil, err end
+  one.open, one.data = reply.code == 354, reply
+  return true
+end
+
+-- Whether the server's answers so far end it.
+local function is_refused(one)
+  local asked = #one.accepted + #one.rejected == #one.mail.envelope.to
+  return one.refused ~= nil
+    or #one.rejected > 0 and asked and (#one.accepted == 0 or one.mail.partial == false)
+end
+
+--- The replies to the flight on the wire, and the flights that follow it, until the server waits for the content or has
+--- refused the message: `ready` tells.
+---@return boolean? ok
+---@return smtp.Error? err the connection is lost
+function transaction.finish(self, one)
+  local flights = one.plan.flights
+  while true do
+    local ok, err = read(self, one, flights[one.at])
+    if not ok then return nil, err end
+    one.at = one.at + 1
+    if is_refused(one) then return true end
+    if one.at > #flights then break end
+    ok, err = transaction.queue(self, one, false)
+    if not ok then return nil, err end
+  end
+  one.ready = one.plan.chunks or one.open or false
+  return true
+end
+
+--- The error for a message that the server refused before its content.
+---@param abandon fun() gives a server that waits for content none
+function transaction.refusal(self, one, abandon)
+  local stage, reply = "data", one.data
+  if one.refused then
+    stage, reply = "mail", one.refused
+  elseif is_refused(one) then
+    stage, reply = "rcpt", one.rejected[1]
+  end
+  if one.open then abandon() end
+  if exchange.class(reply) < 4 then return exchange.expect(self, stage, reply, 4) end
+  local temporary = exchange.class(reply) == 4
+  if stage == "rcpt" then temporary = transaction.may_work_later(one.rejected, one.mail) end
+  return exchange.fail(self, stage, "rejected", nil, { code = reply.code, enhanced = reply.enhanced, text = reply.text,
+    temporary = temporary,
+    -- after a refused MAIL the answers to RCPT say nothing about the recipients
+    rejected = stage ~= "mail" and #one.rejected > 0 and one.rejected or nil })
+end
+
+return transaction
