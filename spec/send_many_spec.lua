@@ -32,6 +32,15 @@ local function each(list)
   end
 end
 
+-- All results, each a receipt. Not by `for`, through which a task cannot wait on Lua 5.1.
+local function drain(results)
+  local receipt, err = results()
+  while receipt ~= nil do
+    assert(receipt, err)
+    receipt, err = results()
+  end
+end
+
 -- All results: "sent", or the error's kind, stage, outcome and code.
 local function run(session, list)
   local results, errors = {}, {}
@@ -185,10 +194,10 @@ describe("send_many", function()
       local session = assert(smtp.connect { host = "127.0.0.1", port = server.port, tls = "none" })
       local ready, i = assert(smtp.message(letter(1))), 0
       local rounds = session.pump.rounds
-      for receipt, err in session:send_many(function()
+      drain(session:send_many(function()
         i = i + 1
         return i <= 100 and ready or nil
-      end) do assert(receipt, err) end
+      end))
       assert.are.equal(101, session.pump.rounds - rounds)
       assert(session:send(letter(2, { raw = ("x\r\n"):rep(100000) })))
       assert(session:quit())
@@ -207,7 +216,7 @@ describe("send_many", function()
     end
     together.run(function()
       local session = assert(smtp.connect { host = "127.0.0.1", port = server.port, tls = "none" })
-      for receipt, err in session:send_many(each(list)) do assert(receipt, err) end
+      drain(session:send_many(each(list)))
       session:quit()
     end, server)
     for i = 1, 12 do assert.is_true(expected[i] == server.inbox[i].data, i) end

@@ -512,6 +512,8 @@ end
 --- receipt, or false (so that a `for` goes on) and its error; at the end nil. May yield.
 ---
 ---     for receipt, err in s:send_many(next_message) do … end
+---
+--- (A task cannot wait inside a `for` on Lua 5.1: call the function yourself there.)
 ---@param iterator fun(): table? messages, or tables of message options; nil: no more. It is called ahead of the
 --- results, while the server works, and must not raise
 ---@return fun(): smtp.Receipt|false|nil, smtp.Error?
