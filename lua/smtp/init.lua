@@ -5,6 +5,7 @@
 local core = require "smtp.core"
 local delivery = require "smtp.delivery"
 local options = require "smtp.options"
+local pool = require "smtp.pool"
 local server = require "smtp.server"
 local session = require "smtp.session"
 local task = require "smtp.task"
@@ -78,6 +79,14 @@ function smtp.verify(given)
   local plan, err = options.plan(given, "smtp.verify")
   if not plan then return nil, err end
   return verify.run(plan)
+end
+
+--- Kept connections to one server, for many messages: pool:send(…), pool:send_many(iterator, on_result), pool:close().
+---@param given table server options, and size, max_messages, max_idle, rate, attempts
+---@return smtp.Pool? pool
+---@return smtp.Error? err kind "input"
+function smtp.pool(given)
+  return pool.new(given)
 end
 
 --- A call in steps, for a host with its own loop: local t = smtp.task(smtp.send, {…}); t:step() at every tick.

@@ -26,6 +26,9 @@ local function poll_or_yield(mode, fd, deadline)
   end
 end
 
+--- The default wait. With fd -1: until the deadline.
+socket.wait = poll_or_yield
+
 local Pipe = {}
 Pipe.__index = Pipe
 
@@ -270,7 +273,7 @@ function socket.new(waiter)
     return race(waiter, interleave(addresses), locals, deadline)
   end
 
-  return { connect = connect }
+  return { connect = connect, wait = waiter }
 end
 
 return socket

@@ -1,0 +1,315 @@
+--- Kept connections to one server, for many messages: opened when needed, used again, given up when idle too long. What
+--- was not sent and may work later is sent again; what may have been sent never is.
+local core = require "smtp.core"
+local delivery = require "smtp.delivery"
+local errors = require "smtp.errors"
+local options = require "smtp.options"
+local session = require "smtp.session"
+local socket = require "smtp.transport.socket"
+local task = require "smtp.task"
+
+local pool = {}
+
+---@class smtp.Pool
+local Pool = {}
+Pool.__index = Pool
+
+local OWN = { size = "number", max_messages = "number", max_idle = "number", rate = "number", attempts = "number" }
+local BACKOFF = 1  -- seconds before the second attempt; twice as long before each further one
+local LONGEST = 60 -- seconds, of such a pause
+local GLANCE = 0.02 -- seconds between two looks at what cannot be waited for
+
+local function problem(self)
+  local function whole(value) return value >= 1 and value % 1 == 0 end
+  if not whole(self.size) then return "size must be a whole number, 1 or more" end
+  if self.max_messages ~= math.huge and not whole(self.max_messages) then
+    return "max_messages must be a whole number, 1 or more"
+  end
+  if not whole(self.attempts) then return "attempts must be a whole number, 1 or more" end
+  local positive = self.max_idle > 0 and (not self.rate or self.rate > 0)
+  if not positive then return "max_idle and rate must be more than 0" end
+end
+
+--- A pool of connections to one server. No connection is made yet. Its own options, beside those of the server:
+---   size: 5, connections at once
+---   max_messages: no limit; on one connection
+---   max_idle: 60, seconds that an unused connection is kept
+---   rate: no limit; messages a second, of the whole pool
+---   attempts: 3, how often a message that was not sent and may work later is tried, after 1, 2, 4 … seconds
+---@param given table
+---@return smtp.Pool? pool
+---@return smtp.Error? err kind "input"
+function pool.new(given)
+  local server, own = {}, {}
+  for name, value in pairs(type(given) == "table" and given or {}) do
+    if OWN[name] then own[name] = value else server[name] = value end
+  end
+  if type(given) ~= "table" then server = given end
+  options.check(own, { OWN }, "smtp.pool")
+  local plan, err = options.plan(server, "smtp.pool")
+  if not plan then return nil, err end
+  local self = setmetatable({
+    plan = plan,
+    size = own.size or 5,
+    max_messages = own.max_messages or math.huge,
+    max_idle = own.max_idle or 60,
+    rate = own.rate,
+    attempts = own.attempts or 3,
+    idle = {},      -- {session=, since=, sent=}, the longest unused first
+    open = 0,       -- connections, idle ones too
+    due = 0,        -- when the next message may go (rate)
+    closed = false,
+  }, Pool)
+  local reason = problem(self)
+  if reason then return nil, errors.input(reason) end
+  return self
+end
+
+-- Until then, without blocking a task or the transport's host.
+local function sleep(self, deadline)
+  local wait = self.plan.transport and self.plan.transport.wait or socket.wait
+  while core.now() < deadline do wait("read", -1, deadline) end
+end
+
+local function leave(self, one)
+  self.open = self.open - 1
+  delivery.farewell(one.session)
+end
+
+-- Gives up what was idle too long.
+local function tidy(self)
+  while self.idle[1] and core.now() - self.idle[1].since > self.max_idle do leave(self, table.remove(self.idle, 1)) end
+end
+
+-- A connection: a kept one, or a new one; waits for its turn where `size` are in use.
+local function acquire(self)
+  tidy(self)
+  while #self.idle == 0 and self.open >= self.size do sleep(self, core.now() + GLANCE) end
+  local one = table.remove(self.idle)
+  if one then return one end
+  self.open = self.open + 1
+  local made, err = session.new(self.plan):open()
+  if made then return { session = made, sent = 0 } end
+  self.open = self.open - 1
+  return nil, err
+end
+
+-- Keeps a connection for the next one who needs it, where it still is one.
+local function release(self, one)
+  if one.session.state ~= "ready" or one.sent >= self.max_messages or self.closed then return leave(self, one) end
+  one.since = core.now()
+  self.idle[#self.idle + 1] = one
+end
+
+-- Waits for the turn that `rate` gives the next message.
+local function pace(self)
+  if not self.rate then return end
+  local now = core.now()
+  local turn = math.max(now, self.due)
+  self.due = turn + 1 / self.rate
+  if turn > now then sleep(self, turn) end
+end
+
+-- Whether it is known that the message was not sent, and the same may work later.
+local function may_retry(err)
+  return err.outcome == "not_sent" and (err.temporary or err.kind == "closed")
+end
+
+local function pause(attempt)
+  return math.min(BACKOFF * 2 ^ (attempt - 1), LONGEST)
+end
+
+local function closed()
+  return nil, errors.new { kind = "closed", stage = "connect", reason = "the pool is closed", temporary = false }
+end
+
+--- Sends one message over a kept connection, or a new one. May yield.
+---@param given table message options, or a message
+---@return smtp.Receipt? receipt
+---@return smtp.Error? err of the last attempt
+function Pool:send(given)
+  if self.closed then return closed() end
+  local mail, err = delivery.compose(given, "pool:send")
+  if not mail then return nil, err end
+  pace(self)
+  local attempt = 1
+  while true do
+    local one, receipt
+    one, err = acquire(self)
+    if one then
+      local kept = one.sent > 0
+      one.sent = one.sent + 1
+      receipt, err = delivery.send(one.session, mail)
+      release(self, one)
+      if receipt then return receipt end
+      -- a kept connection that the server had given up is no attempt
+      if kept and err.kind == "closed" and err.stage == "mail" then attempt = attempt - 1 end
+    end
+    if not may_retry(err) or attempt >= self.attempts then return nil, err end
+    if attempt >= 1 then sleep(self, core.now() + pause(attempt)) end
+    attempt = attempt + 1
+  end
+end
+
+-- Several coroutines side by side, until all have ended: one poll watches what they wait for.
+local function run_all(tasks)
+  local waits, outer = {}, coroutine.running()
+  outer = outer and socket.stepped[outer]
+  while #tasks > 0 do
+    local fds, modes, deadline, now = {}, {}, math.huge, core.now()
+    for i = #tasks, 1, -1 do
+      local wait = waits[tasks[i]]
+      if not wait or wait.ready or now >= wait.deadline then
+        local mode, fd, limit = tasks[i]:step()
+        waits[tasks[i]] = { mode = mode, fd = fd, deadline = limit }
+        if mode == "done" then
+          waits[tasks[i]] = nil
+          table.remove(tasks, i)
+        end
+      end
+    end
+    for i, one in ipairs(tasks) do
+      fds[i], modes[i] = waits[one].fd, waits[one].mode
+      deadline = math.min(deadline, waits[one].deadline)
+    end
+    if #tasks > 0 and outer then
+      -- one step of a task waits for one descriptor
+      coroutine.yield(modes[1], fds[1], math.min(deadline, core.now() + GLANCE))
+      for _, one in ipairs(tasks) do waits[one].ready = true end
+    elseif #tasks > 0 then
+      local ready = core.poll(fds, modes, deadline)
+      for i, one in ipairs(tasks) do waits[one].ready = ready[i] end
+    end
+  end
+end
+
+--- Sends many messages over `size` connections side by side, each pipelining. In a plain script and in a task the
+--- connections work at the same time; over a transport of yours they work one after the other, and your own loop may
+--- call pool:send as often at once as it likes. Returns when every message has its result. May yield.
+---@param iterator fun(): table? message options, or messages; nil: no more
+---@param on_result fun(receipt: smtp.Receipt?, err: smtp.Error?, given: table) called once for each, as results come;
+--- must not raise
+---@return true|nil
+---@return smtp.Error? err kind "closed": the pool is closed
+function Pool:send_many(iterator, on_result)
+  if type(iterator) ~= "function" or type(on_result) ~= "function" then
+    error("pool:send_many: expected an iterator and a function for the results", 2)
+  end
+  if self.closed then return closed() end
+  local again = {}     -- jobs to be tried again, each with the time for that
+  local ended = false
+  local under_way = 0  -- jobs taken and not decided
+  local broken         -- why no connection can be had
+
+  -- A job that may go now; nil: there is none.
+  local function take()
+    local now = core.now()
+    for i, job in ipairs(again) do
+      if job.due <= now then
+        table.remove(again, i)
+        under_way = under_way + 1
+        return job
+      end
+    end
+    if ended then return nil end
+    local given = iterator()
+    if given == nil then
+      ended = true
+      return nil
+    end
+    under_way = under_way + 1
+    return { given = given, attempt = 1 }
+  end
+
+  local function decide(job, receipt, err)
+    under_way = under_way - 1
+    if not receipt and may_retry(err) and job.attempt < self.attempts and not broken then
+      -- a connection that broke has a successor at once
+      job.due = core.now() + (err.kind == "closed" and 0 or pause(job.attempt))
+      job.attempt = job.attempt + 1
+      again[#again + 1] = job
+    else
+      on_result(receipt or nil, err, job.given)
+    end
+  end
+
+  -- One connection's work, from `job` on, until there is none left for it.
+  local function serve(one, job)
+    local jobs, first = {}, 1
+    local results = delivery.many(one.session, function()
+      local this = job
+      job = nil
+      if not this then
+        if one.sent >= self.max_messages or one.session.state ~= "ready" then return nil end
+        this = take()
+        if not this then return nil end
+      end
+      pace(self)
+      one.sent = one.sent + 1
+      jobs[#jobs + 1] = this
+      return this.given
+    end)
+    local receipt, err = results()
+    while receipt ~= nil do
+      decide(jobs[first], receipt, err)
+      jobs[first], first = false, first + 1
+      receipt, err = results()
+    end
+  end
+
+  -- No connection: after some attempts every message that is left gets to know why.
+  local function despair(job, err)
+    broken = err
+    while job do
+      decide(job, nil, err)
+      job = take()
+    end
+    for _, resting in ipairs(again) do on_result(nil, err, resting.given) end
+    again = {}
+  end
+
+  local function work()
+    local attempt = 1
+    while not broken and not (ended and #again == 0 and under_way == 0) do
+      local job = take()
+      if not job then
+        sleep(self, core.now() + GLANCE) -- some rest, or others have them and may give them back
+      else
+        local one, err = acquire(self)
+        if one then
+          attempt = 1
+          serve(one, job)
+          release(self, one)
+        elseif broken or self.open == 0 and not (may_retry(err) and attempt < self.attempts) then
+          despair(job, broken or err)
+        else
+          under_way = under_way - 1
+          job.due = core.now()
+          again[#again + 1] = job
+          if self.open > 0 then return end -- others have connections: they do what is left
+          sleep(self, core.now() + pause(attempt))
+          attempt = attempt + 1
+        end
+      end
+    end
+  end
+
+  if self.plan.transport then
+    work()
+  else
+    local tasks = {}
+    for i = 1, self.size do tasks[i] = task.new(work) end
+    run_all(tasks)
+  end
+  return true
+end
+
+--- Says goodbye on every idle connection; those in use end when their message has its result. Later calls fail.
+function Pool:close()
+  self.closed = true
+  while #self.idle > 0 do leave(self, table.remove(self.idle)) end
+end
+
+Pool.__close = Pool.close
+
+return pool

@@ -1,0 +1,236 @@
+local child = require "spec.support.child"
+local core = require "smtp.core"
+local loopback = require "spec.support.loopback"
+local play = require "spec.support.play"
+local smtp = require "smtp"
+local together = require "spec.support.together"
+
+local function letter(i, more)
+  local fields = { from = "ada@example.org", to = "bob@example.test", subject = "s" .. i, text = "t" }
+  for name, value in pairs(more or {}) do fields[name] = value end
+  return fields
+end
+
+local function each(list)
+  local i = 0
+  return function()
+    i = i + 1
+    return list[i]
+  end
+end
+
+describe("smtp.pool", function()
+  local server, pool, verdicts, seen
+
+  -- verdicts: subject -> a list of what the server says, one after the other
+  before_each(function()
+    verdicts, seen = {}, {}
+    server = assert(smtp.server {
+      on_message = function(_, message)
+        local subject = message:match("\nSubject: (%S+)")
+        seen[subject] = (seen[subject] or 0) + 1
+        local list = verdicts[subject] or {}
+        return table.remove(list, 1)
+      end,
+    })
+  end)
+
+  local function close()
+    together.run(function() pool:close() end, server)
+  end
+
+  after_each(function()
+    close()
+    server:close()
+  end)
+
+  local function open(given)
+    local all = { host = "127.0.0.1", port = server.port, tls = "none" }
+    for name, value in pairs(given or {}) do all[name] = value end
+    pool = assert(smtp.pool(all))
+  end
+
+  -- Sends them all; the results by subject, "sent" or the error.
+  local function send_many(list, limit)
+    local results, count = {}, 0
+    together.run(function()
+      assert(pool:send_many(each(list), function(receipt, err, given)
+        assert(results[given.subject] == nil, "a second result")
+        results[given.subject], count = receipt and "sent" or err, count + 1
+      end))
+    end, server, limit)
+    assert.are.equal(#list, count)
+    return results
+  end
+
+  local function letters(count, more)
+    local list = {}
+    for i = 1, count do list[i] = letter(i, more) end
+    return list
+  end
+
+  it("sends over one connection again and again", function()
+    open()
+    for i = 1, 5 do assert(together.run(function() return pool:send(letter(i)) end, server)) end
+    assert.are.same({ 1, 1 }, { pool.open, #server.connections })
+    assert.are.same({ s1 = 1, s2 = 1, s3 = 1, s4 = 1, s5 = 1 }, seen)
+  end)
+
+  it("opens another where the server has closed the kept one, at once", function()
+    open()
+    assert(together.run(function() return pool:send(letter(1)) end, server))
+    for _, connection in ipairs(server.connections) do connection:close() end
+    server:step(0)
+    local before = core.now()
+    assert(together.run(function() return pool:send(letter(2)) end, server))
+    assert.is_true(core.now() - before < 0.9)
+    assert.are.equal(1, pool.open)
+  end)
+
+  it("gives up a connection after max_messages, or when it was idle too long", function()
+    open { max_messages = 2, max_idle = 0.05 }
+    local accepted = 0
+    for i = 1, 4 do
+      assert(together.run(function() return pool:send(letter(i)) end, server))
+      accepted = accepted + (pool.open == 0 and 1 or 0)
+    end
+    assert.are.equal(2, accepted)
+    assert(together.run(function() return pool:send(letter(5)) end, server))
+    local kept = pool.idle[1]
+    core.poll({}, {}, core.now() + 0.1)
+    assert(together.run(function() return pool:send(letter(6)) end, server))
+    assert.are_not.equal(kept, pool.idle[1])
+    assert.are.equal("closed", kept.session.state)
+  end)
+
+  it("sends a refused message again where that may help, and never one that may have been sent", function()
+    open { attempts = 2 }
+    verdicts.s1, verdicts.s2, verdicts.s3 = { "451 4.3.0 later" }, { "550 5.7.1 no" }, { "451 a", "451 b", "451 c" }
+    assert(together.run(function() return pool:send(letter(1)) end, server))
+    local _, err = together.run(function() return pool:send(letter(2)) end, server)
+    assert.are.equal(550, err.code)
+    _, err = together.run(function() return pool:send(letter(3)) end, server)
+    assert.are.equal(451, err.code)
+    assert.are.same({ s1 = 2, s2 = 1, s3 = 2 }, seen)
+  end)
+
+  it("send_many works with several connections side by side; each message arrives once", function()
+    open { size = 4 }
+    local most = 0
+    local step = server.step
+    function server.step(self, timeout)
+      step(self, timeout)
+      most = math.max(most, #self.connections)
+    end
+    for name, result in pairs(send_many(letters(60))) do assert.are.equal("sent", result, name) end
+    for i = 1, 60 do assert.are.equal(1, seen["s" .. i]) end
+    assert.are.equal(4, most)
+    assert.are.equal(4, pool.open)
+    assert.are.equal(4, #pool.idle)
+  end)
+
+  it("send_many opens no more connections than there are messages, and none for nothing", function()
+    open { size = 5 }
+    send_many {}
+    assert.are.equal(0, pool.open)
+    send_many(letters(2))
+    assert.are.equal(2, pool.open)
+  end)
+
+  it("send_many tells each message's own end, and tries again what may work", function()
+    open { size = 2, attempts = 2 }
+    verdicts.s2, verdicts.s3, verdicts.s5 = { "451 later" }, { "554 no" }, { "451 a", "451 b" }
+    local list = letters(6)
+    list[4].to = "nobody at all"
+    local results = send_many(list)
+    assert.are.same({ "sent", "sent", 554, "input", 451, "sent" }, { results.s1, results.s2, results.s3.code, results.s4.kind,
+      results.s5.code, results.s6 })
+    assert.are.same({ s1 = 1, s2 = 2, s3 = 1, s5 = 2, s6 = 1 }, seen)
+  end)
+
+  it("send_many loses nothing and doubles nothing when connections die", function()
+    open { size = 3, attempts = 5 }
+    local steps, step = 0, server.step
+    function server.step(self, timeout)
+      step(self, timeout)
+      steps = steps + 1
+      if steps % 12 == 0 and self.connections[1] then self.connections[1]:close() end
+    end
+    local results = send_many(letters(40), 30)
+    for i = 1, 40 do
+      local result, times = results["s" .. i], seen["s" .. i] or 0
+      -- what was cut between its end and the reply nobody knows; it is told so, and not sent again
+      assert.is_true(result == "sent" and times == 1 or result.outcome == "unknown" and times <= 1,
+        i .. " " .. tostring(result) .. " " .. times)
+    end
+  end)
+
+  it("send_many over connections that end after some messages", function()
+    open { size = 2, max_messages = 3 }
+    for name, result in pairs(send_many(letters(20))) do assert.are.equal("sent", result, name) end
+  end)
+
+  it("keeps to its rate", function()
+    open { rate = 20, size = 3 }
+    local before = core.now()
+    send_many(letters(9))
+    assert.is_true(core.now() - before >= 8 / 20 - 0.01)
+  end)
+
+  it("send_many tells every message when there is no connection", function()
+    open { size = 3, attempts = 1 }
+    server:close()
+    local results = send_many(letters(5))
+    for i = 1, 5 do assert.are.same({ "connect", "not_sent" }, { results["s" .. i].kind, results["s" .. i].outcome }) end
+    assert.are.equal(0, pool.open)
+  end)
+
+  it("does not knock again and again with a password that is refused", function()
+    local logins = 0
+    server:close()
+    server = assert(smtp.server { auth = function()
+      logins = logins + 1
+      return false
+    end })
+    open { size = 1, username = "ada", password = "kumquat", allow_insecure_auth = true, port = server.port }
+    local results = send_many(letters(8))
+    assert.are.equal("auth", results.s8.kind)
+    assert.are.equal(1, logins)
+    assert.is_nil(play.dump(pool):find("kumquat", 1, true))
+  end)
+
+  it("works in a plain script, without a task", function()
+    open()
+    local code, output = child.beside(("%s %s %d"):format(child.interpreter, "spec/support/pool_script.lua", server.port), server)
+    assert.are.same({ 0, "30 sent\n" }, { code, output })
+    for i = 1, 30 do assert.are.equal(1, seen["s" .. i]) end
+  end)
+
+  it("says no when it is closed, and refuses options that make no sense", function()
+    open()
+    assert(together.run(function() return pool:send(letter(1)) end, server))
+    close()
+    assert.are.equal(0, pool.open)
+    local _, err = pool:send(letter(2))
+    assert.are.same({ "closed", "not_sent" }, { err.kind, err.outcome })
+    assert.is_nil((pool:send_many(each {}, print)))
+    for _, bad in ipairs { { size = 0 }, { size = 1.5 }, { max_messages = 0 }, { max_idle = 0 }, { rate = -1 }, { attempts = 0 },
+      { rate = 0 / 0 } } do
+      bad.host = "localhost"
+      _, err = smtp.pool(bad)
+      assert.are.equal("input", err.kind)
+    end
+    assert.has_error(function() smtp.pool { host = "x", sise = 3 } end)
+    assert.has_error(function() smtp.pool "x" end)
+    assert.has_error(function() pool:send_many({}, print) end)
+  end)
+
+  it("leaves no descriptor", function()
+    local before = loopback.descriptors()
+    open { size = 4 }
+    send_many(letters(10))
+    close()
+    server:close()
+    assert.is_true(loopback.settle(before) <= before)
+  end)
+end)
