@@ -1,4 +1,7 @@
+local core = require "smtp.core"
 local tls = require "smtp.tls"
+local child = require "spec.support.child"
+local tls_peer = require "spec.support.tls_peer"
 
 local function hex(bytes)
   return (bytes:gsub(".", function(c) return ("%02x"):format(c:byte()) end))
@@ -473,6 +476,163 @@ describe("smtp.tls", function()
       local client, server = pair { cert = cert, key = key }
       shake(client, server)
       assert.are.equal("CN=\195\132rger", client:info().peer.subject)
+    end)
+  end)
+
+  it("knows a key by its pin, as RFC 7469 makes one", function()
+    for name, algorithm in pairs { ec = "EC -pkeyopt ec_paramgen_curve:P-256", ed = "ED25519", rsa = "RSA" } do
+      sh("openssl genpkey -algorithm $2 -out @pin$1.key", name, algorithm)
+      sh("openssl req -x509 -key @pin$1.key -subj /CN=x -addext subjectAltName=DNS:mail.example.org -out @pin$1.pem", name)
+      sh("openssl pkey -in @pin$1.key -pubout -outform der | openssl dgst -sha256 -binary | openssl base64 >@pin$1", name)
+      local client, server = pair { cert = dir .. "/pin" .. name .. ".pem", key = dir .. "/pin" .. name .. ".key",
+        ca_file = dir .. "/pin" .. name .. ".pem" }
+      shake(client, server)
+      assert.are.equal(slurp(dir .. "/pin" .. name), client:info().peer.pin .. "\n")
+    end
+  end)
+
+  describe("a channel binding", function()
+    it("of the connection is the same at both ends, and another in another connection", function()
+      for _, version in ipairs { "1.2", "1.3" } do
+        local seen = {}
+        for i = 1, 2 do
+          local client, server = pair { max = version }
+          shake(client, server)
+          seen[i] = client:binding("tls-exporter")
+          assert.are.equal(32, #seen[i])
+          assert.are.equal(seen[i], server:binding("tls-exporter"))
+        end
+        assert.are_not.equal(seen[1], seen[2])
+      end
+    end)
+
+    it("is what another program exports, on TLS 1.2 with the extended master secret only", function()
+      local cert, key = tls.mint { "mail.example.org" }
+      local context = assert(tls.context { ca_file = cert })
+      save("exporter.pem", cert)
+      save("exporter.key", key)
+      for version, words in pairs { ["1.3"] = "export", ["1.2"] = "export", ["1.2-plain"] = "needs TLS 1.3" } do
+        local server = tls_peer.start(dir .. "/exporter.pem", dir .. "/exporter.key", version, { "export" })
+        local pipe = server:connect()
+        local engine = assert(context:engine("mail.example.org"))
+        while not engine:handshake() do
+          pipe:write(engine:take(), core.now() + 10)
+          assert(engine:feed(assert(pipe:read(core.now() + 10))))
+        end
+        pipe:write(engine:take(), core.now() + 10)
+        local binding, reason = engine:binding("tls-exporter")
+        pipe:close()
+        local printed = server:finish()
+        if words == "export" then
+          assert.are.equal("export " .. hex(binding) .. "\n", printed)
+        else
+          assert.is_nil(binding)
+          assert.is_truthy(reason:find(words, 1, true))
+        end
+      end
+    end)
+
+    it("of the certificate is its hash, by the algorithm of its signature", function()
+      for algorithm, hash in pairs { sha256 = "sha256", sha512 = "sha512", sha1 = "sha256" } do
+        local name = "bound" .. algorithm
+        sh("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -$2 -subj /CN=x -keyout @$1.key -out @$1.pem "
+          .. "-addext subjectAltName=DNS:mail.example.org", name, algorithm)
+        sh("openssl x509 -in @$1.pem -outform der -out @$1.der", name)
+        local path = dir .. "/" .. name
+        local client, server = pair { cert = path .. ".pem", key = path .. ".key", ca_file = path .. ".pem" }
+        shake(client, server)
+        local expected = tls.hash(hash, slurp(path .. ".der"))
+        assert.are.equal(hex(expected), hex(client:binding("tls-server-end-point")))
+        assert.are.equal(hex(expected), hex(server:binding("tls-server-end-point")))
+      end
+    end)
+
+    it("of the certificate is not defined for a signature without a hash", function()
+      sh("openssl req -x509 -newkey ed25519 -nodes -subj /CN=x -keyout @boundless.key -out @boundless.pem "
+        .. "-addext subjectAltName=DNS:mail.example.org")
+      local path = dir .. "/boundless"
+      local client, server = pair { cert = path .. ".pem", key = path .. ".key", ca_file = path .. ".pem" }
+      shake(client, server)
+      local binding, reason = client:binding("tls-server-end-point")
+      assert.is_nil(binding)
+      assert.is_truthy(reason:find("is not defined for this certificate", 1, true))
+    end)
+
+    it("is there after the handshake, of two kinds, and its absence breaks nothing", function()
+      local client, server = pair {}
+      assert.are.same({ nil, "the TLS handshake is not over" }, { client:binding("tls-exporter") })
+      shake(client, server)
+      for _, kind in ipairs { "tls-unique", "TLS-EXPORTER", "" } do
+        assert.are.same({ nil, "not a channel binding that is offered here" }, { client:binding(kind) })
+      end
+      assert.has_error(function() client:binding() end)
+      assert(client:write("NOOP\r\n"))
+      carry(client, server)
+      assert.are.equal("NOOP\r\n", server:read())
+    end)
+  end)
+
+  describe("the system's trust store", function()
+    -- What a process of its own has to say about a server, under a shell command's environment.
+    local function elsewhere(prefix, before)
+      local cert, key = tls.mint { "mail.example.org" }
+      save("store.pem", cert)
+      save("store.key", key)
+      local script = save("store.lua", ([[
+        local tls = require "smtp.tls"
+        local context, text, hint = tls.context {}
+        if not context then print(text, hint) return end
+        local client = context:engine("mail.example.org")
+        local server = tls.context({ server = true, cert = "@store.pem", key = "@store.key" }):engine()
+        for _ = 1, 4 do
+          client:handshake()
+          server:feed(client:take())
+          server:handshake()
+          client:feed(server:take())
+        end
+        print(client:handshake())
+      ]]):gsub("@", dir .. "/"))
+      sh "mkdir -p @none @some && cp @store.pem @some && openssl rehash @some"
+      local command = (prefix .. " %s %s"):format(child.interpreter, script):gsub("@", dir .. "/")
+      local pipe = io.popen("(" .. (before or "") .. command .. ") 2>&1")
+      local output = pipe:read("*a")
+      pipe:close()
+      return output
+    end
+
+    it("is the one the environment names: a file, a directory, several", function()
+      assert.are.equal("true\n", elsewhere "SSL_CERT_FILE=@store.pem SSL_CERT_DIR=@none")
+      assert.are.equal("true\n", elsewhere "SSL_CERT_FILE=@none/x SSL_CERT_DIR=@some")
+      assert.are.equal("true\n", elsewhere "SSL_CERT_FILE=@none/x SSL_CERT_DIR=@none:@nothing:@some")
+      assert.is_truthy(elsewhere("env -u SSL_CERT_FILE -u SSL_CERT_DIR"):find("is self-signed and not trusted here", 1, true))
+    end)
+
+    it("is no other than that one, be it empty", function()
+      for _, environment in ipairs {
+        "SSL_CERT_FILE=@none/x SSL_CERT_DIR=@none", "SSL_CERT_FILE=@store.key SSL_CERT_DIR=", "SSL_CERT_FILE= SSL_CERT_DIR=@nothing",
+      } do
+        local said = elsewhere(environment)
+        assert.is_truthy(said:find("no trusted certificates: none where SSL_CERT_FILE or SSL_CERT_DIR point\t", 1, true), said)
+        assert.is_truthy(said:find("or give ca_file", 1, true), said)
+      end
+    end)
+
+    -- Where OpenSSL was built to look for one there is nothing; in a namespace of its own, so that nobody else sees it.
+    it("is found elsewhere if OpenSSL knows of none, else missed in so many words #real", function()
+      local hide = [[openssl_dir=$(openssl version -d | cut -d '"' -f 2); mount -t tmpfs none "$openssl_dir"; ]]
+      local prefix = "env -u SSL_CERT_FILE -u SSL_CERT_DIR"
+      local function hidden(more)
+        save("hide.sh", "set -e; " .. hide:gsub("@", dir .. "/") .. (more or ""):gsub("@", dir .. "/") .. '"$@"\n')
+        return elsewhere(prefix .. " unshare -m bash " .. dir .. "/hide.sh")
+      end
+      local empty = "mount -t tmpfs none /etc/ssl; [ ! -d /etc/pki ] || mount -t tmpfs none /etc/pki; "
+      local said = hidden(empty)
+      assert.is_truthy(said:find("no trusted certificates: this system has no store", 1, true), said)
+      assert.is_truthy(said:find("ca-certificates), or give ca_file", 1, true), said)
+      said = hidden(empty .. "cp @store.pem /etc/ssl/ca-bundle.pem; ")
+      assert.are.equal("true\n", said)
+      said = hidden(empty .. "mkdir /etc/ssl/certs; cp @store.pem /etc/ssl/certs/ca-certificates.crt; ")
+      assert.are.equal("true\n", said)
     end)
   end)
 

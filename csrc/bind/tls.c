@@ -11,6 +11,7 @@
 
 #define CONTEXT "smtp.tls.context"
 #define ENGINE "smtp.tls.engine"
+#define SESSION "smtp.tls.session"
 #define MINT "smtp.tls.mint"
 
 SMTP_EXPORT int luaopen_smtp_tls(lua_State *L);
@@ -101,15 +102,22 @@ static int context_gc(lua_State *L)
 	return 0;
 }
 
-/* context:engine([server_name]) -> engine | nil, text */
+static int session_gc(lua_State *L)
+{
+	smtp_session_wipe(luaL_checkudata(L, 1, SESSION));
+	return 0;
+}
+
+/* context:engine([server_name[, session]]) -> engine | nil, text */
 static int context_engine(lua_State *L)
 {
 	const struct smtp_context *context = luaL_checkudata(L, 1, CONTEXT);
 	size_t length = 0;
 	const char *name = lua_isnoneornil(L, 2) ? NULL : luaL_checklstring(L, 2, &length);
+	const struct smtp_session *session = lua_isnoneornil(L, 3) ? NULL : luaL_checkudata(L, 3, SESSION);
 	luaL_argcheck(L, context->ctx, 1, "the context is closed");
 	struct smtp_tls *tls = smtp_new(L, sizeof *tls, ENGINE);
-	if (smtp_tls_init(tls, context, name, length) < 0)
+	if (smtp_tls_init(tls, context, name, length, session) < 0)
 		return push_fault(L, &tls->fault);
 	return 1;
 }
@@ -197,6 +205,30 @@ static int engine_shutdown(lua_State *L)
 	return 0;
 }
 
+/* engine:session() -> session | nil: what context:engine can resume */
+static int engine_session(lua_State *L)
+{
+	const struct smtp_tls *tls = check_engine(L);
+	struct smtp_session *session = smtp_new(L, sizeof *session, SESSION);
+	smtp_tls_session(tls, session);
+	if (!session->session)
+		lua_pushnil(L);
+	return 1;
+}
+
+/* engine:binding(kind) -> bytes | nil, text */
+static int engine_binding(lua_State *L)
+{
+	struct smtp_tls *tls = check_engine(L);
+	unsigned char binding[SMTP_TLS_BINDING_MAX];
+	size_t length;
+	enum smtp_status status = smtp_tls_binding(tls, luaL_checkstring(L, 2), binding, &length);
+	if (status < 0)
+		return smtp_fail(L, tls->fault.text);
+	lua_pushlstring(L, (const char *)binding, length);
+	return 1;
+}
+
 static void set_string(lua_State *L, const char *name, const char *value)
 {
 	lua_pushstring(L, value);
@@ -218,6 +250,7 @@ static int engine_info(lua_State *L)
 	set_string(L, "subject", smtp_peer_text(&peer->subject));
 	set_string(L, "issuer", smtp_peer_text(&peer->issuer));
 	set_string(L, "not_after", peer->not_after);
+	set_string(L, "pin", peer->pin);
 	lua_newtable(L);
 	int count = 0;
 	for (const char *name = smtp_peer_names(peer, NULL); name; name = smtp_peer_names(peer, name)) {
@@ -273,7 +306,8 @@ static const luaL_Reg context_methods[] = {{"engine", context_engine}, {NULL, NU
 static const luaL_Reg engine_methods[] = {
     {"handshake", engine_handshake}, {"feed", engine_feed}, {"eof", engine_eof},
     {"take", engine_take},           {"write", engine_write}, {"read", engine_read},
-    {"shutdown", engine_shutdown},   {"info", engine_info}, {NULL, NULL},
+    {"shutdown", engine_shutdown},   {"info", engine_info}, {"session", engine_session},
+    {"binding", engine_binding},     {NULL, NULL},
 };
 
 static const luaL_Reg no_methods[] = {{NULL, NULL}};
@@ -286,6 +320,7 @@ int luaopen_smtp_tls(lua_State *L)
 {
 	smtp_class(L, CONTEXT, context_methods, context_gc);
 	smtp_class(L, ENGINE, engine_methods, engine_gc);
+	smtp_class(L, SESSION, no_methods, session_gc);
 	smtp_class(L, MINT, no_methods, mint_gc);
 	lua_newtable(L);
 	smtp_setfuncs(L, functions);

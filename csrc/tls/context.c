@@ -1,6 +1,8 @@
 /* context: see context.h. */
 #include "context.h"
 
+#include <ctype.h>
+#include <dirent.h>
 #include <limits.h>
 #include <openssl/bio.h>
 #include <openssl/err.h>
@@ -8,6 +10,7 @@
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -139,17 +142,80 @@ static enum smtp_status use_key(SSL_CTX *ctx, const struct smtp_context_text *te
 	return SMTP_E_INPUT;
 }
 
+/* Whether a directory has a file called as OpenSSL looks certificates up by: "4a6481c9.0". */
+static int is_hashed(const char *path)
+{
+	int found = 0;
+	const struct dirent *entry;
+	DIR *dir = opendir(path);
+	while (dir && !found && (entry = readdir(dir)))
+		found = strspn(entry->d_name, "0123456789abcdef") == 8 && entry->d_name[8] == '.' &&
+		        isdigit((unsigned char)entry->d_name[9]);
+	if (dir)
+		(void)closedir(dir);
+	return found;
+}
+
+/* Whether one of the directories in a list separated by colons is such a one. */
+static int any_hashed(const char *list)
+{
+	char path[PATH_MAX];
+	int found = 0;
+	while (!found && *list) {
+		size_t length = strcspn(list, ":");
+		if (length < sizeof path) {
+			memcpy(path, list, length);
+			path[length] = 0;
+			found = is_hashed(path);
+		}
+		list += length + (list[length] == ':');
+	}
+	return found;
+}
+
+/* The system's store: what OpenSSL was built to use, or the environment says; else, since a copy of OpenSSL that did not
+ * come with the system may have none of its own, the files where systems are known to keep theirs. */
+static enum smtp_status trust_system(SSL_CTX *ctx, struct smtp_fault *fault)
+{
+	static const char *const files[] = {
+	    "/etc/ssl/certs/ca-certificates.crt",
+	    "/etc/pki/tls/certs/ca-bundle.crt",
+	    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+	    "/etc/ssl/cert.pem",
+	    "/etc/ssl/ca-bundle.pem",
+	    "/opt/homebrew/etc/openssl@3/cert.pem",
+	    "/usr/local/etc/openssl@3/cert.pem",
+	};
+	const char *file = getenv(X509_get_default_cert_file_env());
+	const char *list = getenv(X509_get_default_cert_dir_env());
+	if (!SSL_CTX_set_default_verify_paths(ctx)) {
+		smtp_fault_drain(fault, "cannot use the system's trust store");
+		return SMTP_E_MEMORY;
+	}
+	if (sk_X509_OBJECT_num(X509_STORE_get0_objects(SSL_CTX_get_cert_store(ctx))) > 0 ||
+	    any_hashed(list ? list : X509_get_default_cert_dir()))
+		return SMTP_OK;
+	/* who names a store means that one and no other */
+	if (file || list) {
+		smtp_fault_set(fault, "no trusted certificates: none where SSL_CERT_FILE or SSL_CERT_DIR point",
+		               "correct the environment, or give ca_file");
+		return SMTP_E_INPUT;
+	}
+	for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+		if (SSL_CTX_load_verify_file(ctx, files[i]))
+			return SMTP_OK;
+	}
+	smtp_fault_set(fault, "no trusted certificates: this system has no store of them where it is looked for",
+	               "install the system's package of authorities (ca-certificates), or give ca_file");
+	return SMTP_E_INPUT;
+}
+
 static enum smtp_status set_trust(SSL_CTX *ctx, const struct smtp_context_options *options, struct smtp_fault *fault)
 {
 	struct stat stat_of;
 	enum smtp_status status = SMTP_OK;
-	if (!options->ca_file.bytes && !options->ca_path.bytes) {
-		if (!SSL_CTX_set_default_verify_paths(ctx)) {
-			smtp_fault_drain(fault, "cannot use the system's trust store");
-			return SMTP_E_INPUT;
-		}
-		return SMTP_OK;
-	}
+	if (!options->ca_file.bytes && !options->ca_path.bytes)
+		return trust_system(ctx, fault);
 	/* what the caller names is trusted as it stands, an intermediate or a server's own certificate too */
 	X509_STORE_set_flags(SSL_CTX_get_cert_store(ctx), X509_V_FLAG_PARTIAL_CHAIN);
 	if (options->ca_file.bytes)

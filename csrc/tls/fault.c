@@ -148,7 +148,10 @@ static void explain_certificate(struct smtp_fault *fault, const struct smtp_faul
 			smtp_peer_read(scene->peer, sk_X509_value(chain, sk_X509_num(chain) - 1));
 		say(fault, "the %s's certificate comes from an authority that is not trusted here: %.300s", whose,
 		    smtp_peer_text(&scene->peer->issuer));
-		advise(fault, "to trust it, give that authority's certificate as ca_file");
+		advise(fault, "to trust it, give that authority's certificate as ca_file%s",
+		       result == X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN
+		           ? ""
+		           : "; but if it is an intermediate authority, the server should send its certificate and does not");
 		break;
 	case X509_V_ERR_INVALID_PURPOSE:
 		say(fault, "the %s's certificate is not meant for a TLS %s", whose, whose);

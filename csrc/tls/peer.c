@@ -5,6 +5,7 @@
 #include <openssl/asn1.h>
 #include <openssl/bio.h>
 #include <openssl/err.h>
+#include <openssl/evp.h>
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
@@ -101,6 +102,17 @@ static void add_address(struct smtp_buf *names, const unsigned char *bytes, size
 		add_host(names, (const unsigned char *)text, strlen(text));
 }
 
+static void read_pin(char pin[48], X509 *cert)
+{
+	unsigned char digest[EVP_MAX_MD_SIZE];
+	unsigned digest_length;
+	unsigned char *info = NULL;
+	int length = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(cert), &info);
+	if (length > 0 && EVP_Digest(info, (size_t)length, digest, &digest_length, EVP_sha256(), NULL))
+		(void)EVP_EncodeBlock((unsigned char *)pin, digest, (int)digest_length);
+	OPENSSL_free(info);
+}
+
 void smtp_peer_read(struct smtp_peer *peer, X509 *cert)
 {
 	smtp_peer_wipe(peer);
@@ -108,6 +120,7 @@ void smtp_peer_read(struct smtp_peer *peer, X509 *cert)
 	read_name(&peer->issuer, X509_get_issuer_name(cert));
 	read_time(peer->not_before, sizeof peer->not_before, X509_get0_notBefore(cert));
 	read_time(peer->not_after, sizeof peer->not_after, X509_get0_notAfter(cert));
+	read_pin(peer->pin, cert);
 	GENERAL_NAMES *names = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
 	for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
 		int type;

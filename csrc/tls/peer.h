@@ -16,6 +16,7 @@ struct smtp_peer {
 	struct smtp_buf names; /* SAN host names and addresses, each NUL-ended */
 	char not_before[32];   /* 2027-01-01T00:00:00Z */
 	char not_after[32];
+	char pin[48]; /* base64 of the SHA-256 of its SubjectPublicKeyInfo (RFC 7469 2.4), or "" */
 };
 
 void smtp_peer_init(struct smtp_peer *peer);

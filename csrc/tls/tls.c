@@ -3,7 +3,9 @@
 
 #include <openssl/bio.h>
 #include <openssl/err.h>
+#include <openssl/evp.h>
 #include <openssl/ssl.h>
+#include <openssl/x509.h>
 #include <openssl/x509_vfy.h>
 #include <openssl/x509v3.h>
 #include <string.h>
@@ -12,6 +14,8 @@ void smtp_tls_wipe(struct smtp_tls *tls)
 {
 	SSL_free(tls->ssl);
 	tls->ssl = NULL;
+	SSL_SESSION_free(tls->offered);
+	tls->offered = NULL;
 	smtp_peer_wipe(&tls->peer);
 }
 
@@ -89,8 +93,44 @@ static int make(struct smtp_tls *tls, SSL_CTX *ctx)
 	return 1;
 }
 
+/* Whether the certificate of the session that `ssl` is to resume passes its verification as it would in a handshake now:
+ * trust, dates, name. A resumed handshake shows no certificate, and OpenSSL then checks none of these again. */
+static int still_verifies(SSL *ssl, SSL_CTX *ctx)
+{
+	X509 *cert = SSL_SESSION_get0_peer(SSL_get0_session(ssl));
+	X509_STORE_CTX *store = X509_STORE_CTX_new();
+	int good = cert && store &&
+	           X509_STORE_CTX_init(store, SSL_CTX_get_cert_store(ctx), cert, SSL_get_peer_cert_chain(ssl)) &&
+	           X509_STORE_CTX_set_default(store, "ssl_server") &&
+	           X509_VERIFY_PARAM_set1(X509_STORE_CTX_get0_param(store), SSL_get0_param(ssl));
+	if (good) {
+		X509_VERIFY_PARAM_set_auth_level(X509_STORE_CTX_get0_param(store), SSL_get_security_level(ssl));
+		good = X509_verify_cert(store) == 1;
+	}
+	X509_STORE_CTX_free(store);
+	ERR_clear_error();
+	return good;
+}
+
+/* A session that cannot be resumed is no error: the handshake is then a full one. */
+static void offer(struct smtp_tls *tls, const struct smtp_context *context, SSL_SESSION *session)
+{
+	if (SSL_set_session(tls->ssl, session) && (!context->verify || still_verifies(tls->ssl, context->ctx)) &&
+	    SSL_SESSION_up_ref(session))
+		tls->offered = session;
+	else
+		(void)SSL_set_session(tls->ssl, NULL);
+	ERR_clear_error();
+}
+
+void smtp_session_wipe(struct smtp_session *session)
+{
+	SSL_SESSION_free(session->session);
+	session->session = NULL;
+}
+
 enum smtp_status smtp_tls_init(struct smtp_tls *tls, const struct smtp_context *context, const char *name,
-                               size_t length)
+                               size_t length, const struct smtp_session *session)
 {
 	enum smtp_status status = SMTP_OK;
 	memset(tls, 0, sizeof *tls);
@@ -112,7 +152,11 @@ enum smtp_status smtp_tls_init(struct smtp_tls *tls, const struct smtp_context *
 		return SMTP_OK;
 	}
 	SSL_set_connect_state(tls->ssl);
-	return name ? expect_name(tls) : SMTP_OK;
+	if (name)
+		status = expect_name(tls);
+	if (status == SMTP_OK && session && session->session)
+		offer(tls, context, session->session);
+	return status;
 }
 
 enum smtp_status smtp_tls_handshake(struct smtp_tls *tls)
@@ -234,6 +278,68 @@ const char *smtp_tls_cipher(const struct smtp_tls *tls)
 int smtp_tls_resumed(const struct smtp_tls *tls)
 {
 	return SSL_session_reused(tls->ssl);
+}
+
+void smtp_tls_session(const struct smtp_tls *tls, struct smtp_session *session)
+{
+	SSL_SESSION *last = tls->client && tls->shaken && !tls->failed ? SSL_get0_session(tls->ssl) : NULL;
+	int spent = last && last == tls->offered && SSL_SESSION_get_protocol_version(last) == TLS1_3_VERSION;
+	if (last && !spent && SSL_SESSION_is_resumable(last) && SSL_SESSION_up_ref(last))
+		session->session = last;
+}
+
+static enum smtp_status export_binding(struct smtp_tls *tls, unsigned char *binding, size_t *length)
+{
+	static const char label[] = "EXPORTER-Channel-Binding";
+	*length = 32;
+	/* without it two connections can have one master secret, and so one binding (RFC 9266 2) */
+	if (SSL_version(tls->ssl) < TLS1_3_VERSION && SSL_get_extms_support(tls->ssl) != 1)
+		return refuse(tls, SMTP_E_INPUT, "tls-exporter needs TLS 1.3, or TLS 1.2 with the extended master secret");
+	/* the context is an empty one, which in TLS 1.2 is not the same as none */
+	if (SSL_export_keying_material(tls->ssl, binding, *length, label, sizeof label - 1, (const unsigned char *)"", 0,
+	                               1) == 1)
+		return SMTP_OK;
+	smtp_fault_drain(&tls->fault, "cannot export the channel binding");
+	return SMTP_E_MEMORY;
+}
+
+static enum smtp_status hash_certificate(struct smtp_tls *tls, unsigned char *binding, size_t *length)
+{
+	X509 *cert = tls->client ? SSL_get0_peer_certificate(tls->ssl) : SSL_get_certificate(tls->ssl);
+	int algorithm = NID_undef;
+	unsigned digest_length = 0;
+	if (!cert || !X509_get_signature_info(cert, &algorithm, NULL, NULL, NULL))
+		algorithm = NID_undef;
+	if (algorithm == NID_md5 || algorithm == NID_sha1)
+		algorithm = NID_sha256;
+	const EVP_MD *digest = algorithm == NID_undef ? NULL : EVP_get_digestbynid(algorithm);
+	if (!digest)
+		return refuse(tls, SMTP_E_INPUT, "tls-server-end-point is not defined for this certificate's signature");
+	if (!X509_digest(cert, digest, binding, &digest_length)) {
+		smtp_fault_drain(&tls->fault, "cannot hash the certificate");
+		return SMTP_E_MEMORY;
+	}
+	*length = digest_length;
+	return SMTP_OK;
+}
+
+enum smtp_status smtp_tls_binding(struct smtp_tls *tls, const char *kind, unsigned char binding[SMTP_TLS_BINDING_MAX],
+                                  size_t *length)
+{
+	enum smtp_status status;
+	if (tls->failed)
+		return SMTP_E_PROTOCOL;
+	if (!tls->shaken)
+		return refuse(tls, SMTP_E_PROTOCOL, "the TLS handshake is not over");
+	ERR_clear_error();
+	if (strcmp(kind, "tls-exporter") == 0)
+		status = export_binding(tls, binding, length);
+	else if (strcmp(kind, "tls-server-end-point") == 0)
+		status = hash_certificate(tls, binding, length);
+	else
+		status = refuse(tls, SMTP_E_INPUT, "not a channel binding that is offered here");
+	ERR_clear_error();
+	return status;
 }
 
 const struct smtp_peer *smtp_tls_peer(struct smtp_tls *tls)

@@ -5,7 +5,8 @@
  *
  * It does no I/O and never waits: SMTP_MORE asks for bytes from the peer. After any call but feed there may be bytes to
  * take, also after one that failed (the alert). OpenSSL's error queue is left empty. Called by the bindings.
- * RFC 8446, 5246; names: RFC 6125 with subjectAltName only (RFC 8314 4, RFC 9525); SNI: RFC 6066 3.
+ * RFC 8446, 5246; names: RFC 6125 with subjectAltName only (RFC 8314 4, RFC 9525); SNI: RFC 6066 3; channel bindings:
+ * RFC 9266, RFC 5929 4 (tls-unique is not offered: unsafe before TLS 1.3, and not defined for it).
  */
 #ifndef SMTP_TLS_H
 #define SMTP_TLS_H
@@ -15,17 +16,27 @@
 #include "peer.h"
 
 struct ssl_st;
+struct ssl_session_st;
 struct bio_st;
 
 enum {
 	SMTP_TLS_FEED_CAP = 1 << 20, /* most bytes fed and not yet processed */
 	SMTP_TLS_RECORD = 16384,     /* most bytes one read gives */
+	SMTP_TLS_BINDING_MAX = 64,   /* most bytes of a channel binding */
 };
+
+/* What a client keeps of a connection to resume it in another. */
+struct smtp_session {
+	struct ssl_session_st *session; /* NULL: nothing */
+};
+
+void smtp_session_wipe(struct smtp_session *session);
 
 struct smtp_tls {
 	struct ssl_st *ssl; /* NULL: not made */
 	struct bio_st *in;  /* both belong to ssl */
 	struct bio_st *out;
+	struct ssl_session_st *offered; /* the session that was to be resumed, or NULL */
 	int client;
 	int shaken; /* the handshake is over */
 	int failed; /* nothing works any more; fault says why */
@@ -39,9 +50,10 @@ struct smtp_tls {
 /* All calls: a negative status leaves words in tls->fault. An engine that failed stays failed. */
 
 /* `name`: host name or address literal (with or without brackets); may be NULL for a server, and for a client that does
- * not verify. Errors: SMTP_E_MEMORY; SMTP_E_INPUT (no name to verify, or not a possible one). */
+ * not verify. `session`, or NULL: one to resume, left out where the certificate in it does not pass what this context
+ * and name ask for now. Errors: SMTP_E_MEMORY; SMTP_E_INPUT (no name to verify, or not a possible one). */
 SMTP_MUST_USE enum smtp_status smtp_tls_init(struct smtp_tls *tls, const struct smtp_context *context, const char *name,
-                                             size_t length);
+                                             size_t length, const struct smtp_session *session);
 void smtp_tls_wipe(struct smtp_tls *tls);
 
 /* Errors: SMTP_E_PROTOCOL for all that can go wrong between two peers. */
@@ -69,6 +81,15 @@ void smtp_tls_shutdown(struct smtp_tls *tls);
 const char *smtp_tls_version(const struct smtp_tls *tls); /* "TLSv1.3" */
 const char *smtp_tls_cipher(const struct smtp_tls *tls);
 int smtp_tls_resumed(const struct smtp_tls *tls);
+
+/* The last session the server gave; none where it gave none, or (TLS 1.3) none but the one already used here: a ticket
+ * used twice would show an onlooker that both connections are of one client (RFC 8446 C.4). */
+void smtp_tls_session(const struct smtp_tls *tls, struct smtp_session *session);
+
+/* `kind`: "tls-exporter" or "tls-server-end-point". Errors, which leave the connection as it was: SMTP_E_INPUT (not
+ * offered, or not defined for this connection), SMTP_E_MEMORY. */
+SMTP_MUST_USE enum smtp_status smtp_tls_binding(struct smtp_tls *tls, const char *kind,
+                                                unsigned char binding[SMTP_TLS_BINDING_MAX], size_t *length);
 
 /* NULL where the handshake is not over or the peer gave no certificate. */
 const struct smtp_peer *smtp_tls_peer(struct smtp_tls *tls);

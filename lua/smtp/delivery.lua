@@ -14,6 +14,8 @@ local delivery = {}
 
 -- Seconds that the server may take over a QUIT when everything else is decided.
 local FAREWELL = 2
+-- Seconds since the 354 after which a look is due before content goes out: the server may have left.
+local LATE = 0.05
 
 ---@class smtp.Receipt
 ---@field message_id string? "<...@...>" as sent
@@ -60,7 +62,7 @@ end
 --- the transport has taken.
 ---@param source string|fun(): string?, any
 ---@param tally { accepted: string[], rejected: table[] } the recipients; with LMTP what became of them, afterwards
---- `tally.meanwhile` is called while the server is busy with what it got
+--- `tally.late`: the 354 came a while ago; `tally.meanwhile` is called while the server is busy with what it got
 ---@param more (fun(): any)? queues it
 function delivery.content(self, source, tally, more, report)
   local plan = self.plan
@@ -76,8 +78,10 @@ function delivery.content(self, source, tally, more, report)
     return nil, err
   end
   -- a reply that comes before its time is a refusal, or else would pass for the final one; content that goes out in one
-  -- piece with its end leaves it no time
-  if type(source) ~= "string" or self.pump.wire:residue() > 0 then kind, reason, words = self.pump:unasked() end
+  -- piece with its end, right behind the 354, leaves it no time
+  if type(source) ~= "string" or tally.late or self.pump.wire:residue() > 0 then
+    kind, reason, words = self.pump:unasked()
+  end
   if kind then
     if words and kind == "protocol" then kind, reason = "rejected", nil end
     local _, err = exchange.fail_pump(self, "body", kind, reason, words)
@@ -263,11 +267,14 @@ function delivery.many(self, iterator)
     if #waiting == 0 then fetch() end
   end
 
+  local left = 0 -- when the last result was handed over
+
   return function()
     local one, err = on_wire, nil
     on_wire = nil
     if one and self.state == "ready" then
       exchange.set_deadline(self)
+      one.late = core.now() - left > LATE
     elseif one then
       -- its envelope went along with what broke the connection
       one, err = exchange.begin(self, "mail")
@@ -286,6 +293,7 @@ function delivery.many(self, iterator)
     meanwhile()
     local receipt
     receipt, err = carry(self, one, pipelines(self) and along or nil)
+    left = core.now()
     if receipt then return receipt end
     return false, err
   end

@@ -1,4 +1,6 @@
+local smtp = require "smtp"
 local tls = require "smtp.tls"
+local together = require "spec.support.together"
 local transport = require "smtp.transport.tls"
 
 local unpack = table.unpack or unpack
@@ -260,6 +262,107 @@ describe("smtp.transport.tls", function()
     local made, text = transport.context { ca_file = "/no/such/file.pem" }
     assert.are.equal(nil, made)
     assert.is_truthy(text:find("No such file", 1, true))
+  end)
+
+  describe("a pin", function()
+    local other = tls.mint { "mail.example.org" }
+    local WRONG = ("A"):rep(43) .. "="
+    local pin = secured().info.peer.pin
+
+    it("admits its key, alone or among others", function()
+      assert.are.equal("TLSv1.3", secured({ pins = { pin } }).info.version)
+      assert.are.equal("TLSv1.3", secured({ pins = { WRONG, pin } }).info.version)
+    end)
+
+    it("refuses any other before anything is said", function()
+      for _, more in ipairs { { pins = { WRONG } }, { pins = {} }, { pins = { WRONG }, verify = false } } do
+        local a, b = pipes()
+        local c, s = run(function() return transport.wrap(a, client_options(more), LATER) end, function()
+          local pipe = transport.wrap(b, SERVER, LATER)
+          return pipe and pipe:read(LATER)
+        end)
+        assert.are.same({ nil, "tls", "the server's key is not one that was pinned; its pin is " .. pin }, { c[1], c[2], c[3] })
+        assert.is_truthy(c[4]:find("whether its key was changed", 1, true))
+        assert.is_nil(s[1])
+        assert.is_true(a.closed)
+      end
+    end)
+
+    it("decides alone where the certificate is not verified, and never for a certificate that is not trusted", function()
+      assert.are.equal("TLSv1.3", secured({ pins = { pin }, ca_file = other, verify = false }).info.version)
+      local a, b = pipes()
+      local c = run(function() return transport.wrap(a, client_options { pins = { pin }, ca_file = other }, LATER) end,
+        function() return transport.wrap(b, SERVER, LATER) end)
+      assert.is_truthy(c[3]:find("is self-signed and not trusted here", 1, true))
+    end)
+
+    it("is a hash in base64, or a list of them: else nothing is connected to", function()
+      local transport_called
+      local function try(given)
+        local _, err = smtp.connect { host = "mail.example.org", pin = given, transport = {
+          connect = function()
+            transport_called = true
+            return nil, "connect", "called"
+          end,
+        } }
+        return err
+      end
+      for _, given in ipairs { "", "x", pin:sub(1, -2), pin .. "=", "sha256/" .. pin, "sha256//" .. pin, pin:rep(2), {}, { pin, "x" },
+        { pin, 7 }, { first = pin }, " " .. pin, pin .. "\n", ("00"):rep(32) } do
+        local err = try(given)
+        assert.are.equal("input", err.kind)
+        assert.is_truthy(err.reason:find("pin must be the SHA-256 of a server's public key in base64", 1, true))
+      end
+      assert.is_nil(transport_called)
+      assert.has_error(function() try(7) end)
+      assert.are.equal("connect", try(pin).kind)
+      assert.are.equal("connect", try({ pin, WRONG }).kind)
+      assert.is_true(transport_called)
+    end)
+
+    it("is an option that smtp.send keeps to", function()
+      local server = assert(smtp.server { tls = "implicit", cert = cert, key = key })
+      local function send(given)
+        return together.run(function()
+          return smtp.send { host = "127.0.0.1", port = server.port, tls = "implicit", ca_file = cert, pin = given,
+            from = "ada@example.org", to = "grace@example.org", text = "hi" }
+        end, server)
+      end
+      assert.are.equal(pin, assert(send(pin)).tls.peer.pin)
+      assert.are.equal(pin, assert(send { WRONG, pin }).tls.peer.pin)
+      local receipt, err = send(WRONG)
+      assert.is_nil(receipt)
+      assert.are.equal("tls", err.kind)
+      assert.are.equal("tls", err.stage)
+      assert.are.equal("not_sent", err.outcome)
+      assert.is_false(err.temporary)
+      assert.is_truthy(tostring(err):find("its pin is " .. pin, 1, true))
+      assert.are.equal(2, #server.inbox)
+      server:close()
+    end)
+
+    it("is not left out by a transport that does TLS itself", function()
+      local pipe = { closed = false, write = function() return true end, name = function() end }
+      function pipe.close() pipe.closed = true end
+      local _, err = smtp.connect { host = "mail.example.org", tls = "implicit", pin = pin, transport = {
+        connect = function() return pipe end,
+        secure = function() error("it must not come to this") end,
+      } }
+      assert.are.equal("tls", err.kind)
+      assert.is_truthy(err.reason:find("cannot check pin", 1, true))
+      assert.is_true(pipe.closed)
+    end)
+  end)
+
+  it("binds a login to the connection", function()
+    local client, server = secured()
+    for kind, length in pairs { ["tls-exporter"] = 32, ["tls-server-end-point"] = 32 } do
+      assert.are.equal(length, #client:binding(kind))
+      assert.are.equal(server:binding(kind), client:binding(kind))
+    end
+    assert.is_nil((client:binding("tls-unique")))
+    client:close()
+    assert.are.same({ nil, "the connection is closed" }, { client:binding("tls-exporter") })
   end)
 
   it("tells an end from a cut", function()

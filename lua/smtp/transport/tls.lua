@@ -46,7 +46,7 @@ end
 -- Contexts that trust the system's store alone, by tls_min: reading it takes tens of milliseconds, so one serves for
 -- a while.
 local system = {}
-local FRESH = 3600 -- seconds until the store is read again: its certificates come and go
+local FRESH = 3600 -- seconds until the store is read again (its certificates come and go), or a session is too old
 
 local function context_for(options)
   local own = options.server or options.verify == false or options.ca_file or options.ca_path or options.client_cert
@@ -65,6 +65,57 @@ local function context_for(options)
   return context, text, hint
 end
 
+-- Sessions to resume, by all that they were made with. Taking one removes it: a ticket used twice would show an
+-- onlooker that both connections are of one client (RFC 8446 C.4); the connection that uses it brings the next.
+local sessions, kept = {}, 0
+local MOST = 64 -- when there are more they are all forgotten, which costs a full handshake each
+
+local MATTERS = { "peer", "server_name", "verify", "ca_file", "ca_path", "client_cert", "client_key", "tls_min" }
+
+-- Hashed, since a private key may be among it. Nil: sessions of this connection are not kept.
+local function identity(options)
+  if not options.peer or options.context or options.server then
+    return nil
+  end
+  local fields = {}
+  for i, name in ipairs(MATTERS) do
+    local value = options[name]
+    value = value ~= nil and tostring(value)
+    fields[i] = value and #value .. ":" .. value or "-"
+  end
+  return tls.hash("sha256", table.concat(fields) .. table.concat(options.pins or {}, " "))
+end
+
+local function forget(key)
+  local held = sessions[key]
+  if held then
+    sessions[key], kept = nil, kept - 1
+  end
+  return held
+end
+
+local function remember(key, session)
+  forget(key)
+  if kept >= MOST then
+    sessions, kept = {}, 0
+  end
+  sessions[key], kept = { session = session, deadline = core.now() + FRESH }, kept + 1
+end
+
+local function recall(key)
+  local held = forget(key)
+  return held and core.now() < held.deadline and held.session or nil
+end
+
+local function is_pinned(pins, pin)
+  for _, one in ipairs(pins) do
+    if one == pin then
+      return true
+    end
+  end
+  return false
+end
+
 local function abandon(pipe, kind, text, hint)
   pipe:close()
   return nil, kind, text, hint
@@ -72,7 +123,10 @@ end
 
 --- Does the TLS handshake over `pipe` and gives a pipe for what goes through it. On failure `pipe` is closed, after one
 -- attempt to tell the peer why. May yield where `pipe` does. Options are those of `context`, or a ready `context`; and
--- `server_name`, a host name or address literal: what a client verifies and (a name) sends as SNI.
+-- `server_name`, a host name or address literal: what a client verifies and (a name) sends as SNI; `pins`, a list: the
+-- server's key must be one of them (base64 of the SHA-256 of its SubjectPublicKeyInfo), whatever `verify` says; `peer`,
+-- a text that tells this server from others: with it (and no `context`) a later connection to the same server, with the
+-- same options, resumes this one's session (RFC 8446 2.2); certificate, name and pin are checked all the same.
 ---@param pipe table read, write, peek, close, name
 ---@param options table
 ---@param deadline number absolute, monotonic seconds
@@ -89,7 +143,8 @@ function M.wrap(pipe, options, deadline)
     end
     context = made
   end
-  local engine, problem = context:engine(options.server_name)
+  local key = identity(options)
+  local engine, problem = context:engine(options.server_name, key and recall(key))
   if not engine then
     return abandon(pipe, "tls", problem)
   end
@@ -125,7 +180,13 @@ function M.wrap(pipe, options, deadline)
       return abandon(pipe, kind, words)
     end
   end
-  return setmetatable({ inner = pipe, engine = engine, info = engine:info(), rounds = rounds }, Pipe)
+  local info = engine:info()
+  local pin = info.peer and info.peer.pin or "none"
+  if options.pins and not is_pinned(options.pins, pin) then
+    return abandon(pipe, "tls", "the server's key is not one that was pinned; its pin is " .. pin,
+      "ask who runs the server whether its key was changed: if not, this is another server")
+  end
+  return setmetatable({ inner = pipe, engine = engine, info = info, rounds = rounds, identity = key }, Pipe)
 end
 
 --- Whether the peer at the other end speaks TLS from the first byte. Uses the pipe up: it is closed. May yield where
@@ -278,9 +339,26 @@ function Pipe:peek()
   return "idle"
 end
 
+--- Bytes that only the two ends of this connection know (tls-exporter), or that name the server's certificate
+-- (tls-server-end-point): a login mixed with them cannot be passed on by somebody in between. RFC 9266, RFC 5929 4.
+---@param kind string "tls-exporter" or "tls-server-end-point"; tls-unique is not offered: unsafe, undefined in TLS 1.3
+---@return string|nil bytes
+---@return string|nil reason
+function Pipe:binding(kind)
+  if not self.engine then
+    return nil, "the connection is closed"
+  end
+  return self.engine:binding(kind)
+end
+
 --- Ends TLS and closes the inner pipe: one attempt to send close_notify, no waiting. Idempotent.
 function Pipe:close()
   if self.engine then
+    -- only now: TLS 1.3 servers give what is needed to resume when they like
+    local session = self.identity and self.engine:session()
+    if session then
+      remember(self.identity, session)
+    end
     self.engine:shutdown()
     flush(self, PAST)
     self.engine = nil

@@ -1,0 +1,390 @@
+-- Sessions resumed: what a second connection may skip, and what it may not: who the server is gets checked all the same.
+local core = require "smtp.core"
+local smtp = require "smtp"
+local tls = require "smtp.tls"
+local transport = require "smtp.transport.tls"
+local postfix = require "spec.support.postfix"
+local together = require "spec.support.together"
+
+local NAMES = { "mail.example.org", "mx.example.org", "localhost", "127.0.0.1" }
+local cert, key = tls.mint(NAMES)
+
+local function server_context(more)
+  local options = { server = true, cert = cert, key = key }
+  for name, value in pairs(more or {}) do options[name] = value end
+  return assert(tls.context(options))
+end
+
+-- Two engines that have shaken hands as far as they can, the client's tickets taken in: its result, and both.
+local function meet(client_context, servers, name, session)
+  local client, server = assert(client_context:engine(name, session)), servers:engine()
+  for _ = 1, 6 do
+    client:handshake()
+    assert(server:feed(client:take()))
+    server:handshake()
+    assert(client:feed(server:take()))
+  end
+  local ok, reason = client:handshake()
+  if ok then assert.are.same({ nil, "again" }, { client:read() }) end
+  return client, server, ok, reason
+end
+
+-- The extensions of the ClientHello an engine would send: type -> length. RFC 8446 4.1.2.
+local function extensions(context, name, session)
+  local engine = assert(context:engine(name, session))
+  engine:handshake()
+  local hello = engine:take()
+  local function number(at, size)
+    local value = 0
+    for i = at, at + size - 1 do value = value * 256 + hello:byte(i) end
+    return value
+  end
+  local at = 5 + 4 + 2 + 32 + 1 -- record, handshake, version, random: the session id
+  at = at + 1 + number(at, 1)
+  at = at + 2 + number(at, 2)
+  at = at + 1 + number(at, 1)
+  local found, stop = {}, at + 2 + number(at, 2)
+  at = at + 2
+  while at < stop do
+    found[number(at, 2)] = number(at + 2, 2)
+    at = at + 4 + number(at + 2, 2)
+  end
+  return found
+end
+
+local TICKET, PSK, EARLY = 35, 41, 42 -- RFC 5077, RFC 8446 4.2
+
+for _, version in ipairs { "1.2", "1.3" } do
+  describe("a session of TLS " .. version, function()
+    local servers, context
+
+    before_each(function()
+      servers = server_context { max = version }
+      context = assert(tls.context { ca_file = cert })
+    end)
+
+    local function offers(context_now, name, session)
+      local found = extensions(context_now, name, session)
+      assert.is_nil(found[EARLY])
+      return (found[PSK] or 0) + (found[TICKET] or 0) > 0
+    end
+
+    it("is resumed, time and again, with all that is known of the server", function()
+      local client = meet(context, servers, "mail.example.org")
+      local first = client:info()
+      assert.is_false(first.resumed)
+      for _ = 1, 4 do
+        local session = client:session()
+        client:shutdown() -- a connection that is collected without an end takes its session with it
+        assert.is_true(offers(context, "mail.example.org", session))
+        local server
+        client, server = meet(context, servers, "mail.example.org", session)
+        local info = client:info()
+        assert.is_true(info.resumed)
+        assert.is_true(server:info().resumed)
+        assert.are.same(first.peer, info.peer)
+        assert(client:write("EHLO client.example.org\r\n"))
+        assert(server:feed(client:take()))
+        assert.are.equal("EHLO client.example.org\r\n", server:read())
+      end
+      assert.is_false(offers(context, "mail.example.org"))
+    end)
+
+    it("outlives its engine and context", function()
+      local client = meet(assert(tls.context { ca_file = cert }), servers, "mail.example.org")
+      local session = client:session()
+      client:shutdown() -- one that is cut off leaves no session behind
+      client = nil -- luacheck: ignore
+      collectgarbage()
+      collectgarbage()
+      assert.is_true((meet(context, servers, "mail.example.org", session)):info().resumed)
+    end)
+
+    it("is worth nothing to another server, which is no error", function()
+      local session = meet(context, servers, "mail.example.org"):session()
+      local client, _, ok = meet(context, server_context { max = version }, "mail.example.org", session)
+      assert.is_true(ok)
+      assert.is_false(client:info().resumed)
+    end)
+
+    it("got without verifying is not resumed where the certificate is not trusted", function()
+      local lax, other = assert(tls.context { verify = false }), (tls.mint(NAMES))
+      local session = meet(lax, servers, "mail.example.org"):session()
+      assert.is_true(offers(lax, "mail.example.org", session))
+      local strict = assert(tls.context { ca_file = other })
+      assert.is_false(offers(strict, "mail.example.org", session))
+      local _, _, ok, reason = meet(strict, servers, "mail.example.org", session)
+      assert.is_nil(ok)
+      assert.are.equal("the server's certificate is self-signed and not trusted here", reason)
+    end)
+
+    it("is not resumed for a name its certificate does not have", function()
+      local session = meet(context, servers, "mail.example.org"):session()
+      assert.is_true(offers(context, "mx.example.org", session))
+      for _, name in ipairs { "mail.example.net", "192.0.2.1", "example.org" } do
+        assert.is_false(offers(context, name, session), name)
+        local _, _, ok, reason = meet(context, servers, name, session)
+        assert.is_nil(ok)
+        assert.are.equal("the server's certificate is not for " .. name, reason)
+      end
+    end)
+
+    it("is none before there is one, after a failure, and on the server's side", function()
+      assert.is_nil((context:engine("mail.example.org"):session()))
+      local client, server = meet(context, servers, "mail.example.org")
+      assert.is_nil((server:session()))
+      client:eof()
+      assert.is_nil((client:read()))
+      assert.is_nil((client:session()))
+    end)
+  end)
+end
+
+describe("a session", function()
+  it("of TLS 1.3 is not offered twice by its own connection", function()
+    local servers, context = server_context(), assert(tls.context { ca_file = cert })
+    local session = meet(context, servers, "mail.example.org"):session()
+    -- the handshake alone: no tickets read
+    local client, server = context:engine("mail.example.org", session), servers:engine()
+    client:handshake()
+    assert(server:feed(client:take()))
+    server:handshake()
+    assert(client:feed(server:take()))
+    assert.is_true(client:handshake())
+    assert.is_true(client:info().resumed)
+    assert.is_nil((client:session()))
+    assert(server:feed(client:take()))
+    server:handshake()
+    assert(client:feed(server:take()))
+    client:read()
+    assert.is_truthy(client:session())
+  end)
+
+  it("of TLS 1.2 is not taken where 1.3 is the least", function()
+    local session = meet(assert(tls.context { ca_file = cert }), server_context { max = "1.2" }, "mail.example.org"):session()
+    local client = meet(assert(tls.context { ca_file = cert, min = "1.3" }), server_context(), "mail.example.org", session)
+    assert.are.equal("TLSv1.3", client:info().version)
+    assert.is_false(client:info().resumed)
+  end)
+
+  it("ends with its certificate's dates", function()
+    local dir = os.tmpname()
+    os.remove(dir)
+    local till = os.time() + 3
+    local ok = os.execute(([[( mkdir @ && cd @ && : >index && echo 01 >serial && cat >cnf <<'END'
+[ca]
+default_ca=d
+[d]
+database=index
+serial=serial
+new_certs_dir=.
+default_md=sha256
+policy=p
+[p]
+commonName=supplied
+[e]
+subjectAltName=DNS:mail.example.org
+[req]
+distinguished_name=n
+[n]
+END
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=ca -keyout ca.key -out ca.pem
+openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=x -config cnf -keyout x.key -out x.csr
+openssl ca -batch -notext -config cnf -extensions e -cert ca.pem -keyfile ca.key -in x.csr -out x.pem -enddate #
+) >/dev/null 2>&1]]):gsub("@", dir):gsub("#", (os.date("!%y%m%d%H%M%SZ", till))))
+    assert(ok == true or ok == 0)
+    local servers = server_context { cert = dir .. "/x.pem", key = dir .. "/x.key" }
+    local context = assert(tls.context { ca_file = dir .. "/ca.pem" })
+    os.execute("rm -r " .. dir)
+    local session = meet(context, servers, "mail.example.org"):session()
+    assert.is_truthy(extensions(context, "mail.example.org", session)[PSK])
+    while os.time() <= till do core.poll({}, {}, core.now() + 0.1) end
+    assert.is_nil(extensions(context, "mail.example.org", session)[PSK])
+    local _, _, good, reason = meet(context, servers, "mail.example.org", session)
+    assert.is_nil(good)
+    assert.is_truthy(reason:find("^the server's certificate expired on "))
+  end)
+
+  it("is a session: anything else raises", function()
+    local context = assert(tls.context { verify = false })
+    assert.has_error(function() context:engine("mail.example.org", {}) end)
+    assert.has_error(function() context:engine("mail.example.org", context) end)
+    assert.has_error(function() context:engine("mail.example.org", "session") end)
+  end)
+end)
+
+describe("the client's memory", function()
+  -- A pipe to a server in memory that greets once hands are shaken.
+  local function pipe_to(servers)
+    local server, out, pipe = servers:engine(), {}, {}
+    local greeted = false
+    function pipe.write(_, bytes)
+      assert(server:feed(bytes))
+      if server:handshake() and not greeted then
+        greeted = true
+        assert(server:write("220 mail.example.org\r\n"))
+      end
+      out[#out + 1] = server:take()
+      return true
+    end
+    function pipe.read()
+      local bytes = table.concat(out)
+      out = {}
+      if bytes ~= "" then return bytes end
+      return nil, "timeout", "nothing came in time"
+    end
+    function pipe.close() end
+    return pipe
+  end
+
+  local function options(more)
+    local all = { ca_file = cert, server_name = "mail.example.org", peer = "here 465" }
+    for name, value in pairs(more or {}) do all[name] = value end
+    return all
+  end
+
+  local function open(servers, more)
+    local pipe = assert(transport.wrap(pipe_to(servers), options(more), core.now() + 5))
+    assert.are.equal("220 mail.example.org\r\n", pipe:read(core.now() + 5))
+    return pipe
+  end
+
+  -- Opens and closes; whether it was resumed.
+  local function resumes(servers, more)
+    local pipe = open(servers, more)
+    pipe:close()
+    return pipe.info.resumed
+  end
+
+  for _, version in ipairs { "1.2", "1.3" } do
+    it("saves a handshake of TLS " .. version, function()
+      local servers = server_context { max = version }
+      assert.are.same({ false, true, true }, { resumes(servers, { peer = version }), resumes(servers, { peer = version }),
+        resumes(servers, { peer = version }) })
+    end)
+  end
+
+  it("uses a session once", function()
+    local servers = server_context()
+    assert.is_false(resumes(servers, { peer = "once" }))
+    local one, two = open(servers, { peer = "once" }), open(servers, { peer = "once" })
+    assert.is_true(one.info.resumed)
+    assert.is_false(two.info.resumed)
+    one:close()
+    two:close()
+  end)
+
+  it("is of one server, and of all that was asked of it", function()
+    local servers = server_context()
+    local own, own_key = tls.mint { "client.example.org" }
+    local lax = { verify = false }
+    local pin = open(servers).info.peer.pin
+    for i, more in ipairs {
+      { peer = "elsewhere 465" }, { server_name = "mx.example.org" }, { verify = true }, { tls_min = "1.3" },
+      { ca_path = "spec" }, { ca_file = cert .. "\n" }, { client_cert = own, client_key = own_key }, { pins = { pin } }, lax,
+    } do
+      local before = { peer = "of all " .. i }
+      assert.is_false(resumes(servers, before))
+      more.peer = more.peer or before.peer
+      assert.is_false(resumes(servers, more), i)
+      -- that the other one did not push it out shows that it was another's place
+      assert.is_true(resumes(servers, before), i)
+      assert.is_true(resumes(servers, more), i)
+    end
+  end)
+
+  it("holds the server to a pin, also when resuming", function()
+    local servers = server_context()
+    local pin = open(servers).info.peer.pin
+    local pinned = { peer = "pinned", pins = { ("A"):rep(43) .. "=", pin } }
+    assert.are.same({ false, true }, { resumes(servers, pinned), resumes(servers, pinned) })
+  end)
+
+  it("forgets after an hour", function()
+    local servers, now = server_context(), core.now
+    assert.is_false(resumes(servers, { peer = "late" }))
+    core.now = function() return now() + 3599 end
+    local in_time = resumes(servers, { peer = "late" })
+    core.now = function() return now() + 3599 + 3601 end
+    local too_late = resumes(servers, { peer = "late" })
+    core.now = now
+    assert.are.same({ true, false }, { in_time, too_late })
+  end)
+
+  it("has an end", function()
+    local servers = server_context()
+    assert.is_false(resumes(servers, { peer = "first" }))
+    for i = 1, 64 do assert.is_false(resumes(servers, { peer = "crowd " .. i })) end
+    assert.is_false(resumes(servers, { peer = "first" }))
+    assert.is_true(resumes(servers, { peer = "crowd 64" }))
+  end)
+
+  it("needs to know whom it talks to, and nobody else's context", function()
+    local servers = server_context()
+    local function bare() return assert(transport.wrap(pipe_to(servers), { ca_file = cert, server_name = "mx.example.org" }, 0)) end
+    local context = assert(transport.context { ca_file = cert })
+    for _ = 1, 2 do
+      local pipe = bare()
+      assert.is_false(pipe.info.resumed)
+      pipe:read(core.now() + 5)
+      pipe:close()
+      assert.is_false(resumes(servers, { context = context, peer = "context" }))
+    end
+  end)
+
+  it("keeps nothing of a server that was not the pinned one", function()
+    local servers = server_context()
+    local wrong = { peer = "wrong", pins = { ("A"):rep(43) .. "=" } }
+    for _ = 1, 2 do
+      local pipe, kind, reason = transport.wrap(pipe_to(servers), options(wrong), core.now() + 5)
+      assert.is_nil(pipe)
+      assert.are.equal("tls", kind)
+      assert.is_truthy(reason:find("not one that was pinned", 1, true))
+    end
+  end)
+end)
+
+describe("smtp.send", function()
+  for _, mode in ipairs { "implicit", "starttls" } do
+    it("resumes what the last one left: " .. mode, function()
+      local server = assert(smtp.server { tls = mode })
+      local function send(more)
+        local all = { host = "127.0.0.1", port = server.port, tls = mode, ca_file = server.certificate, from = "ada@example.org",
+          to = "grace@example.org", text = "hi" }
+        for name, value in pairs(more or {}) do all[name] = value end
+        local receipt, err = together.run(function() return smtp.send(all) end, server)
+        return assert(receipt, err).tls.resumed
+      end
+      assert.are.same({ false, true, true }, { send(), send(), send() })
+      assert.is_false(send { verify = false })
+      assert.is_true(send { verify = false })
+      assert.is_true(send())
+      assert.is_false(send { server_name = "localhost" })
+      local seen = {}
+      for i, letter in ipairs(server.inbox) do seen[i] = letter.tls.resumed end
+      assert.are.same({ false, true, true, false, true, true, false }, seen)
+      server:close()
+    end)
+  end
+end)
+
+describe("Postfix #real", function()
+  local server, reason
+
+  setup(function() server, reason = postfix.start() end)
+  teardown(function() postfix.stop() end)
+
+  it("resumes", function()
+    if not server then pending(reason) end
+    local function send()
+      local receipt = assert(smtp.send {
+        host = "localhost", port = server.smtps_port, tls = "implicit", ca_file = server.ca_file, username = "user",
+        password = "pass word", from = "ada@example.test", to = "user@example.test", text = "hi", timeout = 30,
+      })
+      assert.is_truthy(postfix.wait_for_message(server.maildir, receipt.message_id))
+      return receipt.tls.resumed
+    end
+    -- it gives no new ticket to a connection that was resumed
+    assert.are.same({ false, true, false, true }, { send(), send(), send(), send() })
+  end)
+end)

@@ -1,0 +1,100 @@
+-- What a server may do inside TLS that an ordinary one does not, at every point of the dialogue.
+local smtp = require "smtp"
+local tls = require "smtp.tls"
+local child = require "spec.support.child"
+local tls_peer = require "spec.support.tls_peer"
+
+local unpack = table.unpack or unpack
+
+local cert, key = tls.mint { "localhost", "127.0.0.1" }
+local cert_file, key_file
+
+-- Every byte a server says in one delivery, and what it waits for in between.
+local DIALOGUE = {
+  "say 220 mail.example.org\\r\\n", "hear \\r\\n", "say 250-mail.example.org\\r\\n250 PIPELINING\\r\\n", "hear DATA\\r\\n",
+  "say 250 2.1.0 ok\\r\\n", "say 250 2.1.5 ok\\r\\n", "say 354 go\\r\\n", "hear \\r\\n.\\r\\n", "say 250 2.0.0 queued\\r\\n",
+}
+
+-- What came of smtp.send to a server that makes these moves.
+local function send(version, moves)
+  local server = tls_peer.start(cert_file, key_file, version, moves)
+  local receipt, err = smtp.send {
+    host = "127.0.0.1", port = server.port, tls = "implicit", ca_file = cert, from = "ada@example.org", to = "grace@example.org",
+    text = "hi", helo = "client.example.org", timeout = 15,
+  }
+  local printed = server:finish()
+  return receipt, err, printed
+end
+
+describe("a TLS server", function()
+  setup(function() cert_file, key_file = child.keep(cert), child.keep(key) end)
+
+  teardown(function()
+    os.remove(cert_file)
+    os.remove(key_file)
+  end)
+
+  for _, version in ipairs { "1.2", "1.3" } do
+    it("of version " .. version .. " may put each byte in a record of its own", function()
+      local moves = {}
+      for i, move in ipairs(DIALOGUE) do moves[i] = move:gsub("^say", "drip") end
+      moves[#moves + 1] = "drip 221 bye\\r\\n"
+      moves[#moves + 1] = "bye"
+      local receipt, err, printed = send(version, moves)
+      assert.are.equal("", printed)
+      assert.are.equal("2.0.0", assert(receipt, err).reply.enhanced)
+    end)
+  end
+
+  it("may change its keys, and give session tickets, within a reply", function()
+    local moves = {}
+    for _, move in ipairs(DIALOGUE) do
+      local verb, text = move:match("^(%a+) (.*)$")
+      if verb == "say" then
+        for _, part in ipairs { "say " .. text:sub(1, 2), "update", "say " .. text:sub(3, 4), "ticket", "say " .. text:sub(5) } do
+          moves[#moves + 1] = part
+        end
+      else
+        moves[#moves + 1] = move
+      end
+    end
+    local receipt, err, printed = send("1.3", moves)
+    assert.are.equal("", printed)
+    assert.are.equal("2.0.0", assert(receipt, err).reply.enhanced)
+  end)
+
+  -- Cut off without close_notify behind each thing it says: somebody in between may have done it.
+  for count = 0, #DIALOGUE - 1 do
+    it("may cut the connection after: " .. (DIALOGUE[count] or "nothing"), function()
+      local moves = { unpack(DIALOGUE, 1, count) }
+      moves[#moves + 1] = "cut"
+      local receipt, err, printed = send("1.3", moves)
+      assert.are.equal("", printed)
+      assert.is_nil(receipt)
+      assert.are.equal("closed", err.kind)
+      -- a short message is written with its end right behind the 354: the cut may not be seen before
+      local written = count >= #DIALOGUE - 2
+      assert.are.equal(written and "unknown" or "not_sent", err.outcome)
+    end)
+  end
+
+  for _, version in ipairs { "1.2", "1.3" } do
+    it(("of version %s may cut its last reply, which then does not count"):format(version), function()
+      local moves = { unpack(DIALOGUE, 1, #DIALOGUE - 1) }
+      moves[#moves + 1] = "say 250 2.0.0 queued"
+      moves[#moves + 1] = "cut"
+      local receipt, err = send(version, moves)
+      assert.is_nil(receipt)
+      assert.are.equal("closed", err.kind)
+      assert.are.equal("unknown", err.outcome)
+      assert.is_truthy(err.reason:find("without TLS close_notify", 1, true), err.reason)
+    end)
+  end
+
+  it("may cut the connection behind its last reply: the message is the server's", function()
+    local moves = { unpack(DIALOGUE) }
+    moves[#moves + 1] = "cut"
+    local receipt, err = send("1.3", moves)
+    assert.are.equal("2.0.0", assert(receipt, err).reply.enhanced)
+  end)
+end)
