@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # install.sh demo|test: installs what `make demo` or `make test` needs and this machine lacks, with apt-get.
 # Whatever is there already is left alone. Without apt-get it only says what is missing, by its Debian names.
-# Exim, which Debian does not install beside Postfix, is unpacked into build/exim; packages of npm go to build/npm.
+# Exim and OpenSMTPD, which Debian does not install beside Postfix, are unpacked into build/; packages of npm go to build/npm.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export PATH=$PATH:/usr/sbin:/sbin
@@ -24,6 +24,10 @@ npm_packages=(mailparser@3.9.1 mailauth@4.8.6 smtp-server@3.18.0)
 npm_here() { grep -q "\"version\": \"${1#*@}\"" "build/npm/node_modules/${1%@*}/package.json"; }
 browser() { command -v chromium || command -v chromium-browser || command -v google-chrome; }
 python_has() { /usr/bin/python3 -c "$1"; }
+opensmtpd_here() {
+	id opensmtpd && id opensmtpq && [ -x build/opensmtpd/usr/sbin/smtpd ] &&
+		! ldd build/opensmtpd/usr/sbin/smtpd | grep "not found"
+}
 exim_here() { id Debian-exim && build/exim/usr/sbin/exim4 -C /dev/null -bV; }
 
 # want PACKAGE PURPOSE PROBE...: the package is missing where the probe fails; PACKAGE may name a second choice, "a|b"
@@ -89,6 +93,7 @@ look() {
 	want nodejs 'runs the packages of npm' command -v node
 	want npm 'installs them' command -v npm
 	want exim4-daemon-heavy 'a real mail server, on GnuTLS' exim_here
+	want opensmtpd 'a real mail server whose TLS fails' opensmtpd_here
 	for package in "${npm_packages[@]}"; do want "npm:$package" 'an independent reader, checker or server' npm_here "$package"; done
 }
 
@@ -96,21 +101,24 @@ apt_install() {
 	"${root[@]}" apt-get install -y -q --no-install-recommends -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "$@"
 }
 
-# Exim's libraries are installed; of itself only what runs, and the user that it runs as.
-unpack_exim() {
-	local libraries
-	libraries=$(apt-cache depends exim4-daemon-heavy | sed -n 's/^ *Depends: \(lib[^ ]*\)$/\1/p')
+# unpack PACKAGE FOLDER USER...: its libraries are installed; of itself only what runs, and the users that it runs as.
+unpack() {
+	local package=$1 folder=$2 libraries user
+	shift 2
+	libraries=$(apt-cache depends "$package" | sed -n 's/^ *Depends: \(lib[^ ]*\)$/\1/p')
 	# shellcheck disable=SC2086 # several packages
 	apt_install --no-upgrade $libraries
-	mkdir -p build/exim
+	mkdir -p "build/$folder"
 	(
-		cd build/exim
-		apt-get download -q exim4-daemon-heavy
-		dpkg -x exim4-daemon-heavy_*.deb .
-		rm exim4-daemon-heavy_*.deb
+		cd "build/$folder"
+		apt-get download -q "$package"
+		dpkg -x "$package"_*.deb .
+		rm "$package"_*.deb
 	)
-	id Debian-exim >/dev/null 2>&1 || "${root[@]}" useradd --system --user-group --home-dir /var/spool/exim4 \
-		--no-create-home --shell /usr/sbin/nologin Debian-exim
+	for user in "$@"; do
+		id "$user" >/dev/null 2>&1 || "${root[@]}" useradd --system --user-group --home-dir /nonexistent --no-create-home \
+			--shell /usr/sbin/nologin "$user"
+	done
 }
 
 kind=${1:-}
@@ -133,15 +141,16 @@ fi
 
 echo "Installing them."
 root+=(env DEBIAN_FRONTEND=noninteractive)
-apt=() npm='' exim=''
+apt=() npm='' exim='' opensmtpd=''
 for item in "${missing[@]}"; do
 	case $item in
 	npm:*) npm=yes ;;
 	exim4-*) exim=yes ;;
+	opensmtpd*) opensmtpd=yes ;;
 	*) apt+=("$item") ;;
 	esac
 done
-if [ ${#apt[@]} -gt 0 ] || [ -n "$exim" ]; then
+if [ ${#apt[@]} -gt 0 ] || [ -n "$exim$opensmtpd" ]; then
 	"${root[@]}" apt-get update -q || echo "apt-get update failed; going on with the lists that are here." >&2
 fi
 packages=()
@@ -156,7 +165,8 @@ if [[ " ${packages[*]:-} " == *" postfix "* ]]; then
 	echo 'postfix postfix/main_mailer_type select No configuration' | "${root[@]}" debconf-set-selections
 fi
 [ ${#packages[@]} -eq 0 ] || apt_install "${packages[@]}"
-[ -z "$exim" ] || unpack_exim
+[ -z "$exim" ] || unpack exim4-daemon-heavy exim Debian-exim
+[ -z "$opensmtpd" ] || unpack opensmtpd opensmtpd opensmtpd opensmtpq
 if [ -n "$npm" ]; then # all of them: npm takes away what it is not told to keep
 	npm install --no-save --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error --prefix build/npm \
 		"${npm_packages[@]}"

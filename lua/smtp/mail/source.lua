@@ -227,11 +227,11 @@ end
 ---@return smtp.source
 function source.chain(list)
   local size, strings = 0, {}
-  for i, part in ipairs(list) do
+  for _, part in ipairs(list) do
     size = size and part.size and size + part.size
-    strings[i] = part.bytes
+    strings[#strings + 1] = part.bytes
   end
-  if #strings == #list and size <= BLOCK then
+  if #strings == #list and size and size <= BLOCK then
     return source.string(table.concat(strings))
   end
   return {
