@@ -80,7 +80,7 @@ describe("a pump", function()
     ["silence"] = { { "hang" }, "timeout", "nothing came in time" },
     ["the end"] = { { "close" }, "closed", "the peer closed the connection" },
     ["the end within a reply"] = { { "S: 220-hi", "close" }, "closed", "the peer closed the connection" },
-    ["another protocol"] = { { "S: SSH-2.0-x" }, "protocol", "the server's reply is not SMTP" },
+    ["another protocol"] = { { "S: SSH-2.0-x" }, "protocol", 'the server\'s reply is not SMTP: "SSH-2.0-x"' },
   } do
     it("tells what came instead of a reply: " .. name, function()
       local reply, kind, reason, words = play(case[1]):reply(LATER)

@@ -68,7 +68,9 @@ describe("smtp.verify", function()
     ["no such mechanism"] = { { hello("STARTTLS"), "C: STARTTLS", "S: 220 go", play.ehlo("AUTH GSSAPI"), QUIT }, "auth",
       "leave out" },
     ["a server that wants nobody"] = { { "S: 554 5.7.1 go away", QUIT }, "connect" },
-    ["no SMTP"] = { { "S: SSH-2.0-OpenSSH_9" }, "connect", "SMTP port" },
+    ["SSH"] = { { "S: SSH-2.0-OpenSSH_9" }, "connect", "SSH server" },
+    ["a mailbox server"] = { { "S: * OK IMAP4rev1 ready" }, "connect", "IMAP server" },
+    ["no SMTP"] = { { "S: hello?" }, "connect", "SMTP port" },
   } do
     both("names " .. name, function(dribble)
       local report, err = verify(script(case[1]), LOGIN, dribble)

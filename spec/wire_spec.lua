@@ -110,8 +110,9 @@ describe("a client's wire", function()
 
   it("stays failed after the first error, and keeps to it", function()
     local wire = core.wire(2)
-    wire:feed "nonsense\r\n250 ok\r\n"
-    assert.are.same({ nil, BROKEN }, { wire:reply() })
+    wire:feed("nonsense \27" .. ("x"):rep(500) .. "\r\n250 ok\r\n")
+    -- what it was, as far as a person needs to see it
+    assert.are.same({ nil, BROKEN, "nonsense \\x1b" .. ("x"):rep(70) }, { wire:reply() })
     assert_failed(wire, BROKEN)
     local large = core.wire(1)
     assert.are.same({ nil, TOO_LARGE }, { large:feed(("x"):rep(2 ^ 24 + 1)) })

@@ -110,14 +110,20 @@ static int wire_feed(lua_State *L)
 	return smtp_result(L, smtp_wire_feed(wire, bytes, length));
 }
 
-/* reply() -> code, text, enhanced or nil | nil, "again" | nil, why */
+/* reply() -> code, text, enhanced or nil | nil, "again" | nil, why, the line that is no reply's (the first time) or nil */
 static int wire_reply(lua_State *L)
 {
 	struct smtp_wire *wire = check_wire(L);
-	enum smtp_status status = smtp_wire_reply(wire);
-	if (status != SMTP_OK)
-		return fail_status(L, status);
 	const struct smtp_buf *text = &wire->reply.text;
+	bool failed = wire->failed;
+	enum smtp_status status = smtp_wire_reply(wire);
+	if (status != SMTP_OK) {
+		int results = fail_status(L, status);
+		if (status != SMTP_E_PROTOCOL || failed || wire->expected == 0)
+			return results;
+		lua_pushlstring(L, (const char *)smtp_buf_view(text), smtp_buf_length(text));
+		return results + 1;
+	}
 	lua_pushinteger(L, wire->reply.code);
 	lua_pushlstring(L, (const char *)smtp_buf_view(text), smtp_buf_length(text));
 	if (wire->reply.enhanced[0])

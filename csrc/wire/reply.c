@@ -4,7 +4,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-enum { LINE_MAX_READ = 65536, LINE_MAX_KEPT = 2048, LINES_MAX = 1000, TEXT_MAX = 65536 };
+enum { LINE_MAX_READ = 65536, LINE_MAX_KEPT = 2048, LINES_MAX = 1000, TEXT_MAX = 65536, EXCERPT_MAX = 80 };
 
 void smtp_reply_init(struct smtp_reply *reply)
 {
@@ -121,6 +121,14 @@ static enum smtp_status read_line(struct smtp_reply *reply, const unsigned char 
 	return last ? SMTP_OK : SMTP_MORE;
 }
 
+/* What is no reply is kept in its place, as far as a person needs to see what it is. */
+static void keep_excerpt(struct smtp_reply *reply, const unsigned char *line, size_t length)
+{
+	smtp_buf_drop(&reply->text, smtp_buf_length(&reply->text));
+	if (append_shown(&reply->text, line, length < EXCERPT_MAX ? length : EXCERPT_MAX) != SMTP_OK)
+		smtp_buf_drop(&reply->text, smtp_buf_length(&reply->text));
+}
+
 enum smtp_status smtp_reply_parse(struct smtp_reply *reply, struct smtp_buf *in, size_t *scanned)
 {
 	enum smtp_status status = SMTP_MORE;
@@ -138,7 +146,10 @@ enum smtp_status smtp_reply_parse(struct smtp_reply *reply, struct smtp_buf *in,
 		size_t size = (size_t)(end - line);
 		if (size > LINE_MAX_READ)
 			return SMTP_E_PROTOCOL;
-		status = read_line(reply, line, size > 0 && line[size - 1] == '\r' ? size - 1 : size);
+		size_t shown = size > 0 && line[size - 1] == '\r' ? size - 1 : size;
+		status = read_line(reply, line, shown);
+		if (status == SMTP_E_PROTOCOL)
+			keep_excerpt(reply, line, shown);
 		smtp_buf_drop(in, size + 1);
 	}
 	if (status == SMTP_OK)

@@ -21,7 +21,7 @@ void smtp_reply_wipe(struct smtp_reply *reply);
 
 /* Reads lines from `in`, dropping them; *scanned is how much of it is known to hold no line end (kept by the caller,
  * 0 at first). OK: `reply` is complete, and the next call begins a new one. MORE: feed `in`.
- * Errors: SMTP_E_PROTOCOL, SMTP_E_MEMORY. */
+ * Errors: SMTP_E_PROTOCOL, `text` then holds the beginning of the line that is none of a reply; SMTP_E_MEMORY. */
 SMTP_MUST_USE enum smtp_status smtp_reply_parse(struct smtp_reply *reply, struct smtp_buf *in, size_t *scanned);
 
 #endif

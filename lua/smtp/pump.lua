@@ -168,7 +168,10 @@ function Pump:reply(deadline)
       self.trace.received(reply)
       return reply
     end
-    if text ~= "again" then return nil, "protocol", "the server's reply is not SMTP" end
+    if text ~= "again" then
+      local line = enhanced and enhanced ~= "" and (': "%s"'):format(enhanced) or ""
+      return nil, "protocol", "the server's reply is not SMTP" .. line
+    end
     local more, kind, reason = fill(self, deadline)
     if not more then return nil, kind, reason end
   end

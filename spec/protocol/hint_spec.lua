@@ -22,6 +22,10 @@ describe("hint.find", function()
     { { kind = "resolve", stage = "resolve", temporary = false }, "spelling" },
     { { kind = "resolve", stage = "resolve", temporary = true } },
     { { kind = "protocol", stage = "greeting" }, "SMTP port" },
+    { { kind = "protocol", stage = "greeting", reason = 'the server\'s reply is not SMTP: "* OK ready"' }, "IMAP" },
+    { { kind = "protocol", stage = "greeting", reason = 'the server\'s reply is not SMTP: "+OK ready"' }, "POP3" },
+    { { kind = "protocol", stage = "greeting", reason = 'the server\'s reply is not SMTP: "HTTP/1.1 400 Bad"' }, "captive" },
+    { { kind = "protocol", stage = "mail", reason = 'the server\'s reply is not SMTP: "* OK ready"' } },
     { { kind = "protocol", stage = "mail" } },
     { { kind = "input", stage = "compose" } },
   } do

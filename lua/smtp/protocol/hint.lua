@@ -5,6 +5,11 @@ local function says(err, pattern)
   return err.text and err.text:lower():find(pattern) ~= nil
 end
 
+-- Whether the line in place of a greeting begins so.
+local function greets(err, words)
+  return err.stage == "greeting" and err.reason ~= nil and err.reason:find('not SMTP: "' .. words, 1, true) ~= nil
+end
+
 -- First match wins: {kind, test, words}.
 local KNOWN = {
   { "insecure", function(err) return err.stage == "starttls" and not err.code end,
@@ -33,6 +38,11 @@ local KNOWN = {
   { "timeout", function(err) return err.stage == "connect" end,
     "check host and port, and whether a firewall is between" },
   { "resolve", function(err) return not err.temporary end, "check the spelling of host" },
+  { "protocol", function(err) return greets(err, "* ") end, "this is an IMAP server: mail is sent to port 587 or 465" },
+  { "protocol", function(err) return greets(err, "+OK") end, "this is a POP3 server: mail is sent to port 587 or 465" },
+  { "protocol", function(err) return greets(err, "HTTP/") or greets(err, "<") end,
+    "a web server answers here: a captive portal perhaps, or the wrong port (587 and 465 are usual)" },
+  { "protocol", function(err) return greets(err, "SSH-") end, "this is an SSH server: 587 and 465 are usual for mail" },
   { "protocol", function(err) return err.stage == "greeting" end, "is this an SMTP port? 587 and 465 are usual" },
 }
 
