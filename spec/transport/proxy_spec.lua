@@ -470,3 +470,45 @@ describe("a real proxy #real", function()
     end)
   end
 end)
+
+describe("over a real socket", function()
+  for _, kind in ipairs { "http", "socks5" } do
+    it("a greeting that comes in one packet with the proxy's answer is read: " .. kind, function()
+      local listener = loopback.listen()
+      local peer
+      -- Calls a method of a socket until it has something.
+      local function wait_for(sock, method)
+        while true do
+          local got, why = sock[method](sock)
+          if got then return got end
+          assert.are.equal("again", why)
+          coroutine.yield()
+        end
+      end
+      local server = coroutine.create(function()
+        peer = wait_for(listener.sock, "accept")
+        wait_for(peer, "read")
+        if kind == "socks5" then
+          peer:write "\5\0"
+          wait_for(peer, "read")
+        end
+        peer:write((kind == "socks5" and BOUND or FINE) .. GREETING)
+      end)
+      local session = assert(smtp.session { host = "mail.example.org", tls = "none", timeout = 5,
+        proxy = ("%s://127.0.0.1:%d"):format(kind, listener.port) })
+      local task = smtp.task(function() return session:connect() end)
+      local stop = core.now() + 5
+      local step, reply, err
+      repeat
+        step, reply, err = task:step()
+        if coroutine.status(server) ~= "dead" then assert(coroutine.resume(server)) end
+        core.poll({}, {}, core.now() + 0.002)
+      until step == "done" or core.now() > stop
+      assert.are.equal("done", step)
+      assert.are.equal(220, assert(reply, err).code)
+      session:close()
+      peer:close()
+      listener.close()
+    end)
+  end
+end)

@@ -188,9 +188,11 @@ local KINDS = { socks5 = socks5, http = http }
 -- What came behind the proxy's answer is the server's: the next read gives it.
 local function put_back(pipe, bytes)
   local read, peek = rawget(pipe, "read"), rawget(pipe, "peek")
+  local receive = rawget(pipe, "receive")
   function pipe.peek() return "data" end
+  pipe.receive = false -- it would pass by
   function pipe.read(self)
-    self.read, self.peek = read, peek
+    self.read, self.peek, self.receive = read, peek, receive
     return bytes
   end
 end
