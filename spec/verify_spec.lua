@@ -34,7 +34,7 @@ describe("smtp.verify", function()
       play.ehlo("SIZE 1048576", "AUTH PLAIN LOGIN", "8BITMIME"), "C~ ^AUTH PLAIN ", "S: 235 2.7.0 welcome", QUIT), LOGIN, dribble)
     assert.is_nil(err)
     play.finished(transport)
-    assert.are.equal("connect ehlo starttls ehlo auth", names(report))
+    assert.are.equal("connect greeting ehlo starttls ehlo auth", names(report))
     assert.are.same({ true, true, 1048576 }, { report.ok, report.authenticated, report.size })
     assert.are.same({ "LOGIN", "PLAIN" }, report.mechanisms)
     assert.is_true(has(report.warnings, "AUTH before TLS"))
@@ -67,10 +67,10 @@ describe("smtp.verify", function()
     ["no STARTTLS"] = { { hello("AUTH PLAIN"), QUIT }, "starttls", "implicit" },
     ["no such mechanism"] = { { hello("STARTTLS"), "C: STARTTLS", "S: 220 go", play.ehlo("AUTH GSSAPI"), QUIT }, "auth",
       "leave out" },
-    ["a server that wants nobody"] = { { "S: 554 5.7.1 go away", QUIT }, "connect" },
-    ["SSH"] = { { "S: SSH-2.0-OpenSSH_9" }, "connect", "SSH server" },
-    ["a mailbox server"] = { { "S: * OK IMAP4rev1 ready" }, "connect", "IMAP server" },
-    ["no SMTP"] = { { "S: hello?" }, "connect", "SMTP port" },
+    ["a server that wants nobody"] = { { "S: 554 5.7.1 go away", QUIT }, "greeting" },
+    ["SSH"] = { { "S: SSH-2.0-OpenSSH_9" }, "greeting", "SSH server" },
+    ["a mailbox server"] = { { "S: * OK IMAP4rev1 ready" }, "greeting", "IMAP server" },
+    ["no SMTP"] = { { "S: hello?" }, "greeting", "SMTP port" },
   } do
     both("names " .. name, function(dribble)
       local report, err = verify(script(case[1]), LOGIN, dribble)
@@ -126,7 +126,7 @@ describe("smtp.verify", function()
       assert.are.same({ "localhost" }, report.certificate.names)
       assert.is_true(report.certificate.days >= 29 and report.certificate.days <= 30, report.certificate.days)
       assert.are.same({}, report.warnings)
-      assert.are.equal("connect ehlo auth", names(report))
+      assert.are.equal("resolve connect tls greeting ehlo auth", names(report))
       assert.is_truthy(tostring(report):find("for localhost", 1, true))
     end)
 

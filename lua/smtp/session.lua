@@ -141,7 +141,7 @@ function Session:connect()
     exchange.kill(self, err)
     return nil, err
   end
-  self.time.connect = core.now() - now
+  self.time.connect, self.time.resolve = core.now() - now, pipe.resolved
   self.pump = pump.new(pipe, self.trace)
   self.pump.rounds = 1
   self.state = "connected"

@@ -10,7 +10,8 @@ local verify = {}
 ---@field ok boolean everything worked
 ---@field host string? as asked for
 ---@field port integer
----@field steps table[] in order: {name="connect"|"ehlo"|"starttls"|"auth"|"quit", time=, text= the reply, or the error}
+---@field steps table[] in order: {name=, time=, ok=, text= the reply, or the error}; the names are "resolve",
+--- "connect", "proxy", "tls", "greeting", "ehlo", "starttls", "auth"
 ---@field time number seconds in all
 ---@field greeting string? what the server said first
 ---@field capabilities table<string, string|true>? the last EHLO reply
@@ -86,8 +87,20 @@ function verify.run(plan)
     steps = {}, mechanisms = {}, warnings = {}, authenticated = false,
   }, Report)
   local clear
+  local function add(name, seconds, text, err)
+    self.steps[#self.steps + 1] = { name = name, time = seconds, ok = not err, text = err and tostring(err) or text }
+  end
   local function note(name, seconds, reply, err)
-    self.steps[#self.steps + 1] = { name = name, time = seconds, ok = not err, text = tostring(err or reply.text) }
+    if name == "connect" then
+      -- all that comes before the greeting, as far as it came
+      local took, words = one.time, one.tls and one.tls.version
+      local resolve = took.resolve or 0
+      if took.resolve then add("resolve", resolve, "") end
+      if took.connect then add("connect", took.connect - resolve, "") end
+      if took.tls then add("tls", took.tls, words) end
+      name, seconds = err and err.stage or "greeting", seconds - (took.connect or 0) - (took.tls or 0)
+    end
+    add(name, seconds, reply and reply.text, err)
     if name == "ehlo" then
       if not one.tls then clear = one.capabilities end
       self.capabilities = one.capabilities

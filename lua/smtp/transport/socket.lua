@@ -246,7 +246,8 @@ end
 function socket.new(waiter)
   waiter = waiter or poll_or_yield
 
-  --- A connected pipe: to whichever of the name's addresses answers first, tried in turn.
+  --- A connected pipe: to whichever of the name's addresses answers first, tried in turn. Its `resolved` has the seconds
+  --- that the look-up took.
   ---@param host string?
   ---@param port integer
   ---@param opts { path: string?, bind: string? }
@@ -261,8 +262,10 @@ function socket.new(waiter)
       if not address then return nil, "connect", reason, false end
       return race(waiter, { address }, nil, deadline)
     end
+    local began = core.now()
     local addresses, kind, reason, temporary = resolve(waiter, host, port, deadline)
     if not addresses then return nil, kind, reason, temporary end
+    local took = core.now() - began
     local locals
     if opts.bind then
       local found, _, why = resolve(waiter, opts.bind, 0, deadline)
@@ -270,7 +273,10 @@ function socket.new(waiter)
       locals = {}
       for i = #found, 1, -1 do locals[is_ipv6(found[i])] = found[i] end
     end
-    return race(waiter, interleave(addresses), locals, deadline)
+    local pipe, failed, why = race(waiter, interleave(addresses), locals, deadline)
+    if not pipe then return nil, failed, why end
+    pipe.resolved = took
+    return pipe
   end
 
   return { connect = connect, wait = waiter }
