@@ -246,7 +246,7 @@ end
 function socket.new(waiter)
   waiter = waiter or poll_or_yield
 
-  --- A connected pipe: to whichever of the name's addresses answers first, tried in turn. Its `resolved` has the seconds
+  --- A connected pipe: to whichever of the name's addresses answers first, tried in turn. `pipe.resolved` is the seconds
   --- that the look-up took.
   ---@param host string?
   ---@param port integer
