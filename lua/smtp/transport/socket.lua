@@ -246,8 +246,8 @@ end
 function socket.new(waiter)
   waiter = waiter or poll_or_yield
 
-  --- A connected pipe: to whichever of the name's addresses answers first, tried in turn. `pipe.resolved` is the seconds
-  --- that the look-up took.
+  --- A connected pipe: to whichever of the name's addresses answers first, tried in turn; its `resolved` is the time
+  --- that the look-up took, in seconds.
   ---@param host string?
   ---@param port integer
   ---@param opts { path: string?, bind: string? }
