@@ -77,10 +77,7 @@ for move in moves:
 # a reset instead of an end would take from the client what it has not read yet
 try:
     sock.shutdown(socket.SHUT_WR)
-except OSError:
-    pass  # the client was quicker
-try:
     while sock.recv(4096):
         pass
-except ConnectionResetError:
-    pass
+except OSError:
+    pass  # the client was quicker
