@@ -72,7 +72,9 @@ describe("a TLS server", function()
       assert.are.equal("", printed)
       assert.is_nil(receipt)
       assert.are.equal("closed", err.kind)
-      assert.are.equal(count == #DIALOGUE - 1 and "unknown" or "not_sent", err.outcome)
+      -- a short message is written with its end right behind the 354: the cut may not be seen before
+      local written = count >= #DIALOGUE - 2
+      assert.are.equal(written and "unknown" or "not_sent", err.outcome)
     end)
   end
 
