@@ -31,7 +31,7 @@ local function again(lines, given, dribble)
 end
 
 local OFFER = play.hello("PIPELINING", "CHUNKING", "BINARYMIME", "8BITMIME")
-local ASKED = { "C: BDAT 6 LAST", "C: NOOP", "C: QUIT" }
+local ASKED = { "C: BDAT 6 LAST", "C: XNOP", "C: QUIT" }
 
 -- Has the host shown that it swallows.
 local function taught(dribble)

@@ -20,12 +20,15 @@
 #if LUA_VERSION_NUM < 502
 #define lua_rawlen(L, index) lua_objlen(L, index)
 
-static inline void smtp_setfuncs(lua_State *L, const luaL_Reg *functions)
+static inline void luaL_setfuncs(lua_State *L, const luaL_Reg *functions, int upvalues)
 {
 	for (; functions->name; functions++) {
-		lua_pushcfunction(L, functions->func);
-		lua_setfield(L, -2, functions->name);
+		for (int i = 0; i < upvalues; i++)
+			lua_pushvalue(L, -upvalues);
+		lua_pushcclosure(L, functions->func, upvalues);
+		lua_setfield(L, -(upvalues + 2), functions->name);
 	}
+	lua_pop(L, upvalues);
 }
 
 /* The userdata at `index` if it is of the class `name`, else NULL. */
@@ -41,17 +44,19 @@ static inline void *smtp_testudata(lua_State *L, int index, const char *name)
 	return object;
 }
 #else
-#define smtp_setfuncs(L, functions) luaL_setfuncs(L, functions, 0)
 #define smtp_testudata(L, index, name) luaL_testudata(L, index, name)
 #endif
 
-/* A class: methods under __index, `gc` (may be NULL) as __gc and, where Lua has it, __close. Leaves the stack as it
- * was. */
+#define smtp_setfuncs(L, functions) luaL_setfuncs(L, functions, 0)
+
+/* A class: methods under __index, each with the metatable as its upvalue for smtp_self; `gc` (may be NULL) as __gc and,
+ * where Lua has it, __close. Leaves the stack as it was. */
 static inline void smtp_class(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction gc)
 {
 	luaL_newmetatable(L, name);
 	lua_newtable(L);
-	smtp_setfuncs(L, methods);
+	lua_pushvalue(L, -2);
+	luaL_setfuncs(L, methods, 1);
 	lua_setfield(L, -2, "__index");
 	lua_pushstring(L, name);
 	lua_setfield(L, -2, "__name");
@@ -73,6 +78,19 @@ static inline void *smtp_new(lua_State *L, size_t size, const char *name)
 	luaL_getmetatable(L, name);
 	lua_setmetatable(L, -2);
 	return object;
+}
+
+/* The first argument of a method, an object of the class `name`. The usual check looks the name up each time. */
+static inline void *smtp_self(lua_State *L, const char *name)
+{
+	void *object = lua_touserdata(L, 1);
+	if (object && lua_getmetatable(L, 1)) {
+		int same = lua_rawequal(L, -1, lua_upvalueindex(1));
+		lua_pop(L, 1);
+		if (same)
+			return object;
+	}
+	return luaL_checkudata(L, 1, name);
 }
 
 /* nil, message */

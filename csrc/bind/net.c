@@ -74,7 +74,7 @@ static int net_unix(lua_State *L)
 
 static int sock_fd(lua_State *L)
 {
-	struct sock *sock = luaL_checkudata(L, 1, SOCK_CLASS);
+	struct sock *sock = smtp_self(L, SOCK_CLASS);
 	if (sock->fd1 == 0)
 		return luaL_argerror(L, 1, "the socket is closed");
 	return sock->fd1 - 1;

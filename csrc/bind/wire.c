@@ -5,7 +5,7 @@
 
 static struct smtp_wire *check_wire(lua_State *L)
 {
-	return luaL_checkudata(L, 1, SMTP_WIRE_CLASS);
+	return smtp_self(L, SMTP_WIRE_CLASS);
 }
 
 static int fail_status(lua_State *L, enum smtp_status status)
@@ -70,6 +70,28 @@ static int wire_finish(lua_State *L)
 	lua_Integer replies = luaL_optinteger(L, 2, 1);
 	luaL_argcheck(L, replies >= 1, 2, "at least 1");
 	return smtp_result(L, smtp_wire_finish(wire, (size_t)replies));
+}
+
+/* deliver(content[, lines, how many[, utf8]]) -> true, whether the lines are queued too | nil, why: content behind a 354
+ * and its end, as body and finish do it, and commands to go along */
+static int wire_deliver(lua_State *L)
+{
+	size_t length;
+	struct smtp_wire *wire = check_wire(L);
+	const char *content = luaL_checklstring(L, 2, &length);
+	lua_Integer count = luaL_optinteger(L, 4, 0);
+	enum smtp_status status = smtp_wire_body(wire, (const unsigned char *)content, length);
+	if (status == SMTP_OK)
+		status = smtp_wire_finish(wire, 1);
+	if (status != SMTP_OK)
+		return smtp_result(L, status);
+	lua_pushboolean(L, 1);
+	if (count < 1)
+		return 1;
+	const char *block = luaL_checklstring(L, 3, &length);
+	status = smtp_wire_commands(wire, (const unsigned char *)block, length, (size_t)count, lua_toboolean(L, 5));
+	lua_pushboolean(L, status == SMTP_OK);
+	return 2;
 }
 
 /* chunk(bytes, last) -> true | nil, why */
@@ -159,6 +181,16 @@ static int wire_expected(lua_State *L)
 	return 1;
 }
 
+/* owe(count): more replies will come than commands went out */
+static int wire_owe(lua_State *L)
+{
+	struct smtp_wire *wire = check_wire(L);
+	lua_Integer count = luaL_checkinteger(L, 2);
+	luaL_argcheck(L, count >= 0, 2, "not negative");
+	wire->expected += (size_t)count;
+	return 0;
+}
+
 /* line() -> line | nil, "again" | nil, why */
 static int wire_line(lua_State *L)
 {
@@ -211,17 +243,18 @@ static int wire_respond(lua_State *L)
 
 static int wire_gc(lua_State *L)
 {
-	smtp_wire_wipe(check_wire(L));
+	smtp_wire_wipe(luaL_checkudata(L, 1, SMTP_WIRE_CLASS));
 	return 0;
 }
 
 void smtp_open_wire(lua_State *L)
 {
 	static const luaL_Reg methods[] = {
-		{"command", wire_command}, {"commands", wire_commands}, {"agree", wire_agree}, {"body", wire_body},       {"finish", wire_finish},     {"chunk", wire_chunk},
-		{"take", wire_take},       {"queued", wire_queued},   {"feed", wire_feed},         {"reply", wire_reply},
-		{"residue", wire_residue}, {"expected", wire_expected}, {"line", wire_line},       {"content", wire_content},
-		{"octets", wire_octets},   {"respond", wire_respond}, {NULL, NULL},
+		{"command", wire_command}, {"commands", wire_commands}, {"agree", wire_agree},     {"body", wire_body},
+		{"finish", wire_finish},   {"deliver", wire_deliver},   {"chunk", wire_chunk},     {"take", wire_take},
+		{"queued", wire_queued},   {"feed", wire_feed},         {"reply", wire_reply},     {"residue", wire_residue},
+		{"expected", wire_expected}, {"line", wire_line},       {"content", wire_content}, {"octets", wire_octets},
+		{"respond", wire_respond}, {"owe", wire_owe},           {NULL, NULL},
 	};
 	static const luaL_Reg functions[] = {{"wire", wire_new}, {NULL, NULL}};
 	smtp_class(L, SMTP_WIRE_CLASS, methods, wire_gc);

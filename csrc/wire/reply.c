@@ -1,7 +1,6 @@
 /* reply: see reply.h. */
 #include "reply.h"
 
-#include <stdbool.h>
 #include <string.h>
 
 enum { LINE_MAX_READ = 65536, LINE_MAX_KEPT = 2048, LINES_MAX = 1000, TEXT_MAX = 65536, EXCERPT_MAX = 80 };
@@ -21,6 +20,11 @@ void smtp_reply_wipe(struct smtp_reply *reply)
 static bool is_digit(unsigned char byte)
 {
 	return byte >= '0' && byte <= '9';
+}
+
+bool smtp_reply_has_code(const unsigned char *line, size_t length)
+{
+	return length >= 3 && line[0] >= '2' && line[0] <= '5' && is_digit(line[1]) && is_digit(line[2]);
 }
 
 /* The length of the enhanced status code a text begins with, or 0: class "." subject "." detail (RFC 3463 2). */
@@ -47,8 +51,9 @@ static size_t enhanced_length(const unsigned char *text, size_t length, unsigned
 static size_t character_length(const unsigned char *text, size_t length)
 {
 	unsigned char first = text[0];
-	size_t size = first < 0x80                    ? 1
-	              : first >= 0xc2 && first < 0xe0 ? 2
+	if (first >= 0x20 && first < 0x7f)
+		return 1;
+	size_t size = first >= 0xc2 && first < 0xe0   ? 2
 	              : (first & 0xf0) == 0xe0        ? 3
 	              : first >= 0xf0 && first < 0xf5 ? 4
 	                                              : 0;
@@ -57,8 +62,6 @@ static size_t character_length(const unsigned char *text, size_t length)
 	for (size_t i = 1; i < size; i++)
 		if ((text[i] & 0xc0) != 0x80)
 			return 0;
-	if (size == 1)
-		return first >= 0x20 && first != 0x7f;
 	if ((first == 0xc2 && text[1] < 0xa0) || (first == 0xe0 && text[1] < 0xa0) || (first == 0xed && text[1] >= 0xa0) ||
 	    (first == 0xf0 && text[1] < 0x90) || (first == 0xf4 && text[1] >= 0x90))
 		return 0;
@@ -89,7 +92,7 @@ static enum smtp_status append_shown(struct smtp_buf *out, const unsigned char *
 static enum smtp_status read_line(struct smtp_reply *reply, const unsigned char *line, size_t length)
 {
 	enum smtp_status status = SMTP_OK;
-	if (length < 3 || line[0] < '2' || line[0] > '5' || !is_digit(line[1]) || !is_digit(line[2]))
+	if (!smtp_reply_has_code(line, length))
 		return SMTP_E_PROTOCOL;
 	if (length > 3 && line[3] != ' ' && line[3] != '-')
 		return SMTP_E_PROTOCOL;

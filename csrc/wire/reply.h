@@ -9,6 +9,8 @@
 
 #include "buf.h"
 
+#include <stdbool.h>
+
 struct smtp_reply {
 	int code;             /* 0 until the first line has been read */
 	unsigned lines;       /* lines read so far */
@@ -18,6 +20,9 @@ struct smtp_reply {
 
 void smtp_reply_init(struct smtp_reply *reply);
 void smtp_reply_wipe(struct smtp_reply *reply);
+
+/* Whether a line, its end taken off or not, begins with the code of a reply. */
+SMTP_MUST_USE bool smtp_reply_has_code(const unsigned char *line, size_t length);
 
 /* Reads lines from `in`, dropping them; *scanned is how much of it is known to hold no line end (kept by the caller,
  * 0 at first). OK: `reply` is complete, and the next call begins a new one. MORE: feed `in`.

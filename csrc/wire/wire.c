@@ -1,10 +1,11 @@
 /* wire: see wire.h. */
 #include "wire.h"
 
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { LINE_MAX = 65536, QUEUE_MAX = 16 << 20 };
+enum { LINE_MAX = 65536, QUEUE_MAX = 16 << 20, AGREED_MAX = 2048 };
 
 void smtp_wire_init(struct smtp_wire *wire, size_t expected)
 {
@@ -35,8 +36,20 @@ static enum smtp_status keep(struct smtp_wire *wire, enum smtp_status status)
 
 static bool is_clean(const unsigned char *text, size_t length, bool utf8)
 {
-	for (size_t i = 0; i < length; i++)
-		if (text[i] < 0x20 || text[i] == 0x7f || (text[i] >= 0x80 && !utf8))
+	const uint64_t ones = 0x0101010101010101U, highs = 0x8080808080808080U;
+	/* eight at a time: bytes under 0x20, bytes that are 0x7f (a borrow may name a neighbour too, which changes nothing),
+	 * bytes from 0x80 on */
+	for (; length >= 8; text += 8, length -= 8) {
+		uint64_t word;
+		memcpy(&word, text, 8);
+		uint64_t low = (word - ones * 0x20) & ~word;
+		uint64_t delete = word ^ (ones * 0x7f);
+		delete = (delete - ones) & ~delete;
+		if (((low | delete | (utf8 ? 0 : word)) & highs) != 0)
+			break;
+	}
+	for (; length > 0; text++, length--)
+		if (*text < 0x20 || *text == 0x7f || (*text >= 0x80 && !utf8))
 			return false;
 	return true;
 }
@@ -64,28 +77,27 @@ enum smtp_status smtp_wire_commands(
 	struct smtp_wire *wire, const unsigned char *block, size_t length, size_t count, bool utf8)
 {
 	unsigned char *spot;
-	size_t lines = 1;
+	const unsigned char *end = block + length;
 	if (wire->failed)
 		return wire->failed;
-	for (size_t i = 0; i < length; i++) {
-		if (block[i] == '\n')
-			lines++;
-		else if (!is_clean(block + i, 1, utf8))
-			return SMTP_E_INPUT;
-	}
-	if (lines != count)
-		return SMTP_E_INPUT;
-	if (length > LINE_MAX)
+	if (length > LINE_MAX || count > length + 1)
 		return SMTP_E_LIMIT;
 	enum smtp_status status = smtp_buf_reserve(&wire->out, length + count + 1, &spot);
 	if (status != SMTP_OK)
 		return keep(wire, status);
-	for (size_t i = 0; i < length; i++) {
-		if (block[i] == '\n')
-			*spot++ = '\r';
-		*spot++ = block[i];
+	for (size_t left = count; left > 0; left--) {
+		const unsigned char *stop = memchr(block, '\n', (size_t)(end - block));
+		/* the last line, and no other, has no LF */
+		if ((stop == NULL) != (left == 1))
+			return SMTP_E_INPUT;
+		size_t size = (size_t)((stop ? stop : end) - block);
+		if (!is_clean(block, size, utf8))
+			return SMTP_E_INPUT;
+		memcpy(spot, block, size);
+		memcpy(spot + size, "\r\n", 2);
+		spot += size + 2;
+		block = stop ? stop + 1 : end;
 	}
-	memcpy(spot, "\r\n", 2);
 	smtp_buf_commit(&wire->out, length + count + 1);
 	wire->expected += count;
 	return SMTP_OK;
@@ -158,9 +170,11 @@ enum smtp_status smtp_wire_agree(struct smtp_wire *wire, const char *classes)
 		const unsigned char *next = memchr(line, '\n', (size_t)(end - line));
 		if (!next)
 			return SMTP_MORE;
-		size_t length = (size_t)(next - line);
-		if (length < 4 || line[0] != (unsigned char)*classes || (*classes == '3' && memcmp(line, "354", 3) != 0) ||
-		    memcmp(line, first, 3) != 0 || (line[3] != ' ' && line[3] != '-' && line[3] != '\r'))
+		/* one whose length is out of the ordinary is reply's business too: it knows the limits */
+		if (next - line < 4 || next - first > AGREED_MAX || line[0] != (unsigned char)*classes ||
+		    !smtp_reply_has_code(line, (size_t)(next - line)) ||
+		    (*classes == '3' && memcmp(line, "354", 3) != 0) || memcmp(line, first, 3) != 0 ||
+		    (line[3] != ' ' && line[3] != '-' && line[3] != '\r'))
 			return SMTP_E_INPUT;
 		if (line[3] != '-') {
 			classes++;
@@ -168,10 +182,10 @@ enum smtp_status smtp_wire_agree(struct smtp_wire *wire, const char *classes)
 		}
 		line = next + 1;
 	}
-	enum smtp_status status = SMTP_OK;
-	while (count-- > 0 && status == SMTP_OK)
-		status = smtp_wire_reply(wire);
-	return status;
+	smtp_buf_drop(&wire->in, (size_t)(line - smtp_buf_view(&wire->in)));
+	wire->scanned = 0;
+	wire->expected -= count;
+	return SMTP_OK;
 }
 
 enum smtp_status smtp_wire_line(struct smtp_wire *wire, const unsigned char **line, size_t *length)

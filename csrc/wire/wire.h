@@ -55,8 +55,8 @@ SMTP_MUST_USE enum smtp_status smtp_wire_feed(struct smtp_wire *wire, const void
 SMTP_MUST_USE enum smtp_status smtp_wire_reply(struct smtp_wire *wire);
 
 /* Takes the next replies, unread, if they have come and are of these classes: a digit for each ("2223", where 3 is 354
- * alone). MORE: not all of them have come, and those that have are so. Errors: SMTP_E_INPUT where one is not: nothing is
- * taken then, and the wire has not failed; SMTP_E_PROTOCOL, SMTP_E_MEMORY as reply. */
+ * alone). MORE: not all of them have come, and those that have are so. Errors: SMTP_E_INPUT where one is not, or is no
+ * reply: nothing is taken then, and the wire has not failed. */
 SMTP_MUST_USE enum smtp_status smtp_wire_agree(struct smtp_wire *wire, const char *classes);
 
 /* Server. The next command line, its CRLF taken off, is at *line until the next call. Errors: SMTP_E_PROTOCOL (a

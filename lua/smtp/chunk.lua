@@ -1,8 +1,8 @@
 --- Content in chunks (BDAT), and which servers may be trusted with them. RFC 3030.
 ---
 --- A server that refuses a chunk and does not swallow its octets reads the message as commands: whoever wrote the
---- message then commands the server. So chunks go by themselves only to a server that has shown that it swallows: at
---- the end of an earlier connection it refused one that holds nothing but a NOOP, with one reply.
+--- message then commands the server. So chunks go by themselves only to a server that has shown that it swallows: it
+--- refused one that holds nothing but an unknown command, with one reply.
 local exchange = require "smtp.exchange"
 local pump = require "smtp.pump"
 
@@ -20,22 +20,63 @@ end
 
 local function able(self)
   local offered = self.capabilities
+  local plan = self.plan
   -- LMTP would owe a reply for each recipient
-  return offered and offered.CHUNKING and offered.PIPELINING and self.plan.pipeline and not self.plan.lmtp
+  return offered and offered.CHUNKING and offered.PIPELINING and plan.pipeline and plan.chunk ~= false and not plan.lmtp
 end
 
 --- Whether content may go to this server in chunks, without asking the caller.
 function chunk.trusted(self)
-  return able(self) and swallows[key(self.plan)] or false
+  return able(self) and (self.plan.chunk or swallows[key(self.plan)]) or false
 end
 
---- Queues QUIT, and before it the question whether the server swallows, where that is worth knowing and not known.
-function chunk.queue_quit(self)
-  self.asking = able(self) and self.capabilities.BINARYMIME and swallows[key(self.plan)] == nil
-  if self.asking then
-    local ok, why = self.pump:chunk("NOOP\r\n", true)
-    if not ok then return exchange.fail_input(self, "quit", why) end
+--- Whether it is worth finding out.
+function chunk.is_unknown(self)
+  return able(self) and not self.trusted and swallows[key(self.plan)] == nil
+end
+
+-- Queues the question whether the server swallows, and behind it a command that every server knows.
+local function queue_question(self, stage, last)
+  local ok, why = self.pump:chunk("XNOP\r\n", true)
+  if not ok then return exchange.fail_input(self, stage, why) end
+  return exchange.queue(self, stage, last)
+end
+
+-- The two replies to that: a chunk refused, and then `code`, is one that was swallowed. What was read as a command has
+-- a reply of its own, another one. Returns the second, and whether the first was a refusal.
+local function answer(self, code, receive)
+  local reply, err = receive()
+  if not reply then return nil, err end
+  local refused = exchange.class(reply) == 5
+  reply, err = receive()
+  if not reply then return nil, err end
+  swallows[key(self.plan)] = refused and reply.code == code
+  return reply, refused
+end
+
+--- Queues the question behind the end of a content.
+function chunk.queue_question(self)
+  return queue_question(self, "data", "NOOP")
+end
+
+--- The answer, after the final reply.
+---@return smtp.Reply? reply nil: the connection is lost
+function chunk.answer(self)
+  local seconds = self.plan.timeouts.command
+  local function receive() return exchange.receive(self, "data", seconds) end
+  local reply, refused = answer(self, 250, receive)
+  if reply and refused and reply.code ~= 250 then
+    self.pump.wire:owe(1)
+    reply = receive()
   end
+  self.trusted = chunk.trusted(self)
+  return reply
+end
+
+--- Queues QUIT, and before it the question, where that is worth knowing and not known.
+function chunk.queue_quit(self)
+  self.asking = chunk.is_unknown(self) and self.capabilities.BINARYMIME
+  if self.asking then return queue_question(self, "quit", "QUIT") end
   return exchange.queue(self, "quit", "QUIT")
 end
 
@@ -43,12 +84,8 @@ end
 ---@param receive fun(): smtp.Reply?, any the next reply
 ---@return smtp.Reply?
 function chunk.quit_reply(self, receive)
-  local reply, err = receive()
-  if not (self.asking and reply) then return reply, err end
-  local refused = exchange.class(reply) == 5
-  reply, err = receive()
-  if reply and refused then swallows[key(self.plan)] = reply.code == 221 end
-  return reply, err
+  if self.asking then return answer(self, 221, receive) end
+  return receive()
 end
 
 --- The content of a message whose envelope was taken, and the final reply. Where the server is not trusted, each chunk
@@ -60,7 +97,7 @@ end
 ---@return integer? octets
 function chunk.content(self, source, report)
   local plan = self.plan
-  local trusted = chunk.trusted(self)
+  local trusted = self.trusted
   local pieces, length, octets, owed = {}, 0, 0, 0
   local last, refused
   self.midway = true

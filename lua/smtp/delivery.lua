@@ -1,5 +1,6 @@
 --- One message over a session: its envelope, its content, its receipt. What goes together into one flight is decided
 --- here.
+local bundle = require "smtp.bundle"
 local chunk = require "smtp.chunk"
 local core = require "smtp.core"
 local errors = require "smtp.errors"
@@ -7,27 +8,13 @@ local exchange = require "smtp.exchange"
 local message = require "smtp.mail.message"
 local options = require "smtp.options"
 local parameter = require "smtp.protocol.parameter"
-local queue = require "smtp.protocol.queue"
+local receipts = require "smtp.receipt"
 local transaction = require "smtp.transaction"
 
 local delivery = {}
 
 -- Seconds that the server may take over a QUIT when everything else is decided.
 local FAREWELL = 2
--- Seconds since the 354 after which a look is due before content goes out: the server may have left.
-local LATE = 0.05
-
----@class smtp.Receipt
----@field message_id string? "<...@...>" as sent
----@field accepted string[] addresses the server took; with LMTP those it delivered to
----@field rejected table[] {address=, code=, enhanced=, text=, temporary=}; empty when all were taken
----@field reply smtp.Reply of the end of data; with LMTP the first good one
----@field queue_id string? the server's queue id, where its reply carries one in a known form
----@field size integer message octets before dot-stuffing
----@field round_trips integer times this send waited for the server
----@field time table seconds: {connect=, tls=, auth=, send=, total=}
----@field tls table? {version=, cipher=, peer=, resumed=}
----@field transcript string?
 
 -- The final reply. In LMTP there is one for each recipient (RFC 2033 4.2): `tally` tells them apart, and the first good
 -- one speaks for all, or else the first.
@@ -56,6 +43,35 @@ local function verdict(self, tally)
     end
   end
   return first
+end
+
+--- Writes a content's end, which is queued, and reads the final reply.
+---@param tally table as for content
+---@param behind boolean something is queued behind that end
+---@param report fun()?
+function delivery.hand_over(self, tally, behind, report)
+  local deadline = exchange.deadline(self, self.plan.timeouts.block)
+  local written, failed, failure, said = self.pump:flush(deadline, true)
+  local reply, err
+  if written then
+    self.outcome = "unknown"
+    if report then report() end
+    if tally.meanwhile then tally.meanwhile() end
+    reply, err = verdict(self, tally)
+  elseif behind and said and exchange.class(said) == 2 then
+    -- only what stood behind the terminator was lost
+    reply = said
+    exchange.kill(self, { kind = failed, stage = "final", reason = failure })
+  else
+    -- the terminator is the last thing written: what was not written whole cannot have been a message, unless only the
+    -- command behind it is missing
+    local no = said and said.code >= 400
+    self.outcome = behind and not no and "unknown" or "not_sent"
+    reply, err = exchange.fail_pump(self, "final", failed, failure, no and said or nil)
+  end
+  self.outcome = "not_sent"
+  self.transaction = false
+  return reply, err
 end
 
 --- The content behind a 354 and its final reply; `more` is queued behind the terminator, `report` hears how many octets
@@ -94,26 +110,7 @@ function delivery.content(self, source, tally, more, report)
     local queued, err = more()
     if not queued then return nil, err end
   end
-  local written, failed, failure, said = self.pump:flush(exchange.deadline(self, plan.timeouts.block), true)
-  local reply, err
-  if written then
-    self.outcome = "unknown"
-    if report then report(octets) end
-    if tally.meanwhile then tally.meanwhile() end
-    reply, err = verdict(self, tally)
-  elseif more and said and exchange.class(said) == 2 then
-    -- only what stood behind the terminator was lost
-    reply = said
-    exchange.kill(self, { kind = failed, stage = "final", reason = failure })
-  else
-    -- the terminator is the last thing written: what was not written whole cannot have been a message, unless only the
-    -- command behind it is missing
-    local no = said and said.code >= 400
-    self.outcome = more and not no and "unknown" or "not_sent"
-    reply, err = exchange.fail_pump(self, "final", failed, failure, no and said or nil)
-  end
-  self.outcome = "not_sent"
-  self.transaction = false
+  local reply, err = delivery.hand_over(self, tally, more ~= nil, report and function() report(octets) end)
   self.midway = false
   return reply, err, octets
 end
@@ -166,19 +163,7 @@ local function conclude(self, one, more)
     if self.plan.lmtp then no.temporary = transaction.may_work_later(one.rejected, mail) end
     return nil, no
   end
-  local time, took = self.time, core.now() - one.began
-  return {
-    message_id = mail.id,
-    accepted = one.accepted,
-    rejected = one.rejected,
-    reply = reply,
-    queue_id = queue.id(reply.text),
-    size = octets,
-    round_trips = self.pump.rounds - one.rounds,
-    time = { connect = time.connect, tls = time.tls, auth = time.auth, send = took, total = took },
-    tls = self.tls,
-    transcript = self.trace.transcript(),
-  }
+  return receipts.new(self, one, reply, octets)
 end
 
 -- A server that waits for content gets none; what it says to that is no news.
@@ -186,20 +171,19 @@ local function abandon(self, one)
   return function() delivery.content(self, "", one) end
 end
 
--- From the replies to the envelope on.
-local function carry(self, one, more)
+--- From the replies to the envelope on.
+function delivery.carry(self, one, more)
   local ok, err = transaction.finish(self, one)
   if not ok then return nil, err end
   if not one.ready then return transaction.refusal(self, one, abandon(self, one)) end
   return conclude(self, one, more)
 end
 
-local function begin(self, mail)
-  local ok, err = exchange.begin(self, "mail")
-  if ok and not transaction.has_room(self) then
-    ok, err = exchange.fail(self, "mail", "closed",
-      "the server takes no more messages on this connection (LIMITS MAILMAX)")
-  end
+--- Begins a message: its first flight is queued.
+---@return smtp.Transaction?
+---@return smtp.Error?
+function delivery.begin(self, mail)
+  local ok, err = delivery.look(self)
   if not ok then return nil, err end
   local one
   one, err = transaction.new(self, mail)
@@ -210,7 +194,27 @@ local function begin(self, mail)
   return one
 end
 
-local function pipelines(self)
+--- Whether the session can take a message now.
+---@return boolean?
+---@return smtp.Error?
+function delivery.look(self)
+  local ok, err = exchange.begin(self, "mail")
+  if ok and not transaction.has_room(self) then
+    return exchange.fail(self, "mail", "closed",
+      "the server takes no more messages on this connection (LIMITS MAILMAX)")
+  end
+  return ok, err
+end
+
+--- Whether the message can go in a flight by BDAT, perhaps with others.
+function delivery.fits(self, mail)
+  if not self.trusted or mail.on_progress or self.state ~= "ready" then return false end
+  local plan = transaction.plan(self, mail)
+  return plan and plan.chunks and plan.bytes ~= nil
+end
+
+--- Whether QUIT, or another envelope, may go behind the end of a content.
+function delivery.pipelines(self)
   return self.capabilities.PIPELINING and self.plan.pipeline and not self.plan.lmtp
 end
 
@@ -222,81 +226,19 @@ end
 ---@return smtp.Receipt? receipt
 ---@return smtp.Error? err
 function delivery.send(self, mail, last)
-  local one, err = begin(self, mail)
-  if not one then return nil, err end
-  return carry(self, one, last and pipelines(self) and function()
+  local quit = last and function()
     self.quitting = true
     return chunk.queue_quit(self)
-  end or nil)
-end
-
---- Sends messages one after the other, each envelope in the flight of the content before it: where the server
---- pipelines, N messages wait N + 1 times. The next message is composed while the server is busy.
----@param iterator fun(): table? messages or message options; nil: no more
----@return fun(): smtp.Receipt|false|nil, smtp.Error? results in order: a receipt, or false and the error; nil at last
-function delivery.many(self, iterator)
-  local waiting, ended = {}, false -- transactions and errors that wait for their turn, in order
-  local on_wire                    -- the transaction whose envelope has gone along already
-
-  -- Looks ahead: a message that can be sent, or the error it ends in.
-  local function fetch()
-    if ended then return end
-    local given = iterator()
-    if given == nil then
-      ended = true
-      return
-    end
-    local mail, err = delivery.compose(given, "session:send_many")
-    waiting[#waiting + 1] = mail and { mail = mail } or { err = err }
+  end or nil
+  if delivery.fits(self, mail) then
+    local ok, err = delivery.look(self)
+    if not ok then return nil, err end
+    local result = bundle.send(self, { mail }, nil, quit)[1]
+    return result[1] or nil, result[2]
   end
-
-  -- Queues the next message's envelope behind the end of a content, where it can go there.
-  local function along()
-    local item = waiting[1]
-    if not (item and item.mail and transaction.has_room(self)) then return true end
-    local one = transaction.new(self, item.mail)
-    if one and transaction.queue(self, one, false) then
-      one.began, one.rounds = core.now(), self.pump.rounds
-      on_wire = one
-      table.remove(waiting, 1)
-    end
-    return true
-  end
-
-  local function meanwhile()
-    if #waiting == 0 then fetch() end
-  end
-
-  local left = 0 -- when the last result was handed over
-
-  return function()
-    local one, err = on_wire, nil
-    on_wire = nil
-    if one and self.state == "ready" then
-      exchange.set_deadline(self)
-      one.late = core.now() - left > LATE
-    elseif one then
-      -- its envelope went along with what broke the connection
-      one, err = exchange.begin(self, "mail")
-    else
-      meanwhile()
-      local item = table.remove(waiting, 1)
-      if not item then return nil end
-      err = item.err
-      if not err then one, err = begin(self, item.mail) end
-      local written
-      if one then written, err = exchange.write(self, "mail") end
-      if not written then one = nil end
-    end
-    if not one then return false, err end
-    one.meanwhile = meanwhile
-    meanwhile()
-    local receipt
-    receipt, err = carry(self, one, pipelines(self) and along or nil)
-    left = core.now()
-    if receipt then return receipt end
-    return false, err
-  end
+  local one, err = delivery.begin(self, mail)
+  if not one then return nil, err end
+  return delivery.carry(self, one, delivery.pipelines(self) and quit or nil)
 end
 
 --- Says goodbye and closes: what comes of it changes nothing any more.

@@ -87,7 +87,7 @@ function exchange.begin(self, stage, more)
   if self.state == "closed" then return unusable(self, stage, "the session is closed") end
   if self.state == "new" then return unusable(self, stage, "not connected yet: call connect() first") end
   local broken = self.midway and not (more and self.midway == "command")
-  if broken or self.pump.wire:expected() > 0 then
+  if broken or self.pump.wire:expected() > 0 and not self.prelude then
     return exchange.fail(self, stage, "protocol", "an earlier call was broken off halfway")
   end
   -- a reply that nobody waits for must never be taken for the next command's

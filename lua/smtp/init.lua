@@ -30,7 +30,7 @@ function smtp.send(given)
   local one = session.new(plan, plan.timeout and started + plan.timeout or math.huge)
   local receipt
   local open
-  open, err = one:open()
+  open, err = one:open(nil, true)
   if not open then return nil, err end
   receipt, err = delivery.send(one, mail, true)
   if receipt then

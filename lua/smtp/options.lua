@@ -38,6 +38,12 @@ local NESTED = {
 }
 
 local TIMEOUTS = { connect = 30, greeting = 300, command = 300, data = 120, block = 180, final = 600 }
+-- How much may go together: `chunk`: content in chunks, never (false), always where offered (true); `login`: see
+-- Session:open.
+local TIERS = {
+  auto = {}, data = { chunk = false }, chunk = { chunk = true }, auth = { login = true },
+  ["auth+chunk"] = { login = true, chunk = true },
+}
 local TLS_MODES = { implicit = true, starttls = true, opportunistic = true, none = true }
 local SCHEMES = {
   smtp = { tls = "starttls", port = 587 },
@@ -321,9 +327,11 @@ function options.plan(given, label)
     error(("%s: option \"transport\" must be \"auto\" or a transport, not %q"):format(label, transport), 0)
   end
   local pipeline = all.pipeline
-  if pipeline == nil or pipeline == "auto" then pipeline = true end
-  if type(pipeline) ~= "boolean" then
-    error(("%s: option \"pipeline\" must be \"auto\", true or false, not %q"):format(label, pipeline), 0)
+  if pipeline == nil or pipeline == true then pipeline = "auto" end
+  local tier = pipeline ~= false and TIERS[pipeline]
+  if tier == nil then
+    error(("%s: option \"pipeline\" must be \"auto\", false, \"data\", \"chunk\", \"auth\" or \"auth+chunk\", not %q")
+      :format(label, pipeline), 0)
   end
 
   if all.client_key and not all.client_cert then return nil, errors.input "client_key needs client_cert" end
@@ -369,7 +377,9 @@ function options.plan(given, label)
     timeouts = check_timeouts(all.timeouts or {}, label),
     transport = type(transport) == "table" and transport or nil,
     trace = all.trace or false,
-    pipeline = pipeline,
+    pipeline = tier and true,
+    chunk = tier and tier.chunk,             -- content in chunks: nil where the server has shown that it may
+    login_along = tier and tier.login or false, -- a login in one flight with what follows
   }
   reason = problem(plan)
   if reason then return nil, errors.input(reason) end

@@ -1,5 +1,6 @@
 --- Kept connections to one server, for many messages: opened when needed, used again, given up when idle too long. What
 --- was not sent and may work later is sent again; what may have been sent never is.
+local batch = require "smtp.batch"
 local core = require "smtp.core"
 local delivery = require "smtp.delivery"
 local errors = require "smtp.errors"
@@ -236,7 +237,7 @@ function Pool:send_many(iterator, on_result)
   -- One connection's work, from `job` on, until there is none left for it.
   local function serve(one, job)
     local jobs, first = {}, 1
-    local results = delivery.many(one.session, function()
+    local results = batch.each(one.session, function()
       local this = job
       job = nil
       if not this then

@@ -103,6 +103,21 @@ function Pump:unasked()
   return "protocol", "the server sent a reply that no command was waiting for", code and code >= 400 and reply or nil
 end
 
+--- Writes all that is queued. What cannot be written is no longer queued then.
+---@param deadline number absolute, monotonic
+---@return boolean? ok
+---@return string? kind "timeout"|"closed"
+---@return string? reason
+---@return integer? left octets at the end that the transport has not taken, where it can tell
+function Pump:write(deadline)
+  local wire, pipe = self.wire, self.pipe
+  self.fresh = true
+  if not pipe.send then return pipe:write(wire:take(), deadline) end
+  local ok, kind, reason = pipe:send(wire, deadline)
+  if ok then return true end
+  return nil, kind, reason, #wire:take()
+end
+
 --- Writes all that is queued.
 ---@param deadline number absolute, monotonic
 ---@param any boolean? where the write fails, the server's next reply is of interest even if it is a good one
@@ -111,15 +126,8 @@ end
 ---@return string? reason
 ---@return smtp.Reply? reply what the server said before it closed the connection
 function Pump:flush(deadline, any)
-  local wire, pipe = self.wire, self.pipe
-  if wire:queued() == 0 then return true end
-  self.fresh = true
-  local ok, kind, reason
-  if pipe.send then
-    ok, kind, reason = pipe:send(wire, deadline)
-  else
-    ok, kind, reason = pipe:write(wire:take(), deadline)
-  end
+  if self.wire:queued() == 0 then return true end
+  local ok, kind, reason = self:write(deadline)
   if ok then return true end
   return nil, kind, reason, kind == "closed" and last_words(self, deadline, any) or nil
 end
@@ -137,6 +145,14 @@ local function fill(self, deadline)
   local ok, why = wire:feed(bytes)
   if not ok then return nil, "protocol", why end
   return true
+end
+
+--- What a line is that is no reply's.
+---@param line string? as far as it is known
+---@return "protocol"
+---@return string reason
+function pump.odd(line)
+  return "protocol", "the server's reply is not SMTP" .. (line and line ~= "" and (': "%s"'):format(line) or "")
 end
 
 --- Takes the next replies, unread, if they are of these classes ("2223", where 3 is 354 alone); what is queued has been
@@ -168,10 +184,7 @@ function Pump:reply(deadline)
       self.trace.received(reply)
       return reply
     end
-    if text ~= "again" then
-      local line = enhanced and enhanced ~= "" and (': "%s"'):format(enhanced) or ""
-      return nil, "protocol", "the server's reply is not SMTP" .. line
-    end
+    if text ~= "again" then return nil, pump.odd(enhanced) end
     local more, kind, reason = fill(self, deadline)
     if not more then return nil, kind, reason end
   end

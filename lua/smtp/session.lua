@@ -1,5 +1,6 @@
 --- The dialogue: one connection to a server, each step of RFC 5321 a verb. Straight-line code that reads like the
 --- RFC; every wait is the transport's, so it may yield wherever the transport does.
+local batch = require "smtp.batch"
 local chunk = require "smtp.chunk"
 local core = require "smtp.core"
 local delivery = require "smtp.delivery"
@@ -49,7 +50,9 @@ function session.new(plan, expires)
     outcome = "not_sent",   -- what a failure now would mean for the message
     midway = false,         -- true where no command may go: in content, a TLS handshake, a login; "command": in a
                             -- dialogue that s:command began and only it may go on with
+    trusted = false,        -- content may go in chunks
     transaction = false,    -- MAIL was taken and nothing ended it
+    prelude = nil,          -- reads the reply to a login that goes along with the first envelope
     mails = 0,              -- messages begun on this connection
     taken = {},             -- by mail and rcpt: the recipients since MAIL
     cause = nil,            -- the error that killed the session
@@ -196,6 +199,7 @@ function Session:ehlo(name)
   reply, err = exchange.expect(self, "ehlo", reply, 2)
   if not reply then return nil, err end
   if not helo then self.capabilities = capability.parse(reply.text) end
+  self.trusted = chunk.trusted(self)
   self.state = "ready"
   return reply
 end
@@ -295,8 +299,8 @@ local function converse(self, mechanism, credentials, server)
   return reply
 end
 
--- One login, from the choice of the mechanism to the server's verdict.
-local function login(self, credentials, wanted)
+-- What one login goes by: its credentials, with a token that is a string, its mechanism and what that may know.
+local function prepare(self, credentials, wanted)
   if type(credentials.token) == "function" then
     local token, reason = credentials.token()
     if type(token) ~= "string" then
@@ -313,10 +317,37 @@ local function login(self, credentials, wanted)
   local server = sasl_server(self)
   local mechanism, reason = sasl.choose(credentials, server, wanted)
   if not mechanism then return exchange.fail(self, "auth", "auth", reason) end
+  return { credentials = credentials, mechanism = mechanism, server = server }
+end
+
+-- One login, from the choice of the mechanism to the server's verdict.
+local function login(self, credentials, wanted)
+  local way, err = prepare(self, credentials, wanted)
+  if not way then return nil, err end
   self.midway = true
-  local reply, err = converse(self, mechanism, credentials, server)
+  local reply
+  reply, err = converse(self, way.mechanism, way.credentials, way.server)
   self.midway = false
   return reply, err
+end
+
+-- Whom to log in, if that may be done now.
+local function credentials_for(self, given)
+  local ok, err = exchange.begin(self, "auth")
+  if not ok then return nil, err end
+  local held = self.plan.credentials
+  if given then
+    options.check_login(given)
+    held = options.credentials(given)
+  end
+  if not held then
+    return exchange.fail_input(self, "auth", "nothing to log in with: give username and password, or token")
+  end
+  if not self.tls and not self.plan.allow_insecure_auth then
+    return exchange.fail(self, "auth", "insecure", "the connection is not encrypted: the credentials were not sent")
+  end
+  if not self.capabilities then return exchange.fail_input(self, "auth", "call ehlo() first") end
+  return held()
 end
 
 --- Logs in with the strongest mechanism both sides have. RFC 4954. May yield, but not while SCRAM computes (some
@@ -325,20 +356,10 @@ end
 ---@return smtp.Reply? reply
 ---@return smtp.Error? err kinds "insecure", "auth", "input", "protocol", "timeout", "closed"
 function Session:auth(given)
-  local ok, err = exchange.begin(self, "auth")
-  if not ok then return nil, err end
-  if given then options.check_login(given) end
-  local plan = self.plan
-  local held = given and options.credentials(given) or plan.credentials
-  local wanted = given and options.mechanisms(given.auth) or plan.mechanisms or nil
-  if not held then
-    return exchange.fail_input(self, "auth", "nothing to log in with: give username and password, or token")
-  end
-  if not self.tls and not plan.allow_insecure_auth then
-    return exchange.fail(self, "auth", "insecure", "the connection is not encrypted: the credentials were not sent")
-  end
-  if not self.capabilities then return exchange.fail_input(self, "auth", "call ehlo() first") end
-  local now, credentials = core.now(), held()
+  local credentials, err = credentials_for(self, given)
+  if not credentials then return nil, err end
+  local wanted = given and options.mechanisms(given.auth) or self.plan.mechanisms or nil
+  local now = core.now()
   local reply
   reply, err = login(self, credentials, wanted)
   -- a token runs out: the function may have a newer one
@@ -349,11 +370,46 @@ function Session:auth(given)
   return reply, err
 end
 
+-- Mechanisms that end with the reply to their initial response and bring no security layer (RFC 4954 4): what stands
+-- behind it cannot be taken for the answer to a challenge.
+local ALONG = { PLAIN = true, EXTERNAL = true }
+
+-- Queues a login that shares its flight with the envelope, where its mechanism allows that; else logs in at once.
+local function login_along(self)
+  local credentials, err = credentials_for(self)
+  if not credentials then return nil, err end
+  local way
+  way, err = prepare(self, credentials, self.plan.mechanisms)
+  if not way then return nil, err end
+  if not (ALONG[way.mechanism] and delivery.pipelines(self)) then return self:auth() end
+  local initial, _, reason = sasl.start(way.mechanism, way.credentials, way.server)
+  if not initial then return exchange.fail_input(self, "auth", reason) end
+  local encoded = initial == "" and "=" or core.base64(initial)
+  local line = "AUTH " .. way.mechanism .. " "
+  if #line + #encoded > COMMAND then return self:auth() end
+  self.trace.hide(encoded)
+  local ok
+  ok, err = exchange.queue(self, "auth", line .. encoded, false, line .. "****")
+  if not ok then return nil, err end
+  local now = core.now()
+  self.prelude = function()
+    self.prelude = nil
+    local reply, lost = exchange.receive(self, "auth", self.plan.timeouts.command)
+    self.time.auth = core.now() - now
+    if not reply or reply.code == 235 then return reply, lost end
+    -- it would take the envelope for an answer
+    if exchange.class(reply) == 3 then return exchange.expect(self, "auth", reply, 2) end
+    return exchange.refuse(self, "auth", reply, "auth")
+  end
+  return true
+end
+
 --- All that comes before a message: connect, EHLO, STARTTLS, EHLO, AUTH, as the options ask. May yield.
 ---@param observe (fun(verb: string, seconds: number, reply: smtp.Reply?, err: smtp.Error?))? told of each step
+---@param along boolean? the login may go along with the first message, which is sent next
 ---@return smtp.Session? self
 ---@return smtp.Error? err
-function Session:open(observe)
+function Session:open(observe, along)
   local plan, life = self.plan, self.life
   local function take(verb)
     local began = core.now()
@@ -367,7 +423,13 @@ function Session:open(observe)
   local upgrade = not self.tls and (plan.tls == "starttls"
     or plan.tls == "opportunistic" and self.capabilities and self.capabilities.STARTTLS)
   if not err and upgrade then err = take "starttls" or take "ehlo" end
-  if not err and plan.credentials and plan.mechanisms ~= false then err = take "auth" end
+  if not err and plan.credentials and plan.mechanisms ~= false then
+    if along and plan.login_along then
+      err = select(2, login_along(self))
+    else
+      err = take "auth"
+    end
+  end
   self.life = life
   if err then
     delivery.farewell(self)
@@ -519,7 +581,7 @@ end
 ---@return fun(): smtp.Receipt|false|nil, smtp.Error?
 function Session:send_many(iterator)
   if type(iterator) ~= "function" then error("session:send_many: expected a function, got " .. type(iterator), 2) end
-  return delivery.many(self, iterator)
+  return batch.each(self, iterator)
 end
 
 --- RSET: gives up the transaction. RFC 5321 4.1.1.5. May yield.

@@ -1,19 +1,28 @@
 --- The envelope of one message on its way: MAIL, RCPT, DATA, in as few flights as the server allows, and what it said
 --- to each. RFC 5321 3.3, RFC 2920 3.1 (what may stand in one group), RFC 9422 (LIMITS).
-local chunk = require "smtp.chunk"
 local exchange = require "smtp.exchange"
 local limits = require "smtp.protocol.limits"
 local parameter = require "smtp.protocol.parameter"
+local planner = require "smtp.protocol.flight"
 
 local transaction = {}
 
--- Octets of commands written before their replies are read: no more than the smallest usual socket buffers take, so
--- that the two sides can never both be stuck writing.
-local WINDOW = 32768
+local unpack = table.unpack or unpack
+
+---@class smtp.Dispatch what goes to this server in which flights; kept with the message for the next time
+---@field flights smtp.Flight[] of the envelope
+---@field chunks boolean the content goes by BDAT
+---@field content table the source of the content
+---@field block string? envelope and DATA are one flight, and the content is this one string away: its commands,
+---@field lines integer? how many,
+---@field agreed string? the classes of the replies hoped for,
+---@field bytes string? and the content; with chunks the same without DATA;
+---@field accepted string[]? what its receipts list where all goes well,
+---@field rejected table[]?
 
 ---@class smtp.Transaction
 ---@field mail smtp.Message
----@field plan table what goes to this server in which flights; kept with the message for the next time
+---@field plan smtp.Dispatch
 ---@field at integer the flight that is on the wire, or the next one
 ---@field accepted string[] recipients that the server took
 ---@field rejected table[] {address=, code=, enhanced=, text=, temporary=}
@@ -37,63 +46,42 @@ function transaction.may_work_later(rejected, mail)
   return later and (mail.partial ~= false or not never)
 end
 
--- The flights of a message: each some commands with LF between them, `classes` of the replies hoped for, which of the
--- recipients it names (from `first` on, `count` of them), whether it begins with MAIL and whether it ends with DATA.
-local function flights_of(self, mail, words, binary)
-  local pipelining = self.capabilities.PIPELINING and self.plan.pipeline
-  local flights, lines, length = {}, {}, 0
-  local flight = { mail = true, first = 1, count = 0, data = false }
-  local function close()
-    flight.block, flight.lines = table.concat(lines, "\n"), #lines
-    flight.classes = ("2"):rep(#lines - (flight.data and 1 or 0))
-    flights[#flights + 1] = flight
-  end
-  local function add(line, apart)
-    if #lines > 0 and (not pipelining or apart or length + #line > WINDOW) then
-      close()
-      flight = { mail = false, first = flight.first + flight.count, count = 0, data = false }
-      lines, length = {}, 0
-    end
-    lines[#lines + 1], length = line, length + #line + 2
-  end
-  add("MAIL FROM:<" .. mail.envelope.from .. ">" .. words)
-  local to = mail.envelope.to
-  for i = 1, #to do
-    add("RCPT TO:<" .. to[i] .. ">" .. parameter.rcpt(mail.wishes, to[i]))
-    flight.count = flight.count + 1
-  end
-  if not binary then
-    -- once DATA is on its way nothing can be held back any more: where all recipients count, their replies come first
-    add("DATA", mail.partial == false and #to > 1)
-    flight.data = true
-  end
-  close()
-  return flights
-end
-
--- What goes to this server, in the form that suits it; or the error.
-local function plan_for(self, mail)
-  local offered = self.capabilities
+--- What goes to this server, in the form that suits it; or the error.
+---@return smtp.Dispatch?
+---@return smtp.Error?
+function transaction.plan(self, mail)
+  local offered, trusted = self.capabilities, self.trusted
   local secure = self.tls ~= nil and self.plan.verify
-  local binary = offered.BINARYMIME and chunk.trusted(self) or false
   local held = mail.held
-  if held and held.offered == offered and held.secure == secure and held.binary == binary then return held end
-  local form = mail:form(binary and "binary" or offered["8BITMIME"] and "8bit" or "7bit")
+  if held and held.offered == offered and held.secure == secure and held.trusted == trusted then return held end
+  local form = mail:form(trusted and offered.BINARYMIME and "binary" or offered["8BITMIME"] and "8bit" or "7bit")
   local words, reason, insecure = parameter.mail(offered,
     { size = form.content.size, encoding = form.encoding, utf8 = mail.utf8, wishes = mail.wishes }, secure)
-  if words then reason = limits.problem(offered, mail.envelope.to) end
+  local to = mail.envelope.to
+  if words then reason = limits.problem(offered, to) end
   if reason then return exchange.fail(self, "mail", insecure and "insecure" or "input", reason) end
-  local chunks = form.encoding == "binary"
-  held = { offered = offered, secure = secure, binary = binary, chunks = chunks, content = form.content,
-    flights = flights_of(self, mail, words, chunks) }
+  local rcpts = {}
+  for i = 1, #to do rcpts[i] = "RCPT TO:<" .. to[i] .. ">" .. parameter.rcpt(mail.wishes, to[i]) end
+  local tier = planner.tier(offered, self.plan.pipeline, trusted)
+  -- once DATA or BDAT is on its way nothing can be held back any more: where all recipients count, their replies
+  -- come first
+  local apart = mail.partial == false and #to > 1
+  held = { offered = offered, secure = secure, trusted = trusted, chunks = tier == "chunk", content = form.content,
+    flights = planner.envelope("MAIL FROM:<" .. mail.envelope.from .. ">" .. words, rcpts, tier, apart) }
+  if #held.flights == 1 and tier ~= "step" and not apart and form.content.bytes then
+    local only = held.flights[1]
+    held.block, held.lines, held.bytes = only.block, only.lines, form.content.bytes
+    held.agreed = only.classes .. (only.data and "3" or "")
+    held.accepted, held.rejected = { unpack(to) }, {}
+  end
   mail.held = held
   return held
 end
 
---- Whether the server takes one more message on this connection.
-function transaction.has_room(self)
+--- Whether the server takes one more message on this connection, behind `more` that are not begun yet.
+function transaction.has_room(self, more)
   local most = self.capabilities and self.capabilities.LIMITS and limits.get(self.capabilities, "MAILMAX")
-  return not most or self.mails < most
+  return not most or self.mails + (more or 0) < most
 end
 
 --- A message's transaction, before its first command.
@@ -104,7 +92,7 @@ function transaction.new(self, mail)
   if not ok then return nil, err end
   if self.state ~= "ready" then return exchange.fail_input(self, "mail", "call ehlo() first") end
   local plan
-  plan, err = plan_for(self, mail)
+  plan, err = transaction.plan(self, mail)
   if not plan then return nil, err end
   return { mail = mail, plan = plan, at = 1, accepted = {}, rejected = {}, ready = false }
 end
@@ -161,17 +149,27 @@ local function read_each(self, one, flight, seconds)
   return true
 end
 
--- The replies to the flight on the wire: all at once where they are what is hoped for.
-local function read(self, one, flight)
-  local timeouts = self.plan.timeouts
+--- The replies to the flight on the wire: all at once where they are what is hoped for.
+---@return boolean? ok
+---@return smtp.Error? err the connection is lost, or the login that went along was refused
+function transaction.read(self, one)
+  local flight, timeouts = one.plan.flights[one.at], self.plan.timeouts
   local deadline = exchange.deadline(self, timeouts.command)
   local written, kind, reason, words = self.pump:flush(deadline)
+  if written and self.prelude then
+    local ok, err = self.prelude()
+    if not ok then
+      -- the server may wait for content now, and gets none
+      exchange.kill(self, err)
+      return nil, err
+    end
+  end
   if not written then
     local stage = one.reset and "reset" or flight.mail and "mail" or flight.count > 0 and "rcpt" or "data"
     return exchange.fail_pump(self, stage, kind, reason, words)
   end
-  if one.reset or flight.classes == "" or self.trace.wanted then return read_each(self, one, flight) end
-  local agreed = self.pump:agree(flight.classes, deadline)
+  if flight.classes == "" or self.trace.wanted then return read_each(self, one, flight) end
+  local agreed = self.pump:agree(one.reset and "2" .. flight.classes or flight.classes, deadline)
   -- what came is still there to be read; where the time is over nothing more is waited for
   if not agreed then return read_each(self, one, flight, agreed == nil and 0 or nil) end
   if flight.mail then self.transaction = true end
@@ -186,8 +184,8 @@ local function read(self, one, flight)
   return true
 end
 
--- Whether the server's answers so far end it.
-local function is_refused(one)
+--- Whether the server's answers so far end it.
+function transaction.is_refused(one)
   local asked = #one.accepted + #one.rejected == #one.mail.envelope.to
   return one.refused ~= nil
     or #one.rejected > 0 and asked and (#one.accepted == 0 or one.mail.partial == false)
@@ -200,10 +198,10 @@ end
 function transaction.finish(self, one)
   local flights = one.plan.flights
   while true do
-    local ok, err = read(self, one, flights[one.at])
+    local ok, err = transaction.read(self, one)
     if not ok then return nil, err end
     one.at = one.at + 1
-    if is_refused(one) then return true end
+    if transaction.is_refused(one) then return true end
     if one.at > #flights then break end
     ok, err = transaction.queue(self, one, false)
     if not ok then return nil, err end
@@ -213,12 +211,12 @@ function transaction.finish(self, one)
 end
 
 --- The error for a message that the server refused before its content.
----@param abandon fun() gives a server that waits for content none
+---@param abandon fun()? gives a server that waits for content none
 function transaction.refusal(self, one, abandon)
   local stage, reply = "data", one.data
   if one.refused then
     stage, reply = "mail", one.refused
-  elseif is_refused(one) then
+  elseif transaction.is_refused(one) then
     stage, reply = "rcpt", one.rejected[1]
   end
   if one.open then abandon() end

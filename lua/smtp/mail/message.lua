@@ -355,7 +355,7 @@ local function wrap(fields)
   local envelope, utf8 = envelope_of(fields, people_of(fields))
   local content, encoding
   if type(raw) == "string" then
-    content = source.crlf(source.string(raw), source.encoded_size("crlf", raw))
+    content = source.text(raw)
     encoding = raw:find("[\128-\255]") and "8bit" or "7bit"
   else
     content = source.crlf(source.call(raw, nil, "raw"))

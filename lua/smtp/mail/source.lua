@@ -222,6 +222,14 @@ function source.crlf(inner, size)
   return through("crlf", inner, size)
 end
 
+--- A string with CRLF line ends.
+---@param s string
+---@return smtp.source
+function source.text(s)
+  if #s <= BLOCK then return source.string(source.encode("crlf", s)) end
+  return source.crlf(source.string(s), source.encoded_size("crlf", s))
+end
+
 --- Sources one after the other.
 ---@param list smtp.source[]
 ---@return smtp.source

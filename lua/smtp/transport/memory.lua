@@ -71,6 +71,18 @@ function Pipe:write(bytes)
   return true
 end
 
+local function send(self, wire)
+  return self:write(wire:take())
+end
+
+local function receive(self, wire)
+  local bytes, kind, reason = self:read()
+  if not bytes then return nil, kind, reason end
+  local ok, why = wire:feed(bytes)
+  if not ok then return nil, "protocol", why end
+  return true
+end
+
 function Pipe:peek()
   if self.pending ~= "" then return "data" end
   if self.closed then return "closed" end
@@ -89,14 +101,16 @@ end
 --- A transport that plays `script` on its one connection, `transport.pipe`; `transport.pipe.written` lists what each
 --- write gave.
 ---@param script string[]
----@param opts { dribble: boolean? }? dribble: the server's bytes come one at a time
+---@param opts { dribble: boolean? }? dribble: the server's bytes come one at a time, and the pipe has neither send nor
+--- receive, which no pipe must have
 ---@return table transport
 function memory.new(script, opts)
   local transport = {}
   function transport.connect()
+    local dribble = opts and opts.dribble or false
     transport.pipe = setmetatable({
       script = script, at = 1, heard = "", pending = "", written = {}, closed = false,
-      dribble = opts and opts.dribble or false,
+      dribble = dribble, send = not dribble and send or nil, receive = not dribble and receive or nil,
     }, Pipe)
     return transport.pipe
   end

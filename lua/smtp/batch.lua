@@ -1,0 +1,229 @@
+--- Messages one after the other over a session, with as few waits as the server allows: by DATA each envelope goes in
+--- the flight of the content before it; by BDAT several whole messages make a flight. The next message is composed
+--- while the server is busy.
+local bundle = require "smtp.bundle"
+local chunk = require "smtp.chunk"
+local core = require "smtp.core"
+local delivery = require "smtp.delivery"
+local exchange = require "smtp.exchange"
+local flights = require "smtp.protocol.flight"
+local pump = require "smtp.pump"
+local receipts = require "smtp.receipt"
+local transaction = require "smtp.transaction"
+
+local batch = {}
+
+-- Seconds between two results after which a look is due before content goes out: the server may have left.
+local LATE = 0.05
+
+--- Sends what an iterator gives.
+---@param self table the session
+---@param iterator fun(): table? messages or message options; nil: no more
+---@param alone boolean? no message waits for another to share its flight
+---@return fun(): smtp.Receipt|false|nil, smtp.Error? results in order: a receipt, or false and the error; nil at last
+function batch.each(self, iterator, alone)
+  local waiting, problems = {}, {} -- by number: a message, or false and its error
+  local first, last, ended = 1, 0, false
+  local on_wire, began, rounds     -- the message whose envelope has gone along already, since when
+  local done, next_done = {}, 1    -- results of a flight that are not handed over yet
+  local left = 0                   -- when the last result was handed over
+  local curious = not alone        -- perhaps the server's ways with chunks are worth finding out
+  local short                      -- whether the session has what the short way needs
+
+  local function within(deadline)
+    local expires = self.expires
+    return deadline < expires and deadline or expires
+  end
+
+  -- Composes one more.
+  local function fetch()
+    if ended then return end
+    local given = iterator()
+    if given == nil then
+      ended = true
+      return
+    end
+    last = last + 1
+    local mail, err = delivery.compose(given, "session:send_many")
+    waiting[last], problems[last] = mail or false, err
+  end
+
+  local function look_ahead()
+    if first > last then fetch() end
+  end
+
+  local function take()
+    local mail, err = waiting[first], problems[first]
+    waiting[first], problems[first], first = nil, nil, first + 1
+    return mail, err
+  end
+
+  -- Queues the next message's envelope behind the end of a content, where it can go there.
+  local function along()
+    local mail = waiting[first]
+    if not (mail and transaction.has_room(self)) then return true end
+    local one = transaction.new(self, mail)
+    if one and not one.plan.chunks and transaction.queue(self, one, false) then
+      on_wire, began, rounds = take(), core.now(), self.pump.rounds
+    end
+    return true
+  end
+
+  -- Whether to find out now: it takes the place of the next envelope, which two messages in one flight make up for.
+  local function asks()
+    curious = curious and chunk.is_unknown(self)
+    if not curious then return false end
+    if first == last then fetch() end
+    return first < last and waiting[first] and waiting[last] and transaction.has_room(self, 1)
+  end
+
+  -- The plan of a message that the short way takes: one string of content behind one flight.
+  local function short_plan(mail, before)
+    if mail == before then return mail.held end
+    if mail.on_progress or self.capabilities.LIMITS then return nil end
+    local plan = transaction.plan(self, mail)
+    return plan and plan.bytes and not plan.chunks and plan
+  end
+
+  -- One message whose envelope has been taken in full, by the shortest way. Nil: nothing was done, the long way is due.
+  local function quick(mail, now)
+    local line = self.pump
+    local wire, pipe, plan, after = line.wire, line.pipe, mail.held, waiting[first]
+    local follower = after and short_plan(after, mail)
+    if curious or after and not follower or not plan.bytes or mail.on_progress then return nil end
+    local agreed = wire:agree(plan.agreed)
+    while agreed == nil and pipe:receive(wire, within(now + self.plan.timeouts.command)) do
+      agreed = wire:agree(plan.agreed)
+    end
+    if not agreed then return nil end
+    local timeouts, started, rounds_before = self.plan.timeouts, began, rounds
+    self.midway = true
+    local ok, went
+    if follower then
+      ok, went = wire:deliver(plan.bytes, follower.block, follower.lines, after.utf8)
+    else
+      ok, went = wire:deliver(plan.bytes)
+    end
+    local reply, err
+    if ok and pipe:send(wire, within(now + timeouts.block)) then
+      self.outcome = "unknown"
+      on_wire = nil
+      if went then
+        on_wire, began, rounds = after, now, line.rounds
+        waiting[first], first, self.mails = nil, first + 1, self.mails + 1
+      end
+      if first > last then fetch() end
+      line.rounds = line.rounds + 1
+      local limit = within(now + timeouts.final)
+      local code, text, enhanced
+      if pipe:receive(wire, limit) then code, text, enhanced = wire:reply() end
+      if code then
+        reply = { code = code, enhanced = enhanced, text = text }
+      elseif text and text ~= "again" then
+        reply, err = exchange.fail_pump(self, "final", pump.odd(enhanced))
+      else
+        reply, err = exchange.receive(self, "final", limit - core.now())
+      end
+      self.outcome = "not_sent"
+    elseif ok then
+      -- it fails again, and this way knows what that means
+      reply, err = delivery.hand_over(self, {}, went or false)
+    else
+      reply, err = exchange.fail(self, "body", "protocol", went)
+    end
+    self.midway, self.transaction = false, false
+    if not reply then return false, err end
+    if reply.code >= 300 then return false, select(2, exchange.expect(self, "final", reply, 2)) end
+    return receipts.short(self, mail, reply, started, rounds_before)
+  end
+
+  -- As many messages as go into one flight.
+  local function flight()
+    local mails, octets = {}, 0
+    while #mails == 0 or not alone do
+      look_ahead()
+      local mail = waiting[first]
+      if not (mail and delivery.fits(self, mail) and transaction.has_room(self, #mails)) then break end
+      octets = octets + #mail.held.bytes
+      if not flights.has_room(#mails, octets) then break end
+      mails[#mails + 1] = take()
+    end
+    return mails
+  end
+
+  local function look_far_ahead()
+    while not ended and not alone and flights.has_room(last - first + 1, 0) do fetch() end
+  end
+
+  -- The long way for the message at the front.
+  local function send()
+    local one, err
+    if on_wire and self.state == "ready" then
+      one = transaction.new(self, on_wire)
+      one.began, one.rounds, one.late = began, rounds, core.now() - left > LATE
+    elseif on_wire then
+      -- its envelope went along with what broke the connection
+      one, err = exchange.begin(self, "mail")
+    else
+      local mail
+      mail, err = take()
+      if mail then one, err = delivery.begin(self, mail) end
+      local written
+      if one then written, err = exchange.write(self, "mail") end
+      if not written then one = nil end
+    end
+    on_wire = nil
+    if not one then return nil, err end
+    one.meanwhile = look_ahead
+    look_ahead()
+    local more, asked = delivery.pipelines(self) and along or nil, false
+    if asks() then
+      more = function()
+        asked = true
+        return chunk.queue_question(self)
+      end
+    end
+    local receipt
+    receipt, err = delivery.carry(self, one, more)
+    if asked and self.state == "ready" then chunk.answer(self) end
+    return receipt, err
+  end
+
+  return function()
+    local result = done[next_done]
+    if result then
+      done[next_done], next_done = nil, next_done + 1
+      return result[1], result[2]
+    end
+    local now = core.now()
+    self.expires = self.life or self.plan.timeout and now + self.plan.timeout or math.huge
+    local receipt, err
+    if on_wire and self.state == "ready" and now - left <= LATE then
+      if short == nil then short = self.pump.pipe.send ~= nil and not (self.trace.wanted or self.plan.lmtp) end
+      if short then receipt, err = quick(on_wire, now) end
+    end
+    if receipt == nil then
+      if not on_wire then
+        look_ahead()
+        if first > last then return nil end
+      end
+      if not on_wire and waiting[first] and delivery.fits(self, waiting[first]) then
+        local ok
+        ok, err = delivery.look(self)
+        if ok then
+          done, next_done = bundle.send(self, flight(), look_far_ahead), 2
+          receipt, err = done[1][1], done[1][2]
+          done[1] = nil
+        else
+          take()
+        end
+      else
+        receipt, err = send()
+      end
+    end
+    left = core.now()
+    return receipt or false, err
+  end
+end
+
+return batch

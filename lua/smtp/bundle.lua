@@ -1,0 +1,112 @@
+--- Whole messages by BDAT, several in one flight: each envelope with its content behind it, and all the replies after
+--- that. RFC 3030 4.1. Only to a server that swallows what it refuses, see chunk.
+local core = require "smtp.core"
+local errors = require "smtp.errors"
+local exchange = require "smtp.exchange"
+local receipts = require "smtp.receipt"
+local transaction = require "smtp.transaction"
+
+local bundle = {}
+
+-- Queues the messages. Returns their transactions, each with the octets queued up to its end, and the error of those
+-- that cannot be sent.
+local function queue(self, mails)
+  local wire, jobs = self.pump.wire, {}
+  for i, mail in ipairs(mails) do
+    local one, err = transaction.new(self, mail)
+    local ok = one
+    -- where a content was refused the transaction may still be open: without RSET the next message's recipients would
+    -- be added to its
+    if one then ok, err = transaction.queue(self, one, self.transaction or i > 1) end
+    if ok then
+      local why
+      ok, why = self.pump:chunk(one.plan.bytes, true)
+      if not ok then ok, err = exchange.fail(self, "body", "protocol", why) end
+    end
+    jobs[i] = ok and one or { err = err }
+    jobs[i].stop = wire:queued()
+  end
+  return jobs
+end
+
+-- The replies to one message.
+local function settle(self, one, denied)
+  local ok, err = transaction.read(self, one)
+  local reply
+  if ok then reply, err = exchange.receive(self, "final", self.plan.timeouts.final) end
+  if not reply then
+    -- a refusal is no doubt
+    if err.code then err.outcome = "not_sent" end
+    return nil, err
+  end
+  self.outcome = "not_sent"
+  if exchange.class(reply) == 2 and #one.accepted > 0 then
+    self.transaction = false
+    return receipts.new(self, one, reply, #one.plan.bytes)
+  end
+  if denied then return nil, denied end
+  if one.refused or transaction.is_refused(one) then return transaction.refusal(self, one) end
+  ok, err = exchange.expect(self, "final", reply, 2)
+  if ok then return exchange.fail(self, "final", "protocol", "the server took a message for no recipient") end
+  err.rejected = #one.rejected > 0 and one.rejected or nil
+  return nil, err
+end
+
+-- What a message's fate is when no reply to it comes.
+local function fate(jobs, i, total, written, left, behind)
+  if written then return "unknown" end
+  -- a transport that cannot tell has at least not taken the end of it all
+  if not left then return (i < #jobs or behind) and "unknown" or "not_sent" end
+  return jobs[i].stop <= total - left and "unknown" or "not_sent"
+end
+
+--- Sends messages, each of them one string with a plan for chunks, on a session that is ready.
+---@param self table the session
+---@param mails smtp.Message[]
+---@param meanwhile fun()? called while the server is busy with them
+---@param more (fun(): any)? queues what goes along with the end
+---@return table[] results { receipt or false, err }, as many
+function bundle.send(self, mails, meanwhile, more)
+  local pump = self.pump
+  local began, rounds = core.now(), pump.rounds
+  local jobs = queue(self, mails)
+  local behind = more and more()
+  local total = pump.wire:queued()
+  local limit = exchange.deadline(self, self.plan.timeouts.block)
+  self.midway = true
+  local written, kind, reason, left = pump:write(limit)
+  if written and meanwhile then meanwhile() end
+  if not written then
+    -- what the server has said to the first ones still counts, and nothing more is waited for than that
+    self.expires = math.min(self.expires, core.now() + 1)
+  end
+  local denied
+  if self.prelude then
+    local _
+    _, denied = self.prelude()
+  end
+
+  local results, gone = {}, self.state == "dead" and denied
+  for i, one in ipairs(jobs) do
+    local receipt, err = nil, one.err
+    self.outcome = fate(jobs, i, total, written, left, behind)
+    if not err and gone then
+      err = errors.new { kind = gone.kind, stage = "final", reason = gone.reason, outcome = self.outcome,
+        temporary = gone.temporary, transcript = self.trace.transcript() }
+      -- a server that says 421 leaves what comes after that alone
+      if gone.code == 421 then err.kind, err.outcome = "closed", "not_sent" end
+    elseif not err then
+      one.began, one.rounds = began, rounds
+      receipt, err = settle(self, one, i == 1 and denied)
+      if not written and err and err.kind ~= "rejected" then err.kind, err.reason = kind, reason end
+      if self.state == "dead" then gone = err end
+    end
+    self.outcome = "not_sent"
+    results[i] = { receipt or false, err }
+  end
+  if not (written or gone) then exchange.kill(self, { kind = kind, stage = "final", reason = reason }) end
+  self.midway = false
+  return results
+end
+
+return bundle

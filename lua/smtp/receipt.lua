@@ -1,0 +1,64 @@
+--- What a caller gets for a message that was sent.
+local core = require "smtp.core"
+local queue = require "smtp.protocol.queue"
+
+local receipt = {}
+
+---@class smtp.Receipt
+---@field message_id string? "<...@...>" as sent
+---@field accepted string[] addresses the server took; with LMTP those it delivered to
+---@field rejected table[] {address=, code=, enhanced=, text=, temporary=}; empty when all were taken
+---@field reply smtp.Reply of the end of data; with LMTP the first good one
+---@field queue_id string? the server's queue id, where its reply carries one in a known form
+---@field size integer message octets before dot-stuffing
+---@field round_trips integer times this send waited for the server
+---@field time table seconds: {connect=, tls=, auth=, send=, total=}
+---@field tls table? {version=, cipher=, peer=, resumed=}
+---@field transcript string?
+
+--- The receipt of a message that all its recipients were taken for, by a plan that holds it whole. The lists are the
+--- plan's: the receipts of one message share them.
+---@param self table the session
+---@param mail smtp.Message
+---@param reply smtp.Reply
+---@param began number
+---@param rounds integer
+---@return smtp.Receipt
+function receipt.short(self, mail, reply, began, rounds)
+  local time, took, plan = self.time, core.now() - began, mail.held
+  return {
+    message_id = mail.id,
+    accepted = plan.accepted,
+    rejected = plan.rejected,
+    reply = reply,
+    queue_id = queue.id(reply.text),
+    size = #plan.bytes,
+    round_trips = self.pump.rounds - rounds,
+    time = { connect = time.connect, tls = time.tls, auth = time.auth, send = took, total = took },
+    tls = self.tls,
+  }
+end
+
+--- The receipt of a transaction.
+---@param self table the session
+---@param one smtp.Transaction
+---@param reply smtp.Reply
+---@param octets integer
+---@return smtp.Receipt
+function receipt.new(self, one, reply, octets)
+  local time, took = self.time, core.now() - one.began
+  return {
+    message_id = one.mail.id,
+    accepted = one.accepted,
+    rejected = one.rejected,
+    reply = reply,
+    queue_id = queue.id(reply.text),
+    size = octets,
+    round_trips = self.pump.rounds - one.rounds,
+    time = { connect = time.connect, tls = time.tls, auth = time.auth, send = took, total = took },
+    tls = self.tls,
+    transcript = self.trace.transcript(),
+  }
+end
+
+return receipt
