@@ -191,7 +191,7 @@ describe("send_many", function()
   it("goes on with session:send afterwards, and sends one message a hundred times", function()
     local server = assert(smtp.server {})
     together.run(function()
-      local session = assert(smtp.connect { host = "127.0.0.1", port = server.port, tls = "none" })
+      local session = assert(smtp.connect { host = "127.0.0.1", port = server.port, tls = "none", pipeline = "data" })
       local ready, i = assert(smtp.message(letter(1))), 0
       local rounds = session.pump.rounds
       drain(session:send_many(function()

@@ -174,13 +174,22 @@ static int sock_send(lua_State *L)
 	return 1;
 }
 
-/* receive(wire) -> true: the wire got some bytes | nil, "again" | nil, "closed" | nil, why | nil, why, true: it is the wire
- * that takes no more */
+static double seconds_until(lua_Number deadline)
+{
+	double left = (double)deadline - smtp_sys_now();
+	return left > 0 ? left : 0;
+}
+
+/* receive(wire[, deadline]) -> true: the wire got some bytes | nil, "again" | nil, "closed" | nil, why | nil, why, true: it
+ * is the wire that takes no more; with a deadline it waits for them */
 static int sock_receive(lua_State *L)
 {
 	char bytes[16384];
 	int fd = sock_fd(L);
 	struct smtp_wire *wire = luaL_checkudata(L, 2, SMTP_WIRE_CLASS);
+	struct smtp_sock_wait wait = {.fd = fd};
+	if (!lua_isnoneornil(L, 3) && smtp_sock_poll(&wait, 1, seconds_until(luaL_checknumber(L, 3))) == 0)
+		return smtp_fail(L, "again");
 	ssize_t count = smtp_sock_read(fd, bytes, sizeof bytes);
 	if (count == 0)
 		return smtp_fail(L, "closed");
@@ -285,12 +294,6 @@ static int lookup_close(lua_State *L)
 		smtp_resolve_free(lookup->resolve);
 	lookup->resolve = NULL;
 	return 0;
-}
-
-static double seconds_until(lua_Number deadline)
-{
-	double left = (double)deadline - smtp_sys_now();
-	return left > 0 ? left : 0;
 }
 
 static bool to_mode(lua_State *L, const char *mode, int index)

@@ -13,6 +13,8 @@ local transaction = require "smtp.transaction"
 
 local batch = {}
 
+local huge, min = math.huge, math.min
+
 -- Seconds between two results after which a look is due before content goes out: the server may have left.
 local LATE = 0.05
 
@@ -24,16 +26,12 @@ local LATE = 0.05
 function batch.each(self, iterator, alone)
   local waiting, problems = {}, {} -- by number: a message, or false and its error
   local first, last, ended = 1, 0, false
+  local latest                     -- the last message that the iterator gave
   local on_wire, began, rounds     -- the message whose envelope has gone along already, since when
   local done, next_done = {}, 1    -- results of a flight that are not handed over yet
   local left = 0                   -- when the last result was handed over
   local curious = not alone        -- perhaps the server's ways with chunks are worth finding out
   local short                      -- whether the session has what the short way needs
-
-  local function within(deadline)
-    local expires = self.expires
-    return deadline < expires and deadline or expires
-  end
 
   -- Composes one more.
   local function fetch()
@@ -43,9 +41,11 @@ function batch.each(self, iterator, alone)
       ended = true
       return
     end
-    last = last + 1
-    local mail, err = delivery.compose(given, "session:send_many")
-    waiting[last], problems[last] = mail or false, err
+    local mail, err = given, nil
+    if given ~= latest then mail, err = delivery.compose(given, "session:send_many") end
+    last, latest = last + 1, mail
+    waiting[last] = mail or false
+    if err then problems[last] = err end
   end
 
   local function look_ahead()
@@ -78,63 +78,74 @@ function batch.each(self, iterator, alone)
   end
 
   -- The plan of a message that the short way takes: one string of content behind one flight.
-  local function short_plan(mail, before)
-    if mail == before then return mail.held end
-    if mail.on_progress or self.capabilities.LIMITS then return nil end
-    local plan = transaction.plan(self, mail)
-    return plan and plan.bytes and not plan.chunks and plan
+  local function short_plan(mail)
+    local plan = not self.capabilities.LIMITS and transaction.plan(self, mail)
+    return plan and plan.bytes and not plan.chunks and plan or nil
   end
 
-  -- One message whose envelope has been taken in full, by the shortest way. Nil: nothing was done, the long way is due.
+  -- What a message's end was handed over for and did not come, or came otherwise.
+  local function no_reply(text, line, seconds)
+    local reply, err
+    self.outcome = "unknown"
+    if text == "again" then
+      reply, err = exchange.receive(self, "final", seconds)
+    else
+      reply, err = exchange.fail_pump(self, "final", pump.odd(line))
+    end
+    self.outcome = "not_sent"
+    return reply, err
+  end
+
+  -- One message whose envelope is on the wire, by the shortest way, which holds as long as all goes well. Nil: nothing
+  -- was done, the long way is due.
   local function quick(mail, now)
-    local line = self.pump
-    local wire, pipe, plan, after = line.wire, line.pipe, mail.held, waiting[first]
-    local follower = after and short_plan(after, mail)
-    if curious or after and not follower or not plan.bytes or mail.on_progress then return nil end
+    local plan, after = mail.held, waiting[first]
+    local follower = after and (after == mail and plan or short_plan(after))
+    if curious or after and not follower or not plan.bytes then return nil end
+    local line, timeouts, expires = self.pump, self.plan.timeouts, self.expires
+    local wire, pipe = line.wire, line.pipe
     local agreed = wire:agree(plan.agreed)
-    while agreed == nil and pipe:receive(wire, within(now + self.plan.timeouts.command)) do
+    while agreed == nil and pipe:receive(wire, min(now + timeouts.command, expires)) do
       agreed = wire:agree(plan.agreed)
     end
     if not agreed then return nil end
-    local timeouts, started, rounds_before = self.plan.timeouts, began, rounds
-    self.midway = true
+
+    local started, rounds_before = began, rounds
     local ok, went
     if follower then
       ok, went = wire:deliver(plan.bytes, follower.block, follower.lines, after.utf8)
     else
       ok, went = wire:deliver(plan.bytes)
     end
+    on_wire = nil
     local reply, err
-    if ok and pipe:send(wire, within(now + timeouts.block)) then
-      self.outcome = "unknown"
-      on_wire = nil
+    local limit = now + timeouts.block
+    if ok and pipe:send(wire, limit < expires and limit or expires) then
+      line.rounds = line.rounds + 1
       if went then
         on_wire, began, rounds = after, now, line.rounds
-        waiting[first], first, self.mails = nil, first + 1, self.mails + 1
+        waiting[first] = nil
+        first, self.mails = first + 1, self.mails + 1
       end
       if first > last then fetch() end
-      line.rounds = line.rounds + 1
-      local limit = within(now + timeouts.final)
-      local code, text, enhanced
-      if pipe:receive(wire, limit) then code, text, enhanced = wire:reply() end
+      limit = now + timeouts.final
+      local code, text, enhanced = nil, "again", nil
+      if pipe:receive(wire, limit < expires and limit or expires) then code, text, enhanced = wire:reply() end
       if code then
         reply = { code = code, enhanced = enhanced, text = text }
-      elseif text and text ~= "again" then
-        reply, err = exchange.fail_pump(self, "final", pump.odd(enhanced))
       else
-        reply, err = exchange.receive(self, "final", limit - core.now())
+        reply, err = no_reply(text, enhanced, limit - core.now())
       end
-      self.outcome = "not_sent"
     elseif ok then
       -- it fails again, and this way knows what that means
       reply, err = delivery.hand_over(self, {}, went or false)
     else
       reply, err = exchange.fail(self, "body", "protocol", went)
     end
-    self.midway, self.transaction = false, false
     if not reply then return false, err end
     if reply.code >= 300 then return false, select(2, exchange.expect(self, "final", reply, 2)) end
-    return receipts.short(self, mail, reply, started, rounds_before)
+    left = core.now()
+    return receipts.short(self, mail, reply, left - started, line.rounds - rounds_before)
   end
 
   -- As many messages as go into one flight.
@@ -189,6 +200,8 @@ function batch.each(self, iterator, alone)
     return receipt, err
   end
 
+  local life, timeout = self.life, self.plan.timeout
+
   return function()
     local result = done[next_done]
     if result then
@@ -196,11 +209,14 @@ function batch.each(self, iterator, alone)
       return result[1], result[2]
     end
     local now = core.now()
-    self.expires = self.life or self.plan.timeout and now + self.plan.timeout or math.huge
+    self.expires = life or timeout and now + timeout or huge
     local receipt, err
     if on_wire and self.state == "ready" and now - left <= LATE then
       if short == nil then short = self.pump.pipe.send ~= nil and not (self.trace.wanted or self.plan.lmtp) end
-      if short then receipt, err = quick(on_wire, now) end
+      if short then
+        receipt, err = quick(on_wire, now)
+        if receipt then return receipt end
+      end
     end
     if receipt == nil then
       if not on_wire then

@@ -208,7 +208,7 @@ end
 
 --- Whether the message can go in a flight by BDAT, perhaps with others.
 function delivery.fits(self, mail)
-  if not self.trusted or mail.on_progress or self.state ~= "ready" then return false end
+  if not self.trusted or self.state ~= "ready" then return false end
   local plan = transaction.plan(self, mail)
   return plan and plan.chunks and plan.bytes ~= nil
 end

@@ -21,11 +21,11 @@ local receipt = {}
 ---@param self table the session
 ---@param mail smtp.Message
 ---@param reply smtp.Reply
----@param began number
+---@param took number seconds
 ---@param rounds integer
 ---@return smtp.Receipt
-function receipt.short(self, mail, reply, began, rounds)
-  local time, took, plan = self.time, core.now() - began, mail.held
+function receipt.short(self, mail, reply, took, rounds)
+  local time, plan = self.time, mail.held
   return {
     message_id = mail.id,
     accepted = plan.accepted,
@@ -33,7 +33,7 @@ function receipt.short(self, mail, reply, began, rounds)
     reply = reply,
     queue_id = queue.id(reply.text),
     size = #plan.bytes,
-    round_trips = self.pump.rounds - rounds,
+    round_trips = rounds,
     time = { connect = time.connect, tls = time.tls, auth = time.auth, send = took, total = took },
     tls = self.tls,
   }

@@ -20,7 +20,7 @@ end
 function task.new(run, ...)
   if type(run) ~= "function" then error("smtp.task: expected a function, got " .. type(run), 2) end
   local thread = coroutine.create(run)
-  socket.stepped[thread] = true
+  socket.stepped[thread], socket.stepping = true, true
   return setmetatable({ thread = thread, arguments = pack(...) }, Task)
 end
 

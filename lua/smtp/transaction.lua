@@ -13,11 +13,11 @@ local unpack = table.unpack or unpack
 ---@field flights smtp.Flight[] of the envelope
 ---@field chunks boolean the content goes by BDAT
 ---@field content table the source of the content
----@field block string? envelope and DATA are one flight, and the content is this one string away: its commands,
----@field lines integer? how many,
----@field agreed string? the classes of the replies hoped for,
----@field bytes string? and the content; with chunks the same without DATA;
----@field accepted string[]? what its receipts list where all goes well,
+---@field bytes string? the whole content, where the envelope is one flight and nobody watches the progress: then also
+---@field block string? the flight's commands,
+---@field lines integer? how many they are,
+---@field agreed string? the classes of the replies hoped for, DATA's too,
+---@field accepted string[]? and what the receipts list where all goes well,
 ---@field rejected table[]?
 
 ---@class smtp.Transaction
@@ -68,7 +68,7 @@ function transaction.plan(self, mail)
   local apart = mail.partial == false and #to > 1
   held = { offered = offered, secure = secure, trusted = trusted, chunks = tier == "chunk", content = form.content,
     flights = planner.envelope("MAIL FROM:<" .. mail.envelope.from .. ">" .. words, rcpts, tier, apart) }
-  if #held.flights == 1 and tier ~= "step" and not apart and form.content.bytes then
+  if #held.flights == 1 and tier ~= "step" and not (apart or mail.on_progress) and form.content.bytes then
     local only = held.flights[1]
     held.block, held.lines, held.bytes = only.block, only.lines, form.content.bytes
     held.agreed = only.classes .. (only.data and "3" or "")
