@@ -53,6 +53,23 @@ describe("the gate", function()
     end
   end)
 
+  it("sees a byte wherever it stands in a longer line, alone or beside its likes", function()
+    for _, code in ipairs { 0, 10, 13, 31, 127, 128, 255 } do
+      local byte = string.char(code)
+      for length = 1, 40 do
+        for place = 1, length do
+          local before, after = ("\126"):rep(place - 1), ("\32"):rep(length - place)
+          for _, line in ipairs { before .. byte .. after, before:gsub("\126", "\32") .. byte .. after:gsub("\32", "\126") } do
+            assert.are.equal(code >= 128, core.wire():command(line, true) or false)
+            assert.is_nil((core.wire():command(line)))
+            assert.is_nil((core.wire():commands("NOOP\n" .. line .. "\nNOOP", 3)))
+          end
+        end
+      end
+    end
+    assert.is_true(core.wire():commands(("\126\32"):rep(20) .. "\n" .. ("x"):rep(7), 2))
+  end)
+
   it("refuses a second command smuggled into a first", function()
     local wire = core.wire()
     assert.is_true(wire:command "MAIL FROM:<a@example.org>")
@@ -69,6 +86,37 @@ describe("the gate", function()
     assert.are.same({ n = 2, nil, TOO_LARGE }, called(wire:command(("x"):rep(65537))))
     assert.is_true(wire:command "NOOP")
     assert.are.equal(65538 + 6, #wire:take())
+  end)
+end)
+
+describe("deliver", function()
+  it("queues a content and its end, and the commands behind them", function()
+    local wire = core.wire()
+    assert.are.same({ n = 2, true, true }, called(wire:deliver("a\n.b\n", "MAIL\nDATA", 2)))
+    assert.are.equal("a\r\n..b\r\n.\r\nMAIL\r\nDATA\r\n", wire:take())
+    assert.are.equal(3, wire:expected())
+    assert.are.same({ n = 1, true }, called(wire:deliver("")))
+    assert.are.equal(".\r\n", wire:take())
+  end)
+
+  it("lets no other line pass: the content goes without them", function()
+    local wire = core.wire()
+    for _, block in ipairs { "MAIL\r\nDATA", "MAIL", "MAIL\n\n", "M\0\nDATA", "M\195\188\nDATA" } do
+      assert.are.same({ n = 2, true, false }, called(wire:deliver("a", block, 2)))
+      assert.are.equal("a\r\n.\r\n", wire:take())
+    end
+    assert.are.same({ n = 2, true, true }, called(wire:deliver("a", "M\195\188\nDATA", 2, true)))
+    assert.are.equal(5 + 1 + 2, wire:expected())
+  end)
+end)
+
+describe("owe", function()
+  it("lets replies come that no command asked for", function()
+    local wire = core.wire()
+    wire:owe(1)
+    wire:feed("250 a\r\n250 b\r\n")
+    assert.are.equal(250, (wire:reply()))
+    assert.are.same({ n = 2, nil, BROKEN }, called(wire:reply()))
   end)
 end)
 

@@ -20,7 +20,7 @@
 #if LUA_VERSION_NUM < 502
 #define lua_rawlen(L, index) lua_objlen(L, index)
 
-static inline void luaL_setfuncs(lua_State *L, const luaL_Reg *functions, int upvalues)
+static inline void smtp_register(lua_State *L, const luaL_Reg *functions, int upvalues)
 {
 	for (; functions->name; functions++) {
 		for (int i = 0; i < upvalues; i++)
@@ -44,10 +44,11 @@ static inline void *smtp_testudata(lua_State *L, int index, const char *name)
 	return object;
 }
 #else
+#define smtp_register(L, functions, upvalues) luaL_setfuncs(L, functions, upvalues)
 #define smtp_testudata(L, index, name) luaL_testudata(L, index, name)
 #endif
 
-#define smtp_setfuncs(L, functions) luaL_setfuncs(L, functions, 0)
+#define smtp_setfuncs(L, functions) smtp_register(L, functions, 0)
 
 /* A class: methods under __index, each with the metatable as its upvalue for smtp_self; `gc` (may be NULL) as __gc and,
  * where Lua has it, __close. Leaves the stack as it was. */
@@ -56,7 +57,7 @@ static inline void smtp_class(lua_State *L, const char *name, const luaL_Reg *me
 	luaL_newmetatable(L, name);
 	lua_newtable(L);
 	lua_pushvalue(L, -2);
-	luaL_setfuncs(L, methods, 1);
+	smtp_register(L, methods, 1);
 	lua_setfield(L, -2, "__index");
 	lua_pushstring(L, name);
 	lua_setfield(L, -2, "__name");

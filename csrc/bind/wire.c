@@ -80,6 +80,7 @@ static int wire_deliver(lua_State *L)
 	struct smtp_wire *wire = check_wire(L);
 	const char *content = luaL_checklstring(L, 2, &length);
 	lua_Integer count = luaL_optinteger(L, 4, 0);
+	bool utf8 = lua_toboolean(L, 5); /* asked now: what is pushed below would be the fifth where there was none */
 	enum smtp_status status = smtp_wire_body(wire, (const unsigned char *)content, length);
 	if (status == SMTP_OK)
 		status = smtp_wire_finish(wire, 1);
@@ -89,7 +90,7 @@ static int wire_deliver(lua_State *L)
 	if (count < 1)
 		return 1;
 	const char *block = luaL_checklstring(L, 3, &length);
-	status = smtp_wire_commands(wire, (const unsigned char *)block, length, (size_t)count, lua_toboolean(L, 5));
+	status = smtp_wire_commands(wire, (const unsigned char *)block, length, (size_t)count, utf8);
 	lua_pushboolean(L, status == SMTP_OK);
 	return 2;
 }

@@ -86,11 +86,14 @@ function bundle.send(self, mails, meanwhile, more)
     _, denied = self.prelude()
   end
 
-  local results, gone = {}, self.state == "dead" and denied
+  local results, gone = {}, self.state == "dead" and denied or nil
   for i, one in ipairs(jobs) do
     local receipt, err = nil, one.err
     self.outcome = fate(jobs, i, total, written, left, behind)
-    if not err and gone then
+    if not err and i == 1 and gone then
+      err = gone
+      err.outcome = self.outcome
+    elseif not err and gone then
       err = errors.new { kind = gone.kind, stage = "final", reason = gone.reason, outcome = self.outcome,
         temporary = gone.temporary, transcript = self.trace.transcript() }
       -- a server that says 421 leaves what comes after that alone

@@ -59,19 +59,26 @@ function Pipe:read()
   return bytes
 end
 
-function Pipe:write(bytes)
-  if self.closed then return nil, "closed", "the connection is closed" end
+-- Why nothing can be written now.
+local function deafness(self)
+  if self.closed then return "the connection is closed" end
   settle(self)
-  if self.script[self.at] == "deaf" then
-    self.at = self.at + 1
-    return nil, "closed", "Broken pipe"
-  end
+  if self.script[self.at] ~= "deaf" then return nil end
+  self.at = self.at + 1
+  return "Broken pipe"
+end
+
+function Pipe:write(bytes)
+  local reason = deafness(self)
+  if reason then return nil, "closed", reason end
   self.written[#self.written + 1] = bytes
   self.heard = self.heard .. bytes
   return true
 end
 
 local function send(self, wire)
+  local reason = deafness(self)
+  if reason then return nil, "closed", reason end
   return self:write(wire:take())
 end
 

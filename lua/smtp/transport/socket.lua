@@ -83,7 +83,7 @@ function Pipe:write(bytes, deadline)
   return nil, "closed", "the connection is closed"
 end
 
---- All that a wire has queued, without a copy; else as write().
+--- All that a wire has queued, without a copy; else as write(). What could not be written stays queued.
 ---@param wire userdata
 ---@param deadline number
 function Pipe:send(wire, deadline)

@@ -1,0 +1,289 @@
+local play = require "spec.support.play"
+local smtp = require "smtp"
+local together = require "spec.support.together"
+
+local hello, script = play.hello, play.script
+local both = function(name, body) play.both(it, name, body) end
+
+local OFFER = hello("PIPELINING", "CHUNKING")
+local ASKED = { "C: BDAT 6 LAST", "C: XNOP", "C: NOOP" }
+
+-- What the process knows about a host is for ever: each spec has a host of its own.
+local hosts = 0
+local function open(lines, given, dribble)
+  hosts = hosts + 1
+  local all = { host = "bundle" .. hosts .. ".example.org" }
+  for name, value in pairs(given or {}) do all[name] = value end
+  return play.open(lines, all, dribble)
+end
+
+local function letter(i, more)
+  local fields = { from = "ada@example.org", to = ("to%d@example.test"):format(i), raw = ("A: %d\r\n\r\nRSET\r\n"):format(i) }
+  for name, value in pairs(more or {}) do fields[name] = value end
+  return fields
+end
+
+-- What goes out for a message, by BDAT and by DATA.
+local function whole(i) return {
+  "C: MAIL FROM:<ada@example.org>", ("C: RCPT TO:<to%d@example.test>"):format(i), "C: BDAT 14 LAST", "C: A: " .. i, "C: ", "C: RSET",
+} end
+local function envelope(i)
+  return { "C: MAIL FROM:<ada@example.org>", ("C: RCPT TO:<to%d@example.test>"):format(i), "C: DATA" }
+end
+local function content(i) return { "C: A: " .. i, "C: ", "C: RSET", "C: ." } end
+local GO, TAKEN, RESET = { "S: 250 1", "S: 250 2", "S: 354 go" }, { "S: 250 1", "S: 250 2", "S: 250 in" }, "S: 250 reset"
+
+local function letters(count)
+  local i = 0
+  return function()
+    i = i + 1
+    return i <= count and letter(i) or nil
+  end
+end
+
+local function fate(receipt, err)
+  return receipt and "sent" or table.concat({ err.kind, err.stage, err.outcome, err.code }, " ")
+end
+
+-- All results of a batch.
+local function run(session, iterator)
+  local results = {}
+  for receipt, err in session:send_many(iterator) do results[#results + 1] = fate(receipt, err) end
+  return results
+end
+
+describe("a batch to a server with CHUNKING", function()
+  both("asks once whether it swallows, and then sends whole messages in one flight", function(dribble)
+    local session, transport = open(script(OFFER, envelope(1), GO, content(1), ASKED, "S: 250 in", "S: 503 no", "S: 250 noop",
+      whole(2), "C: RSET", whole(3), "C: RSET", whole(4), TAKEN, RESET, TAKEN, RESET, TAKEN), nil, dribble)
+    local rounds = session.pump.rounds
+    assert.are.same({ "sent", "sent", "sent", "sent" }, run(session, letters(4)))
+    assert.are.equal(3, session.pump.rounds - rounds)
+    play.finished(transport)
+  end)
+
+  both("does not ask where fewer than two messages make up for it", function(dribble)
+    local session, transport = open(script(OFFER, envelope(1), GO, content(1), envelope(2), "S: 250 in", GO, content(2),
+      "S: 250 in"), nil, dribble)
+    assert.are.same({ "sent", "sent" }, run(session, letters(2)))
+    play.finished(transport)
+  end)
+
+  both("goes on by DATA, in step with the server, where it reads what it refused", function(dribble)
+    local session, transport = open(script(OFFER, envelope(1), GO, content(1), ASKED, "S: 250 in", "S: 503 no",
+      "S: 500 what is XNOP?", "S: 250 noop", envelope(2), GO, content(2), envelope(3), "S: 250 in", GO, content(3), "S: 250 in"),
+      nil, dribble)
+    assert.are.same({ "sent", "sent", "sent" }, run(session, letters(3)))
+    play.finished(transport)
+  end)
+
+  both("does not trust one that takes a chunk nobody announced", function(dribble)
+    local session, transport = open(script(OFFER, envelope(1), GO, content(1), ASKED, "S: 250 in", "S: 250 taken", "S: 250 noop",
+      envelope(2), GO, content(2), envelope(3), "S: 250 in", GO, content(3), "S: 250 in"), nil, dribble)
+    assert.are.same({ "sent", "sent", "sent" }, run(session, letters(3)))
+    play.finished(transport)
+  end)
+
+  both("lost over the question: what was sent is sent, the rest was not", function(dribble)
+    local session = open(script(OFFER, envelope(1), GO, content(1), ASKED, "S: 250 in", "close"), nil, dribble)
+    local results = run(session, letters(3))
+    assert.are.same({ "sent", "closed mail not_sent", "closed mail not_sent" }, results)
+  end)
+
+  it("is never asked with pipeline = \"data\"", function()
+    local session, transport = open(script(OFFER, envelope(1), GO, content(1), envelope(2), "S: 250 in", GO, content(2),
+      envelope(3), "S: 250 in", GO, content(3), "S: 250 in"), { pipeline = "data" })
+    assert.are.same({ "sent", "sent", "sent" }, run(session, letters(3)))
+    play.finished(transport)
+  end)
+end)
+
+describe("a flight of whole messages", function()
+  local TRUST = { pipeline = "chunk" }
+
+  both("keeps the outcome of each: MAIL, RCPT, content refused in the middle", function(dribble)
+    for name, case in pairs {
+      mail = { { "S: 450 4.1.0 later", "S: 503 no", "S: 503 no" }, "rejected mail not_sent 450" },
+      rcpt = { { "S: 250 1", "S: 550 5.1.1 nobody", "S: 503 no" }, "rejected rcpt not_sent 550" },
+      content = { { "S: 250 1", "S: 250 2", "S: 554 5.7.1 spam" }, "rejected final not_sent 554" },
+    } do
+      local session, transport = open(script(OFFER, whole(1), "C: RSET", whole(2), "C: RSET", whole(3), TAKEN, RESET, case[1], RESET,
+        TAKEN), TRUST, dribble)
+      assert.are.same({ "sent", case[2], "sent" }, run(session, letters(3)), name)
+      assert.are.equal("ready", session.state)
+      play.finished(transport)
+    end
+  end)
+
+  both("after a content refused at its end RSET comes first", function(dribble)
+    local session, transport = open(script(OFFER, whole(1), "S: 250 1", "S: 250 2", "S: 552 too large", "C: RSET", whole(2), RESET,
+      TAKEN), TRUST, dribble)
+    local _, err = session:send(letter(1))
+    assert.are.equal("rejected final not_sent 552", fate(nil, err))
+    assert(session:send(letter(2)))
+    play.finished(transport)
+  end)
+
+  both("when the connection ends: what has no reply is unknown", function(dribble)
+    for name, case in pairs {
+      ["before all"] = { { "close" }, "closed reset unknown" },
+      ["in the envelope"] = { { RESET, "S: 250 1", "close" }, "closed rcpt unknown" },
+      ["before the last reply"] = { { RESET, "S: 250 1", "S: 250 2", "close" }, "closed final unknown" },
+    } do
+      local session = open(script(OFFER, whole(1), "C: RSET", whole(2), "C: RSET", whole(3), TAKEN, case[1]), TRUST, dribble)
+      assert.are.same({ "sent", case[2], "closed final unknown" }, run(session, letters(3)), name)
+    end
+  end)
+
+  both("a 421 is a refusal, and the server reads nothing behind it", function(dribble)
+    local session = open(script(OFFER, whole(1), "C: RSET", whole(2), "C: RSET", whole(3), TAKEN, RESET, "S: 421 4.3.2 bye", "close"),
+      TRUST, dribble)
+    assert.are.same({ "sent", "rejected mail not_sent 421", "closed final not_sent" }, run(session, letters(3)))
+  end)
+
+  both("a reply too many ends the connection: it is no later message's", function(dribble)
+    local session = open(script(OFFER, whole(1), "C: RSET", whole(2), TAKEN, "S: 250 surplus", RESET, TAKEN), TRUST, dribble)
+    run(session, letters(2))
+    local _, err = session:send(letter(3))
+    assert.are.equal("protocol", err.kind)
+    assert.are.equal("dead", session.state)
+  end)
+
+  both("with nobody accepted, a content taken all the same is a broken protocol", function(dribble)
+    local session = open(script(OFFER, whole(1), "S: 250 1", "S: 550 no", "S: 250 in"), TRUST, dribble)
+    local _, err = session:send(letter(1))
+    assert.are.same({ "rejected", "not_sent", "rcpt" }, { err.kind, err.outcome, err.stage })
+  end)
+
+  it("what cannot be sent has its place among the results", function()
+    local session, transport = open(script(hello("PIPELINING", "CHUNKING", "SIZE 14"), script("C: MAIL FROM:<ada@example.org> SIZE=14",
+      whole(1)[2], "C: BDAT 14 LAST", "C: A: 1", "C: ", "C: RSET", TAKEN), script("C: MAIL FROM:<ada@example.org> SIZE=14",
+      whole(3)[2], "C: BDAT 14 LAST", "C: A: 3", "C: ", "C: RSET", TAKEN)), TRUST)
+    local i = 0
+    assert.are.same({ "sent", "input mail not_sent", "sent" }, run(session, function()
+      i = i + 1
+      return i <= 3 and letter(i, { raw = i == 2 and ("A: b\r\n\r\n"):rep(9) or nil }) or nil
+    end))
+    play.finished(transport)
+  end)
+
+  it("all recipients or none: their replies come before the content", function()
+    local session, transport = open(script(OFFER, "C: MAIL FROM:<ada@example.org>", "C: RCPT TO:<a@example.test>",
+      "C: RCPT TO:<b@example.test>", "S: 250 1", "S: 250 2", "S: 550 no"), TRUST)
+    local _, err = session:send(letter(1, { to = "a@example.test, b@example.test", partial = false }))
+    assert.are.equal("rejected rcpt not_sent 550", fate(nil, err))
+    play.finished(transport)
+  end)
+
+  it("keeps MAILMAX", function()
+    local session, transport = open(script(hello("PIPELINING", "CHUNKING", "LIMITS MAILMAX=2"), whole(1), "C: RSET", whole(2), TAKEN,
+      RESET, TAKEN), TRUST)
+    assert.are.same({ "sent", "sent", "closed mail not_sent" }, run(session, letters(3)))
+    play.finished(transport)
+  end)
+
+  both("a write that fails: nobody knows of those before the last, whose end cannot have gone out", function(dribble)
+    local session = open(script(OFFER, "deaf", "close"), TRUST, dribble)
+    local results = run(session, letters(2))
+    -- this transport can tell, but for a pipe that has only write()
+    assert.is_truthy(results[1]:find(dribble and "^closed %w+ unknown$" or "^closed %w+ not_sent$"), results[1])
+    assert.is_truthy(results[2]:find("^closed %w+ not_sent$"), results[2])
+  end)
+end)
+
+describe("a login along with the envelope", function()
+  local LOGIN = { tls = "implicit", username = "ada", password = "pencil-case", host = "mail.example.org" }
+  local OFFERS = hello("PIPELINING", "CHUNKING", "AUTH PLAIN LOGIN")
+  local AUTH = "C: AUTH PLAIN AGFkYQBwZW5jaWwtY2FzZQ=="
+
+  local function send(lines, pipeline, dribble, more)
+    local all = letter(1, LOGIN)
+    all.pipeline, all.trace = pipeline, true
+    for name, value in pairs(more or {}) do all[name] = value end
+    local options, transport = play.options(lines, all, dribble)
+    local receipt, err = smtp.send(options)
+    return receipt, err, transport
+  end
+
+  both("waits once less", function(dribble)
+    local receipt, err, transport = send(script(OFFERS, AUTH, envelope(1), "S: 235 in", GO, content(1), "C: QUIT", "S: 250 in",
+      "S: 221 bye"), "auth", dribble)
+    assert(receipt, err)
+    play.finished(transport)
+    assert.is_nil(receipt.transcript:find("pencil", 1, true) or receipt.transcript:find("AGFk", 1, true))
+  end)
+
+  both("and with chunks twice", function(dribble)
+    local receipt, err, transport = send(script(OFFERS, AUTH, whole(1), "C: QUIT", "S: 235 in", TAKEN, "S: 221 bye"), "auth+chunk",
+      dribble)
+    assert(receipt, err)
+    play.finished(transport)
+  end)
+
+  both("refused: no content follows, whatever the server says to the envelope", function(dribble)
+    for _, replies in ipairs { GO, { "S: 530 5.7.0 log in", "S: 503 no", "S: 503 no" } } do
+      local _, err, transport = send(script(OFFERS, AUTH, envelope(1), "S: 535 5.7.8 no", replies), "auth", dribble)
+      assert.are.equal("auth auth not_sent 535", fate(nil, err))
+      assert.is_nil(play.written(transport):find("A: 1", 1, true))
+    end
+  end)
+
+  both("refused, with chunks: the server's word on the message decides", function(dribble)
+    local _, err = send(script(OFFERS, AUTH, whole(1), "C: QUIT", "S: 535 5.7.8 no", "S: 530 5.7.0 log in", "S: 503 no", "S: 503 no",
+      "S: 221 bye"), "auth+chunk", dribble)
+    assert.are.equal("auth auth not_sent 535", fate(nil, err))
+    assert(send(script(OFFERS, AUTH, whole(1), "C: QUIT", "S: 535 5.7.8 no", TAKEN, "S: 221 bye"), "auth+chunk", dribble))
+  end)
+
+  both("a challenge instead of a verdict ends the connection", function(dribble)
+    local _, err = send(script(OFFERS, AUTH, envelope(1), "S: 334 more", GO), "auth", dribble)
+    assert.are.equal("protocol auth not_sent 334", fate(nil, err))
+    _, err = send(script(OFFERS, AUTH, whole(1), "C: QUIT", "S: 334 more", TAKEN), "auth+chunk", dribble)
+    assert.are.same({ "protocol", 334 }, { err.kind, err.code })
+  end)
+
+  both("goes alone where its mechanism takes several steps, or the server does not pipeline", function(dribble)
+    assert(send(script(hello("PIPELINING", "AUTH LOGIN"), "C: AUTH LOGIN YWRh", "S: 334 UGFzc3dvcmQ6", "C: cGVuY2lsLWNhc2U=", "S: 235 in",
+      envelope(1), GO, content(1), "C: QUIT", "S: 250 in", "S: 221 bye"), "auth", dribble))
+    assert(send(script(hello("AUTH PLAIN"), AUTH, "S: 235 in", envelope(1)[1], "S: 250 1", envelope(1)[2], "S: 250 2", "C: DATA",
+      "S: 354 go", content(1), "S: 250 in", "C: QUIT", "S: 221 bye"), "auth", dribble))
+  end)
+
+  it("never goes in clear", function()
+    local _, err = send(script(OFFERS), "auth", false, { tls = "none" })
+    assert.are.equal("insecure auth not_sent", fate(nil, err))
+  end)
+end)
+
+describe("to the receiving server", function()
+  local server
+  after_each(function() server:close() end)
+
+  it("a hundred messages, many recipients, dots and 8 bits arrive as they are, in few waits", function()
+    server = assert(smtp.server {})
+    local to, sent = {}, {}
+    for i = 1, 50 do to[i] = ("to%d@example.test"):format(i) end
+    together.run(function()
+      local session = assert(smtp.connect { host = "127.0.0.1", port = server.port, tls = "none" })
+      local i = 0
+      local results = session:send_many(function()
+        i = i + 1
+        sent[i] = i <= 100 and assert(smtp.message { from = "ada@example.org", to = i % 7 == 0 and to or to[1], subject = "s" .. i,
+          text = (".\n..\n\195\188 %d\nRSET\nMAIL FROM:<x@example.org>\n"):format(i):rep(i) }) or nil
+        return sent[i]
+      end)
+      local receipt, err = results()
+      while receipt ~= nil do
+        assert(receipt, err)
+        receipt, err = results()
+      end
+      assert.is_true(session.pump.rounds < 20)
+      assert(session:quit())
+    end, server)
+    assert.are.equal(100, #server.inbox)
+    for i, got in ipairs(server.inbox) do
+      assert.are.equal(sent[i]:tostring("8bit"), got.data)
+      assert.are.equal(i % 7 == 0 and 50 or 1, #got.to)
+    end
+  end)
+end)
