@@ -76,6 +76,7 @@ local floors = {
   { "^smtp%.delivery$", 4 },
   { "^smtp%.transaction$", 4 },
   { "^smtp%.receipt$", 4 },
+  { "^smtp%.login$", 4 },
   { "^smtp%.bundle$", 4 },
   { "^smtp%.batch$", 4 },
   { "^smtp%.commands$", 4 },

@@ -1,0 +1,179 @@
+--- The login of a session: which mechanism, its dialogue, its secrets kept out of sight. RFC 4954.
+local core = require "smtp.core"
+local delivery = require "smtp.delivery"
+local exchange = require "smtp.exchange"
+local options = require "smtp.options"
+local capability = require "smtp.protocol.capability"
+local sasl = require "smtp.protocol.sasl"
+
+local login = {}
+
+-- More than any mechanism needs.
+local CHALLENGES = 16
+-- A command's most octets (RFC 5321 4.5.3.1.4), without its end. A longer AUTH leaves the initial response for an empty
+-- challenge (RFC 4954 4); challenges and responses have no such limit.
+local COMMAND = 510
+
+-- What a mechanism may know of the connection.
+local function sasl_server(self)
+  local plan, pipe = self.plan, self.pump.pipe
+  return {
+    host = plan.server_name or plan.host or "localhost", port = plan.port,
+    offered = capability.mechanisms(self.capabilities),
+    binding = pipe.binding and function(kind) return (pipe:binding(kind)) end,
+    certificate = plan.identity ~= nil,
+    hide = self.trace.hide,
+  }
+end
+
+-- What a server has against a token or a proof comes in a challenge (RFC 7628 3.2.2, RFC 5802 7).
+local function with_detail(self, reply, detail)
+  if not detail then return reply end
+  local function escape(byte) return ("\\x%02x"):format(byte:byte()) end
+  local shown = self.trace.scrub(detail):gsub("[%c\128-\255]", escape)
+  return { code = reply.code, enhanced = reply.enhanced, text = reply.text .. "\n" .. shown }
+end
+
+local function converse(self, mechanism, credentials, server)
+  local initial, step, check = sasl.start(mechanism, credentials, server)
+  if not step then return exchange.fail_input(self, "auth", check) end
+  local line, shown = "AUTH " .. mechanism, "AUTH " .. mechanism
+  if initial then
+    local encoded = initial == "" and "=" or core.base64(initial)
+    self.trace.hide(encoded)
+    if #line + 1 + #encoded <= COMMAND then
+      line, shown, initial = line .. " " .. encoded, shown .. " ****", nil
+    end
+  end
+  local reply, err = exchange.command(self, "auth", line, nil, false, shown)
+  local detail, count = nil, 0
+  while reply and reply.code == 334 do
+    count = count + 1
+    local challenge, response, words = core.unbase64(reply.text), nil, "it is not base64"
+    if initial then
+      response, words, initial = initial, nil, nil
+    elseif count > CHALLENGES then
+      words = "it is one of too many"
+    elseif challenge then
+      response, words = step(challenge)
+    end
+    if response then detail = words or detail end
+    local encoded = response and core.base64(response) or "*"
+    if response and response ~= "" then self.trace.hide(encoded) end
+    reply, err = exchange.command(self, "auth", encoded, nil, false, response and "****" or "*")
+    if reply and not response then
+      return exchange.fail(self, "auth", "protocol",
+        ("the server's challenge is not one that %s knows: %s"):format(mechanism, words))
+    end
+  end
+  if not reply then return nil, err end
+  if reply.code ~= 235 then return exchange.refuse(self, "auth", with_detail(self, reply, detail), "auth") end
+  local doubt = check and check(core.unbase64(reply.text))
+  if doubt then return exchange.fail(self, "auth", "protocol", "the server's yes is not to be believed: " .. doubt) end
+  return reply
+end
+
+-- What one login goes by: its credentials, with a token that is a string, its mechanism and what that may know.
+local function prepare(self, credentials, wanted)
+  if type(credentials.token) == "function" then
+    local token, reason = credentials.token()
+    if type(token) ~= "string" then
+      return exchange.fail_input(self, "auth", "the token function gave no token: " .. tostring(reason))
+    end
+    credentials = { username = credentials.username, token = token }
+  end
+  if credentials.password then
+    self.trace.hide(credentials.password)
+    -- as it goes in PLAIN, which in base64 does not show the password's own
+    self.trace.hide("\0" .. (credentials.username or "") .. "\0" .. credentials.password)
+  end
+  if credentials.token then self.trace.hide(credentials.token) end
+  local server = sasl_server(self)
+  local mechanism, reason = sasl.choose(credentials, server, wanted)
+  if not mechanism then return exchange.fail(self, "auth", "auth", reason) end
+  return { credentials = credentials, mechanism = mechanism, server = server }
+end
+
+-- One login, from the choice of the mechanism to the server's verdict.
+local function attempt(self, credentials, wanted)
+  local way, err = prepare(self, credentials, wanted)
+  if not way then return nil, err end
+  self.midway = true
+  local reply
+  reply, err = converse(self, way.mechanism, way.credentials, way.server)
+  self.midway = false
+  return reply, err
+end
+
+-- Whom to log in, if that may be done now.
+local function credentials_for(self, given)
+  local ok, err = exchange.begin(self, "auth")
+  if not ok then return nil, err end
+  local held = self.plan.credentials
+  if given then
+    options.check_login(given)
+    held = options.credentials(given)
+  end
+  if not held then
+    return exchange.fail_input(self, "auth", "nothing to log in with: give username and password, or token")
+  end
+  if not self.tls and not self.plan.allow_insecure_auth then
+    return exchange.fail(self, "auth", "insecure", "the connection is not encrypted: the credentials were not sent")
+  end
+  if not self.capabilities then return exchange.fail_input(self, "auth", "call ehlo() first") end
+  return held()
+end
+
+--- Logs in with the strongest mechanism both sides have. See Session:auth.
+function login.now(self, given)
+  local credentials, err = credentials_for(self, given)
+  if not credentials then return nil, err end
+  local wanted = given and options.mechanisms(given.auth) or self.plan.mechanisms or nil
+  local now = core.now()
+  local reply
+  reply, err = attempt(self, credentials, wanted)
+  -- a token runs out: the function may have a newer one
+  if err and err.code == 535 and type(credentials.token) == "function" then
+    reply, err = attempt(self, credentials, wanted)
+  end
+  self.time.auth = core.now() - now
+  return reply, err
+end
+
+-- Mechanisms that end with the reply to their initial response and bring no security layer (RFC 4954 4): what stands
+-- behind it cannot be taken for the answer to a challenge.
+local ALONG = { PLAIN = true, EXTERNAL = true }
+
+--- Queues a login that shares its flight with the envelope, where its mechanism allows that; else logs in at once.
+---@return any ok
+---@return smtp.Error? err
+function login.along(self)
+  local credentials, err = credentials_for(self)
+  if not credentials then return nil, err end
+  local way
+  way, err = prepare(self, credentials, self.plan.mechanisms)
+  if not way then return nil, err end
+  if not (ALONG[way.mechanism] and delivery.pipelines(self)) then return login.now(self) end
+  local initial, _, reason = sasl.start(way.mechanism, way.credentials, way.server)
+  if not initial then return exchange.fail_input(self, "auth", reason) end
+  local encoded = initial == "" and "=" or core.base64(initial)
+  local line = "AUTH " .. way.mechanism .. " "
+  if #line + #encoded > COMMAND then return login.now(self) end
+  self.trace.hide(encoded)
+  local ok
+  ok, err = exchange.queue(self, "auth", line .. encoded, false, line .. "****")
+  if not ok then return nil, err end
+  local now = core.now()
+  self.prelude = function()
+    self.prelude = nil
+    local reply, lost = exchange.receive(self, "auth", self.plan.timeouts.command)
+    self.time.auth = core.now() - now
+    if not reply or reply.code == 235 then return reply, lost end
+    -- it would take the envelope for an answer
+    if exchange.class(reply) == 3 then return exchange.expect(self, "auth", reply, 2) end
+    return exchange.refuse(self, "auth", reply, "auth")
+  end
+  return true
+end
+
+return login
