@@ -21,9 +21,9 @@ local LATE = 0.05
 --- Sends what an iterator gives.
 ---@param self table the session
 ---@param iterator fun(): table? messages or message options; nil: no more
----@param alone (fun(): boolean)? whether a message should not wait now for others to share its flight
+---@param most (fun(): number)? how many messages a flight may hold now, beside the limits of its own
 ---@return fun(): smtp.Receipt|false|nil, smtp.Error? results in order: a receipt, or false and the error; nil at last
-function batch.each(self, iterator, alone)
+function batch.each(self, iterator, most)
   local waiting, problems = {}, {} -- by number: a message, or false and its error
   local first, last, ended = 1, 0, false
   local latest                     -- the last message that the iterator gave
@@ -33,7 +33,7 @@ function batch.each(self, iterator, alone)
   local curious = true             -- perhaps the server's ways with chunks are worth finding out
   local short                      -- whether the session has what the short way needs
 
-  alone = alone or function() return false end
+  most = most or function() return huge end
 
   -- Composes one more.
   local function fetch()
@@ -74,7 +74,7 @@ function batch.each(self, iterator, alone)
   -- Whether to find out now: it takes the place of the next envelope, which two messages in one flight make up for.
   local function asks()
     curious = curious and chunk.is_unknown(self)
-    if not curious or alone() then return false end
+    if not curious or most() < 2 then return false end
     if first == last then fetch() end
     return first < last and waiting[first] and waiting[last] and transaction.has_room(self, 1)
   end
@@ -103,7 +103,7 @@ function batch.each(self, iterator, alone)
   local function quick(mail, now)
     local plan, after = mail.held, waiting[first]
     local follower = after and (after == mail and plan or short_plan(after))
-    if curious and not alone() or after and not follower or not plan.bytes then return nil end
+    if curious and most() > 1 or after and not follower or not plan.bytes then return nil end
     local line, timeouts, expires = self.pump, self.plan.timeouts, self.expires
     local wire, pipe = line.wire, line.pipe
     local agreed = wire:agree(plan.agreed)
@@ -153,7 +153,7 @@ function batch.each(self, iterator, alone)
   -- As many messages as go into one flight.
   local function flight()
     local mails, octets = {}, 0
-    while #mails == 0 or not alone() do
+    while #mails == 0 or #mails < most() do
       look_ahead()
       local mail = waiting[first]
       if not (mail and delivery.fits(self, mail) and transaction.has_room(self, #mails)) then break end
@@ -165,7 +165,7 @@ function batch.each(self, iterator, alone)
   end
 
   local function look_far_ahead()
-    while not (ended or alone()) and flights.has_room(last - first + 1, 0) do fetch() end
+    while not ended and last - first + 1 < most() and flights.has_room(last - first + 1, 0) do fetch() end
   end
 
   -- The long way for the message at the front.

@@ -18,7 +18,7 @@ Pool.__index = Pool
 local OWN = { size = "number", max_messages = "number", max_idle = "number", rate = "number", attempts = "number" }
 local BACKOFF = 1  -- seconds before the second attempt; twice as long before each further one
 local LONGEST = 60 -- seconds, of such a pause
-local SHARE = 10    -- messages of a connection before it takes several for one flight: the others should have some too
+local SHARE = 0.1   -- what a connection takes at once, of what it has sent: at the end the others should not be idle
 local GLANCE = 0.02 -- seconds between two looks at what cannot be waited for
 
 local function problem(self)
@@ -250,7 +250,7 @@ function Pool:send_many(iterator, on_result)
       one.sent = one.sent + 1
       jobs[#jobs + 1] = this
       return this.given
-    end, function() return self.rate ~= nil or one.sent < SHARE end)
+    end, function() return self.rate and 1 or math.max(1, math.floor(one.sent * SHARE)) end)
     local receipt, err = results()
     while receipt ~= nil do
       decide(jobs[first], receipt, err)
