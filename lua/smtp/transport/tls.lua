@@ -43,24 +43,33 @@ function M.context(options)
   }
 end
 
--- Contexts that trust the system's store alone, by tls_min: reading it takes tens of milliseconds, so one serves for
--- a while.
-local system = {}
-local FRESH = 3600 -- seconds until the store is read again (its certificates come and go), or a session is too old
+-- Contexts by what they were made from: to make one takes as long as a handshake, and to read the system's store tens
+-- of milliseconds. Those with a private key are not kept.
+local contexts, many = {}, 0
+local MOST_CONTEXTS = 16 -- when there are more they are all forgotten
+-- Seconds until the system's store is read again (its certificates come and go), or a session is too old.
+local FRESH = 3600
+local RECENT = 60 -- seconds until a file that the user names is
 
 local function context_for(options)
-  local own = options.server or options.verify == false or options.ca_file or options.ca_path or options.client_cert
-  if own then
+  if options.server or options.client_cert then
     return M.context(options)
   end
-  local min = options.tls_min or "1.2"
-  local held = system[min]
+  local named = options.ca_file or options.ca_path
+  local key = table.concat({
+    options.tls_min or "1.2", tostring(options.verify ~= false), options.ca_path or "", options.ca_file or "",
+  }, "\0")
+  local held = contexts[key]
   if held and core.now() < held.deadline then
     return held.context
   end
   local context, text, hint = M.context(options)
   if context then
-    system[min] = { context = context, deadline = core.now() + FRESH }
+    if many >= MOST_CONTEXTS then
+      contexts, many, held = {}, 0, nil
+    end
+    contexts[key] = { context = context, deadline = core.now() + (named and RECENT or FRESH) }
+    many = many + (held and 0 or 1)
   end
   return context, text, hint
 end
