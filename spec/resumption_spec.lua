@@ -388,37 +388,3 @@ describe("Postfix #real", function()
     assert.are.same({ false, true, false, true }, { send(), send(), send(), send() })
   end)
 end)
-
-describe("what a connection trusts", function()
-  local plain = tls.context
-  local made
-  before_each(function()
-    made = 0
-    tls.context = function(options)
-      made = made + 1
-      return plain(options)
-    end
-  end)
-  after_each(function() tls.context = plain end)
-
-  -- A handshake that the peer breaks off.
-  local function try(options)
-    local pipe = { peek = function() return "closed" end, close = function() end, write = function() return true end,
-      read = function() return nil, "closed", "gone" end }
-    transport.wrap(pipe, options, core.now() + 1)
-  end
-
-  it("is read once for those that trust the same, and never kept with a private key", function()
-    local other_cert, other_key = tls.mint(NAMES)
-    for _ = 1, 3 do
-      try { ca_file = other_cert, server_name = "mail.example.org" }
-      try { ca_file = other_cert, server_name = "mx.example.org", pins = { "x" } }
-    end
-    assert.are.equal(1, made)
-    try { ca_file = other_cert, tls_min = "1.3" }
-    try { ca_file = other_cert, verify = false }
-    assert.are.equal(3, made)
-    for _ = 1, 2 do try { ca_file = other_cert, client_cert = other_cert, client_key = other_key } end
-    assert.are.equal(5, made)
-  end)
-end)

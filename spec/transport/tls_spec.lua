@@ -233,7 +233,7 @@ describe("smtp.transport.tls", function()
     end)
   end)
 
-  it("reads the system's trust store once, and what the caller names each time", function()
+  it("reads what connections trust once for those that trust the same, and a private key each time", function()
     local made, original = 0, tls.context
     tls.context = function(...)
       made = made + 1
@@ -247,10 +247,14 @@ describe("smtp.transport.tls", function()
     end
     for _ = 1, 3 do refused {} end
     local shared = made
-    for _ = 1, 3 do refused { ca_file = cert } end
-    for _ = 1, 3 do refused { verify = false } end
-    tls.context = original
+    local other_cert, other_key = tls.mint { "localhost" }
+    for _ = 1, 3 do refused { ca_file = other_cert } end
+    for _ = 1, 3 do refused { ca_file = other_cert, verify = false } end
+    for _ = 1, 3 do refused { ca_file = other_cert, tls_min = "1.3" } end
     assert.is_true(shared <= 1, shared)
+    assert.are.equal(3, made - shared)
+    for _ = 1, 3 do refused { ca_file = other_cert, client_cert = other_cert, client_key = other_key } end
+    tls.context = original
     assert.are.equal(6, made - shared)
   end)
 
