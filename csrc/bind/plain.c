@@ -48,6 +48,11 @@ static int push(lua_State *L, const struct smtp_plain *out)
 	return 1;
 }
 
+static bool put_words(struct smtp_plain *out, struct smtp_span name, struct smtp_span value)
+{
+	return smtp_plain_begin(out, name) && smtp_plain_words(out, value) && smtp_plain_end(out);
+}
+
 /* field(name, value) -> "name: value\r\n", folded */
 static int core_field(lua_State *L)
 {
@@ -56,8 +61,7 @@ static int core_field(lua_State *L)
 	struct smtp_span name;
 	struct smtp_span value;
 	smtp_plain_init(&out, room, sizeof room);
-	if (!span_at(L, 1, &name) || !span_at(L, 2, &value) || !smtp_plain_begin(&out, name)
-		|| !smtp_plain_words(&out, value) || !smtp_plain_end(&out))
+	if (!span_at(L, 1, &name) || !span_at(L, 2, &value) || !smtp_plain_is_name(name) || !put_words(&out, name, value))
 		return 0;
 	return push(L, &out);
 }
@@ -145,7 +149,7 @@ static int core_mailboxes(lua_State *L)
 	struct smtp_span name;
 	lua_settop(L, 2);
 	smtp_plain_init(&out, room, sizeof room);
-	if (!span_at(L, 1, &name) || !push_people(L, &out, name, 2))
+	if (!span_at(L, 1, &name) || !smtp_plain_is_name(name) || !push_people(L, &out, name, 2))
 		return 0;
 	bool more = lua_gettop(L) > 3;
 	if (more)
@@ -184,39 +188,43 @@ static void push_identity(lua_State *L)
 	luaL_pushresult(&out);
 }
 
-/* Pushes the list at `index` anew, each mailbox once. */
-static void push_distinct(lua_State *L, int index)
+/* Leaves each mailbox once in the list at `index`, the first of its addresses. */
+static void dedupe(lua_State *L, int index)
 {
 	int count = (int)lua_rawlen(L, index);
 	int kept = 0;
 	luaL_checkstack(L, SPARE, "too many recipients");
-	lua_createtable(L, count, 0);
-	int list = lua_gettop(L);
 	lua_createtable(L, 0, count);
+	int seen = lua_gettop(L);
 	for (int i = 1; i <= count; i++) {
 		lua_rawgeti(L, index, i);
 		luaL_checktype(L, -1, LUA_TSTRING);
 		push_identity(L);
 		lua_pushvalue(L, -1);
-		lua_rawget(L, list + 1);
-		bool seen = !lua_isnil(L, -1);
-		lua_pop(L, 1);
-		if (!seen) {
+		lua_rawget(L, seen);
+		if (lua_isnil(L, -1)) {
+			lua_pop(L, 1);
 			lua_pushboolean(L, 1);
-			lua_rawset(L, list + 1);
-			lua_rawseti(L, list, ++kept);
+			lua_rawset(L, seen);
+			if (++kept < i)
+				lua_rawseti(L, index, kept);
 		}
-		lua_settop(L, list + 1);
+		lua_settop(L, seen);
 	}
-	lua_settop(L, list);
+	while (kept < count) {
+		lua_pushnil(L);
+		lua_rawseti(L, index, ++kept);
+	}
+	lua_settop(L, seen - 1);
 }
 
+/* distinct(addresses): leaves each mailbox once in it */
 static int core_distinct(lua_State *L)
 {
 	luaL_checktype(L, 1, LUA_TTABLE);
 	lua_settop(L, 1);
-	push_distinct(L, 1);
-	return 1;
+	dedupe(L, 1);
+	return 0;
 }
 
 /* text(s) -> s with CRLF line ends; nil: it is not plain, or empty */
@@ -291,11 +299,6 @@ static bool put_people(lua_State *L, struct smtp_plain *out, int base)
 	return push_option(L, &hidden, "Bcc", base + BCC) && lua_gettop(L) > top + 1;
 }
 
-static bool put_words(struct smtp_plain *out, const char *name, struct smtp_span value)
-{
-	return smtp_plain_begin(out, literal(name)) && smtp_plain_words(out, value) && smtp_plain_end(out);
-}
-
 static bool put_id(struct smtp_plain *out, struct smtp_span sender, struct smtp_span random, struct smtp_span *id)
 {
 	const char *at = memchr(sender.bytes, '@', sender.length);
@@ -345,7 +348,7 @@ static bool put_body(lua_State *L, struct smtp_plain *out, int base, struct smtp
 }
 
 /* letter(options, date, random) -> Message-ID, sender, list of recipients, the message: what most messages are, whole. It
- * takes the options of the enum alone. `random` is 28 bytes. */
+ * takes the options of the enum alone. `date` is that field, complete, `random` 28 bytes. */
 static int core_letter(lua_State *L)
 {
 	enum { ID = 16, BOUNDARY = 12, BASE = 4, SENDER_AT = BASE + OPTIONS };
@@ -360,11 +363,11 @@ static int core_letter(lua_State *L)
 	if (!span_at(L, 2, &date) || !span_at(L, 3, &random) || random.length != ID + BOUNDARY || !spread(L, 1, BASE))
 		return 0;
 	lua_settop(L, SENDER_AT - 1);
-	if (!put_words(&out, "Date", date) || !put_people(L, &out, BASE) || !span_at(L, SENDER_AT, &sender)
+	if (!smtp_plain_add(&out, date) || !put_people(L, &out, BASE) || !span_at(L, SENDER_AT, &sender)
 		|| !put_id(&out, sender, (struct smtp_span){random.bytes, ID}, &id))
 		return 0;
 	if (!lua_isnil(L, BASE + SUBJECT)
-		&& (!span_at(L, BASE + SUBJECT, &subject) || !put_words(&out, "Subject", subject)))
+		&& (!span_at(L, BASE + SUBJECT, &subject) || !put_words(&out, literal("Subject"), subject)))
 		return 0;
 	if (!smtp_plain_add(&out, literal("MIME-Version: 1.0\r\n"))
 		|| !put_body(L, &out, BASE, (struct smtp_span){random.bytes + ID, BOUNDARY}))
@@ -373,7 +376,7 @@ static int core_letter(lua_State *L)
 	bool several = lua_gettop(L) > SENDER_AT + 1;
 	push_table(L, SENDER_AT + 1);
 	if (several)
-		push_distinct(L, lua_gettop(L));
+		dedupe(L, lua_gettop(L));
 	lua_replace(L, 1);
 	lua_pushlstring(L, id.bytes, id.length);
 	lua_pushvalue(L, SENDER_AT);

@@ -76,16 +76,19 @@ void smtp_plain_init(struct smtp_plain *out, char *bytes, size_t size)
 	*out = (struct smtp_plain){.bytes = bytes, .size = size};
 }
 
-bool smtp_plain_begin(struct smtp_plain *out, struct smtp_span name)
+bool smtp_plain_is_name(struct smtp_span name)
 {
-	out->column = 0;
-	out->empty = true;
-	if (name.length == 0 || name.length > NAME)
-		return false;
 	for (size_t i = 0; i < name.length; i++) {
 		if (!is_printable(name.bytes[i]) || name.bytes[i] == ' ' || name.bytes[i] == ':')
 			return false;
 	}
+	return name.length > 0 && name.length <= NAME;
+}
+
+bool smtp_plain_begin(struct smtp_plain *out, struct smtp_span name)
+{
+	out->column = 0;
+	out->empty = true;
 	return add(out, name.bytes, name.length) && add(out, ":", 1);
 }
 

@@ -26,8 +26,11 @@ struct smtp_span {
 
 void smtp_plain_init(struct smtp_plain *out, char *bytes, size_t size);
 
+/* Whether it may name a field: RFC 5322 2.2. */
+bool smtp_plain_is_name(struct smtp_span name);
+
 /* All of these return false where something is not plain, or where there is no room: what is written is of no use then.
- * A field is its beginning, its words and its end. */
+ * A field is its beginning, with a name that is one, its words and its end. */
 bool smtp_plain_begin(struct smtp_plain *out, struct smtp_span name);
 bool smtp_plain_end(struct smtp_plain *out);
 

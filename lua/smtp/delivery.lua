@@ -122,7 +122,8 @@ end
 ---@return table? mail
 ---@return smtp.Error? err kind "input"
 function delivery.compose(given, label)
-  if type(given) == "table" and type(given.source) == "function" then return given end
+  local composed = type(given) == "table" and given.source
+  if composed and type(composed) == "function" then return given end
   local letter = message.letter(given)
   if letter then return letter end
   options.check_message(given, label)

@@ -13,7 +13,15 @@ local function seconds_of_day(t)
   return t.hour * 3600 + t.min * 60 + t.sec
 end
 
-local function write(time)
+--- Unix time to a date in the local time zone, with its offset.
+---@param time number seconds since 1970, fractions dropped; not before 1970 or after 9999
+---@return string|nil
+---@return string|nil reason
+function date.format(time)
+  if type(time) ~= "number" or not (time >= 0 and time < LAST) then
+    return nil, "a Unix time in seconds is needed"
+  end
+  time = math.floor(time)
   local here, utc = os.date("*t", time), os.date("!*t", time)
   -- The two are less than a day apart, so a different day of the year is the next or the one before.
   local days = here.year ~= utc.year and here.year - utc.year or here.yday - utc.yday
@@ -24,23 +32,6 @@ local function write(time)
   local minutes = math.abs(offset) / 60
   return ("%s, %02d %s %04d %02d:%02d:%02d %s%02d%02d"):format(DAYS[here.wday], here.day, MONTHS[here.month], here.year,
     here.hour, here.min, here.sec, offset < 0 and "-" or "+", math.floor(minutes / 60), minutes % 60)
-end
-
--- In a batch many messages have the same date.
-local last_time, last
-
---- Unix time to a date in the local time zone, with its offset.
----@param time number seconds since 1970, fractions dropped; not before 1970 or after 9999
----@return string|nil
----@return string|nil reason
-function date.format(time)
-  if time ~= last_time then
-    if type(time) ~= "number" or not (time >= 0 and time < LAST) then
-      return nil, "a Unix time in seconds is needed"
-    end
-    last_time, last = time, write(math.floor(time))
-  end
-  return last
 end
 
 return date

@@ -147,7 +147,7 @@ local function people_of(fields)
   if #to == 0 then
     refuse(given.to and "envelope.to: no recipient" or "to: no recipient in to, cc or bcc")
   elseif #to > 1 then
-    to = core.distinct(to)
+    core.distinct(to)
   end
   return { from = origin, to = to }, utf8, head, head_utf8, sender
 end
@@ -221,11 +221,23 @@ local function id_field(option, name, value)
   return need(option, header.field(name, table.concat(need(option, id.list(value)), " ")))
 end
 
+-- The Date field, nil and a reason where it is no time. In a batch many messages have the same.
+local last_time, last_field
+local function date_field(time)
+  if time ~= last_time then
+    local written, why = date.format(time)
+    if not written then
+      return nil, why
+    end
+    last_time, last_field = time, header.field("Date", written)
+  end
+  return last_field
+end
+
 -- The header that all forms share, from Date to the user's own fields.
 local function head_of(fields, message_id, people_fields)
   local own, written = "", nil
-  local date_field = header.field("Date", need("date", date.format(fields.date or os.time())))
-  local head = date_field .. people_fields .. header.field("Message-ID", message_id)
+  local head = need("date", date_field(fields.date or os.time())) .. people_fields .. header.field("Message-ID", message_id)
     .. id_field("in_reply_to", "In-Reply-To", fields.in_reply_to)
     .. id_field("references", "References", fields.references)
     .. (fields.subject ~= nil and need("subject", header.text("Subject", fields.subject)) or "")
@@ -389,11 +401,11 @@ end
 ---@param fields table message options
 ---@return smtp.Message|nil nil: not that simple, or not right
 function message.letter(fields)
-  local message_id, from, to, bytes = core.letter(fields, date.format(os.time()), core.random(28))
+  local message_id, from, to, bytes = core.letter(fields, date_field(os.time()), core.random(28))
   if message_id then
     return setmetatable({
       id = message_id, envelope = { from = from, to = to }, utf8 = false, encoding = "7bit",
-      content = source.string(bytes), text = fields.text, html = fields.html, held = false,
+      content = source.string(bytes), text = fields.text, html = fields.html,
     }, Message)
   end
 end
