@@ -316,7 +316,9 @@ bool smtp_plain_text(struct smtp_plain *out, struct smtp_span text)
 		if (stop == end)
 			break;
 		add(out, "\r\n", 2);
-		at = stop + (stop == cr && lf == cr + 1 ? 2 : 1);
+		at = stop + 1;
+		if (at == lf && at < end)
+			at++;
 		if (cr < at)
 			cr = find(at, end, '\r');
 		if (lf < at)
