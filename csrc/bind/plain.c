@@ -1,15 +1,17 @@
-/* plain: smtp.core.field, mailboxes, text and letter, which take what is plain and give nil for everything else; hex and
- * distinct.
+/* plain: smtp.core.field, mailboxes, text, body and letter, which take what is plain and give nil for everything else;
+ * hex and distinct.
  *
- * They write on the C stack, never into memory of their own. Spans point into strings that an argument holds: no Lua code
- * runs meanwhile, so they stay where they are. Used by lua/smtp/mail.
+ * They write on the C stack, never into memory of their own. Spans point into strings that an argument holds: no Lua
+ * code runs meanwhile, so they stay where they are. Used by lua/smtp/mail.
  */
 #include "../wire/plain.h"
 #include "core.h"
 
 enum {
-	ROOM = 16384, /* octets that a field or a letter may have: what is longer is not plain */
-	SPARE = 8,    /* slots of Lua's stack for what is pushed between two checks */
+	ROOM = 16384,  /* octets that a field or a letter may have: what is longer is not plain */
+	SPARE = 8,	   /* slots of Lua's stack for what is pushed between two checks */
+	ID = 16,	   /* random bytes in a Message-ID */
+	BOUNDARY = 12, /* and in a boundary */
 };
 
 static const struct smtp_span crlf = {"\r\n", 2};
@@ -78,13 +80,18 @@ static bool push_list(lua_State *L, struct smtp_plain *out, struct smtp_span lis
 	return true;
 }
 
-/* A string in the table at `index`; where there is nothing its bytes are NULL. */
-static bool span_in(lua_State *L, int index, const char *key, struct smtp_span *span)
+/* The same where there may be nothing: its bytes are NULL then. */
+static bool maybe_at(lua_State *L, int index, struct smtp_span *span)
 {
 	*span = (struct smtp_span){NULL, 0};
+	return lua_isnoneornil(L, index) || span_at(L, index, span);
+}
+
+static bool maybe_in(lua_State *L, int index, const char *key, struct smtp_span *span)
+{
 	lua_pushstring(L, key);
 	lua_rawget(L, index);
-	bool fine = lua_isnil(L, -1) || span_at(L, -1, span);
+	bool fine = maybe_at(L, -1, span);
 	lua_pop(L, 1);
 	return fine;
 }
@@ -97,8 +104,8 @@ static bool push_value(lua_State *L, struct smtp_plain *out, int index, bool mor
 	*several = false;
 	if (span_at(L, index, &address))
 		return push_list(L, out, address, more);
-	if (!lua_istable(L, index) || !lua_checkstack(L, SPARE) || lua_getmetatable(L, index)
-		|| !span_in(L, index, "address", &address) || !span_in(L, index, "name", &name))
+	if (!lua_istable(L, index) || !lua_checkstack(L, SPARE) || lua_getmetatable(L, index) ||
+		!maybe_in(L, index, "address", &address) || !maybe_in(L, index, "name", &name))
 		return false;
 	*several = !address.bytes && !name.bytes;
 	if (*several)
@@ -253,9 +260,15 @@ static int core_hex(lua_State *L)
 /* Spreads a table of options over the slots from `base` on: nothing else may be in it, and nothing behind it. */
 static bool spread(lua_State *L, int index, int base)
 {
-	static const struct smtp_span names[OPTIONS] = {
-		[FROM] = {"from", 4}, [SENDER] = {"sender", 6}, [REPLY_TO] = {"reply_to", 8}, [TO] = {"to", 2},
-		[CC] = {"cc", 2}, [BCC] = {"bcc", 3}, [SUBJECT] = {"subject", 7}, [TEXT] = {"text", 4}, [HTML] = {"html", 4}};
+	static const struct smtp_span names[OPTIONS] = {[FROM] = {"from", 4},
+		[SENDER] = {"sender", 6},
+		[REPLY_TO] = {"reply_to", 8},
+		[TO] = {"to", 2},
+		[CC] = {"cc", 2},
+		[BCC] = {"bcc", 3},
+		[SUBJECT] = {"subject", 7},
+		[TEXT] = {"text", 4},
+		[HTML] = {"html", 4}};
 	if (!lua_istable(L, index) || lua_getmetatable(L, index))
 		return false;
 	lua_settop(L, base + OPTIONS);
@@ -264,8 +277,8 @@ static bool spread(lua_State *L, int index, int base)
 		int option = 0;
 		if (!span_at(L, -2, &key))
 			return false;
-		while (option < OPTIONS
-			&& (key.length != names[option].length || memcmp(key.bytes, names[option].bytes, key.length) != 0))
+		while (option < OPTIONS &&
+			   (key.length != names[option].length || memcmp(key.bytes, names[option].bytes, key.length) != 0))
 			option++;
 		if (option == OPTIONS)
 			return false;
@@ -306,8 +319,8 @@ static bool put_id(struct smtp_plain *out, struct smtp_span sender, struct smtp_
 	if (!smtp_plain_add(out, literal("Message-ID: ")))
 		return false;
 	size_t start = out->length;
-	if (!smtp_plain_add(out, literal("<")) || !smtp_plain_hex(out, random) || !smtp_plain_add(out, host)
-		|| !smtp_plain_add(out, literal(">")))
+	if (!smtp_plain_add(out, literal("<")) || !smtp_plain_hex(out, random) || !smtp_plain_add(out, host) ||
+		!smtp_plain_add(out, literal(">")))
 		return false;
 	*id = (struct smtp_span){out->bytes + start, out->length - start};
 	return smtp_plain_add(out, crlf);
@@ -315,43 +328,52 @@ static bool put_id(struct smtp_plain *out, struct smtp_span sender, struct smtp_
 
 static bool put_part(struct smtp_plain *out, const char *fields, struct smtp_span text)
 {
-	return smtp_plain_add(out, literal(fields))
-		&& smtp_plain_add(out, literal("Content-Transfer-Encoding: 7bit\r\n\r\n")) && smtp_plain_text(out, text);
+	return smtp_plain_add(out, literal(fields)) &&
+		   smtp_plain_add(out, literal("Content-Transfer-Encoding: 7bit\r\n\r\n")) && smtp_plain_text(out, text);
 }
 
 static bool put_delimiter(struct smtp_plain *out, struct smtp_span boundary, const char *end)
 {
-	return smtp_plain_add(out, literal("\r\n--=_")) && smtp_plain_hex(out, boundary)
-		&& smtp_plain_add(out, literal(end));
+	return smtp_plain_add(out, literal("\r\n--=_")) && smtp_plain_hex(out, boundary) &&
+		   smtp_plain_add(out, literal(end));
 }
 
 /* The body, its fields first: a text, html, or both as alternatives. */
-static bool put_body(lua_State *L, struct smtp_plain *out, int base, struct smtp_span boundary)
+static bool put_body(struct smtp_plain *out, struct smtp_span text, struct smtp_span html, struct smtp_span boundary)
 {
 	static const char plain[] = "Content-Type: text/plain; charset=utf-8\r\n";
 	static const char markup[] = "Content-Type: text/html; charset=utf-8\r\n";
-	struct smtp_span text;
-	struct smtp_span html;
-	bool has_text = span_at(L, base + TEXT, &text);
-	bool has_html = span_at(L, base + HTML, &html);
-	if (has_text != !lua_isnil(L, base + TEXT) || has_html != !lua_isnil(L, base + HTML))
-		return false;
-	if (has_text && has_html)
-		return smtp_plain_add(out, literal("Content-Type: multipart/alternative; boundary=\"=_"))
-			&& smtp_plain_hex(out, boundary) && smtp_plain_add(out, literal("\"\r\n"))
-			&& put_delimiter(out, boundary, "\r\n") && put_part(out, plain, text)
-			&& put_delimiter(out, boundary, "\r\n") && put_part(out, markup, html)
-			&& put_delimiter(out, boundary, "--\r\n");
-	if (!(has_text ? put_part(out, plain, text) : has_html && put_part(out, markup, html)))
+	if (text.bytes && html.bytes)
+		return smtp_plain_add(out, literal("Content-Type: multipart/alternative; boundary=\"=_")) &&
+			   smtp_plain_hex(out, boundary) && smtp_plain_add(out, literal("\"\r\n")) &&
+			   put_delimiter(out, boundary, "\r\n") && put_part(out, plain, text) &&
+			   put_delimiter(out, boundary, "\r\n") && put_part(out, markup, html) &&
+			   put_delimiter(out, boundary, "--\r\n");
+	if (!(text.bytes ? put_part(out, plain, text) : html.bytes && put_part(out, markup, html)))
 		return false;
 	return out->bytes[out->length - 1] == '\n' || smtp_plain_add(out, crlf);
 }
 
-/* letter(options, date, random) -> Message-ID, sender, list of recipients, the message: what most messages are, whole. It
- * takes the options of the enum alone. `date` is that field, complete, `random` 28 bytes. */
+/* body(text, html, random) -> the body, its fields first; either of the two may be nil. `random` is 12 bytes. */
+static int core_body(lua_State *L)
+{
+	char room[ROOM];
+	struct smtp_plain out;
+	struct smtp_span text;
+	struct smtp_span html;
+	struct smtp_span boundary;
+	smtp_plain_init(&out, room, sizeof room);
+	if (!maybe_at(L, 1, &text) || !maybe_at(L, 2, &html) || !span_at(L, 3, &boundary) || boundary.length != BOUNDARY ||
+		!put_body(&out, text, html, boundary))
+		return 0;
+	return push(L, &out);
+}
+
+/* letter(options, date, random) -> Message-ID, sender, list of recipients, the message: what most messages are, whole.
+ * It takes the options of the enum alone. `date` is that field, complete, `random` 28 bytes. */
 static int core_letter(lua_State *L)
 {
-	enum { ID = 16, BOUNDARY = 12, BASE = 4, SENDER_AT = BASE + OPTIONS };
+	enum { BASE = 4, SENDER_AT = BASE + OPTIONS };
 	char room[ROOM];
 	struct smtp_plain out;
 	struct smtp_span date;
@@ -359,18 +381,20 @@ static int core_letter(lua_State *L)
 	struct smtp_span sender;
 	struct smtp_span id;
 	struct smtp_span subject;
+	struct smtp_span text;
+	struct smtp_span html;
 	smtp_plain_init(&out, room, sizeof room);
 	if (!span_at(L, 2, &date) || !span_at(L, 3, &random) || random.length != ID + BOUNDARY || !spread(L, 1, BASE))
 		return 0;
 	lua_settop(L, SENDER_AT - 1);
-	if (!smtp_plain_add(&out, date) || !put_people(L, &out, BASE) || !span_at(L, SENDER_AT, &sender)
-		|| !put_id(&out, sender, (struct smtp_span){random.bytes, ID}, &id))
+	if (!smtp_plain_add(&out, date) || !put_people(L, &out, BASE) || !span_at(L, SENDER_AT, &sender) ||
+		!put_id(&out, sender, (struct smtp_span){random.bytes, ID}, &id))
 		return 0;
-	if (!lua_isnil(L, BASE + SUBJECT)
-		&& (!span_at(L, BASE + SUBJECT, &subject) || !put_words(&out, literal("Subject"), subject)))
+	if (!maybe_at(L, BASE + SUBJECT, &subject) || !maybe_at(L, BASE + TEXT, &text) || !maybe_at(L, BASE + HTML, &html))
 		return 0;
-	if (!smtp_plain_add(&out, literal("MIME-Version: 1.0\r\n"))
-		|| !put_body(L, &out, BASE, (struct smtp_span){random.bytes + ID, BOUNDARY}))
+	if ((subject.bytes && !put_words(&out, literal("Subject"), subject)) ||
+		!smtp_plain_add(&out, literal("MIME-Version: 1.0\r\n")) ||
+		!put_body(&out, text, html, (struct smtp_span){random.bytes + ID, BOUNDARY}))
 		return 0;
 
 	bool several = lua_gettop(L) > SENDER_AT + 1;
@@ -393,6 +417,7 @@ void smtp_open_plain(lua_State *L)
 		{"distinct", core_distinct},
 		{"text", core_text},
 		{"hex", core_hex},
+		{"body", core_body},
 		{"letter", core_letter},
 		{NULL, NULL},
 	};

@@ -7,13 +7,13 @@
 #include <string.h>
 
 enum {
-	WIDTH = 78,     /* RFC 5322 2.1.1, what a line should fit */
-	LIMIT = 998,    /* what it must */
-	WORD = 900,     /* the longest word of a text: it fits on a line whatever stands beside it */
-	NAME = 76,      /* of a field */
-	LOCAL = 64,     /* RFC 5321 4.5.3.1.1 */
-	DOMAIN = 255,   /* RFC 5321 4.5.3.1.2 */
-	LABEL = 63,     /* RFC 1035 2.3.4 */
+	WIDTH = 78,	  /* RFC 5322 2.1.1, what a line should fit */
+	LIMIT = 998,  /* what it must */
+	WORD = 900,	  /* the longest word of a text: it fits on a line whatever stands beside it */
+	NAME = 76,	  /* of a field */
+	LOCAL = 64,	  /* RFC 5321 4.5.3.1.1 */
+	DOMAIN = 255, /* RFC 5321 4.5.3.1.2 */
+	LABEL = 63,	  /* RFC 1035 2.3.4 */
 };
 
 static struct smtp_span span(const char *bytes, size_t length)
@@ -163,8 +163,7 @@ static size_t address_length(struct smtp_span s)
 
 static bool put_quoted(struct smtp_plain *out, struct smtp_span name)
 {
-	return place(out, name.length + 3) && add(out, " \"", 2) && add(out, name.bytes, name.length)
-		&& add(out, "\"", 1);
+	return place(out, name.length + 3) && add(out, " \"", 2) && add(out, name.bytes, name.length) && add(out, "\"", 1);
 }
 
 static bool put_atoms(struct smtp_plain *out, struct smtp_span name)
@@ -201,9 +200,9 @@ static bool put_name(struct smtp_plain *out, struct smtp_span name)
 static bool put(struct smtp_plain *out, struct smtp_span name, struct smtp_span address, bool comma)
 {
 	size_t angle = name.length > 0;
-	return (!angle || put_name(out, name)) && place(out, 1 + address.length + 2 * angle + comma)
-		&& add(out, " <", 1 + angle) && add(out, address.bytes, address.length) && add(out, ">", angle)
-		&& add(out, ",", comma);
+	return (!angle || put_name(out, name)) && place(out, 1 + address.length + 2 * angle + comma) &&
+		   add(out, " <", 1 + angle) && add(out, address.bytes, address.length) && add(out, ">", angle) &&
+		   add(out, ",", comma);
 }
 
 bool smtp_plain_named(struct smtp_plain *out, struct smtp_span name, struct smtp_span address, bool more)

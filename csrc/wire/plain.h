@@ -16,7 +16,7 @@ struct smtp_plain {
 	size_t size;   /* of the memory */
 	size_t length; /* octets written */
 	size_t column; /* octets in the line of the field being written */
-	bool empty;    /* that field has no word yet: the first one stays beside the name */
+	bool empty;	   /* that field has no word yet: the first one stays beside the name */
 };
 
 struct smtp_span {
@@ -53,8 +53,8 @@ bool smtp_plain_hex(struct smtp_plain *out, struct smtp_span bytes);
 /* A text, with CR, LF and CRLF as CRLF. */
 bool smtp_plain_text(struct smtp_plain *out, struct smtp_span text);
 
-/* How many octets such a text has; 0: it is not plain, it has control bytes, bytes beyond ASCII or lines of more than 998
- * octets, or is empty. */
+/* How many octets such a text has; 0: it is not plain, it has control bytes, bytes beyond ASCII or lines of more than
+ * 998 octets, or is empty. */
 size_t smtp_plain_text_size(struct smtp_span text);
 
 #endif

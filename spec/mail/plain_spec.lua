@@ -77,12 +77,12 @@ end
 
 -- Every step that takes what is plain, out of the way.
 local function complete(run, ...)
-  local own = { field = core.field, mailboxes = core.mailboxes, text = core.text }
+  local own = { field = core.field, mailboxes = core.mailboxes, text = core.text, body = core.body }
   for name in pairs(own) do core[name] = function() end end
-  local results = { pcall(run, ...) }
+  local fine, result, reason = pcall(run, ...)
   for name, step in pairs(own) do core[name] = step end
-  assert(results[1], results[2])
-  return (unpack or table.unpack)(results, 2)
+  assert(fine, result)
+  return result, reason
 end
 
 local function counted()

@@ -237,14 +237,16 @@ end
 -- The header that all forms share, from Date to the user's own fields.
 local function head_of(fields, message_id, people_fields)
   local own, written = "", nil
-  local head = need("date", date_field(fields.date or os.time())) .. people_fields .. header.field("Message-ID", message_id)
+  local head = need("date", date_field(fields.date or os.time())) .. people_fields
+    .. header.field("Message-ID", message_id)
     .. id_field("in_reply_to", "In-Reply-To", fields.in_reply_to)
     .. id_field("references", "References", fields.references)
     .. (fields.subject ~= nil and need("subject", header.text("Subject", fields.subject)) or "")
   if fields.priority ~= nil or fields.list then
     own, written = option_fields(fields)
   end
-  return head .. own .. "MIME-Version: 1.0\r\n" .. (fields.headers and user_fields(fields.headers, written or {}) or "")
+  local given = fields.headers and user_fields(fields.headers, written or {}) or ""
+  return head .. own .. "MIME-Version: 1.0\r\n" .. given
 end
 
 -- The body, and the files in it.
@@ -327,11 +329,17 @@ local function compose(fields)
     message_id = need("message_id", id.message(sender))
   end
   local head = head_of(fields, message_id, people_fields)
+  local self = { id = message_id, envelope = envelope, utf8 = utf8 or head_utf8, head = head,
+    text = fields.text, html = fields.html }
+  local plain = not (fields.attachments or fields.calendar or fields.dkim)
+    and core.body(fields.text, fields.html, core.random(12))
+  if plain then
+    self.encoding, self.content = "7bit", source.string(head .. plain)
+    return self
+  end
+  self.calendar = fields.calendar and fields.calendar.content
   local body, files = body_of(fields)
-  local self = {
-    id = message_id, envelope = envelope, utf8 = utf8 or head_utf8, head = head, body = body, files = files, forms = {},
-    text = fields.text, html = fields.html, calendar = fields.calendar and fields.calendar.content,
-  }
+  self.body, self.files, self.forms = body, files, {}
   if fields.dkim ~= nil then
     -- what is signed must arrive as it is, and a server on the way may not take 8bit (RFC 6376 5.3): one form for all
     local signed = lay_out(head, body, "7bit", need("dkim", dkim.new(fields.dkim)))
@@ -354,7 +362,7 @@ end
 
 -- The Message-ID of a finished message: looked for in its header alone.
 local function find_id(raw)
-  local stop = raw:find("\r?\n\r?\n") or #raw
+  local stop = math.min(raw:find("\n\r\n", 1, true) or #raw, raw:find("\n\n", 1, true) or #raw)
   local head = "\n" .. raw:sub(1, stop)
   return head:match("\n[Mm][Ee][Ss][Ss][Aa][Gg][Ee]%-[Ii][Dd]:[ \t\r\n]*(<[\33-\59\61\63-\126]+>)")
 end
@@ -392,12 +400,13 @@ local function wrap(fields)
     content = source.crlf(source.call(raw, nil, "raw"))
   end
   return {
-    id = encoding and find_id(raw), envelope = envelope, utf8 = utf8, encoding = encoding, content = content, raw = true,
+    id = encoding and find_id(raw), envelope = envelope, utf8 = utf8, encoding = encoding, content = content,
+    raw = true,
   }
 end
 
---- The message that most are, made in one step: text or html or both, with people and a subject, all of it plain ASCII and
---- short. It checks as new() does, and what it makes is the same.
+--- The message that most are, made in one step: text or html or both, with people and a subject, all of it plain ASCII
+--- and short. What it makes is what new() makes.
 ---@param fields table message options
 ---@return smtp.Message|nil nil: not that simple, or not right
 function message.letter(fields)
