@@ -445,7 +445,7 @@ end
 ---@return table laid `content` (a source) and `encoding`, the least of the three that carries it; it is more than was
 --- asked for where a message is given or attached that has 8-bit text, and nil for a raw function
 function Message:form(form)
-  if self.content then
+  if self.content then -- the same in every form
     return self
   end
   local laid = self.forms[form]
