@@ -7,6 +7,7 @@ int luaopen_smtp_core(lua_State *L)
 {
 	lua_newtable(L);
 	smtp_open_codec(L);
+	smtp_open_plain(L);
 	smtp_open_wire(L);
 	smtp_open_net(L);
 	return 1;

@@ -7,6 +7,7 @@
 #define SMTP_WIRE_CLASS "smtp.wire"
 
 void smtp_open_codec(lua_State *L);
+void smtp_open_plain(lua_State *L);
 void smtp_open_wire(lua_State *L);
 void smtp_open_net(lua_State *L);
 

@@ -70,7 +70,7 @@ static void end_line(struct smtp_scan *scan, size_t length)
 
 void smtp_scan(struct smtp_scan *scan, const unsigned char *bytes, size_t length)
 {
-	*scan = (struct smtp_scan){SMTP_SCAN_NONE, SMTP_SCAN_NONE, SMTP_SCAN_NONE, SMTP_SCAN_NONE, 0, false};
+	*scan = (struct smtp_scan){SMTP_SCAN_NONE, SMTP_SCAN_NONE, SMTP_SCAN_NONE, SMTP_SCAN_NONE, 0, 0, false};
 	size_t start = 0;
 	for (size_t at = 0; (at = skip_printable(bytes, at, length)) < length;) {
 		unsigned char byte = bytes[at];
@@ -83,9 +83,12 @@ void smtp_scan(struct smtp_scan *scan, const unsigned char *bytes, size_t length
 				size = 1;
 			}
 		} else if (byte == '\r' || byte == '\n') {
+			bool pair = byte == '\r' && at + 1 < length && bytes[at + 1] == '\n';
 			end_line(scan, at - start);
-			start = at + 1;
 			note(&scan->end, at);
+			scan->lone += !pair;
+			size += pair;
+			start = at + size;
 		} else {
 			note(byte == '\t' ? &scan->blank : &scan->control, at);
 		}

@@ -18,6 +18,7 @@ struct smtp_scan {
 	size_t end;     /* CR or LF */
 	size_t invalid; /* where it stops being UTF-8 */
 	size_t longest; /* octets of the longest line, its CR and LF not counted */
+	size_t lone;    /* how many CR without LF and LF without CR there are */
 	bool eightbit;  /* a byte of 0x80 or above */
 };
 

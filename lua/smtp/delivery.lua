@@ -122,10 +122,16 @@ end
 ---@return table? mail
 ---@return smtp.Error? err kind "input"
 function delivery.compose(given, label)
-  if type(given) == "table" and type(given.source) == "function" then return given end
+  local composed = type(given) == "table" and given.source
+  if composed and type(composed) == "function" then return given end
+  local letter = message.letter(given)
+  if letter then return letter end
   options.check_message(given, label)
-  local wishes, reason = parameter.wishes(given)
-  if not wishes then return nil, errors.input(reason) end
+  local wishes, reason
+  if given.dsn or given.require_tls or given.deliver_by or given.hold_for or given.mt_priority then
+    wishes, reason = parameter.wishes(given)
+    if not wishes then return nil, errors.input(reason) end
+  end
   local mail, err = message.new(given)
   if not mail then return nil, err end
   mail.wishes = wishes

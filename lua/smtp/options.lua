@@ -26,6 +26,8 @@ local MESSAGE = {
   raw = "string function", envelope = "table", partial = "boolean", on_progress = "function",
 }
 
+local MESSAGE_ALONE = { MESSAGE }
+
 -- The message options that are tables with names of their own.
 local NESTED = {
   list = {
@@ -85,22 +87,30 @@ local function nearest(name, tables)
   return best
 end
 
+-- "string table" -> which types those are
+local TYPES = setmetatable({}, { __index = function(sets, words)
+  local set = {}
+  for word in words:gmatch("%a+") do set[word] = true end
+  sets[words] = set
+  return set
+end })
+
 --- Refuses unknown names, showing the nearest valid one, and wrong types: raises.
 ---@param given table
----@param known table[] option name -> the Lua types it may have, with blanks between
+---@param known table[] one or two: option name -> the Lua types it may have, with blanks between
 ---@param label string the call's name, for the message
 local function check(given, known, label)
   if type(given) ~= "table" then
     error(("%s: expected a table of options, got %s"):format(label, type(given)), 0)
   end
+  local one, other = known[1], known[2] or known[1]
   for name, value in pairs(given) do
-    local types
-    for _, one in ipairs(known) do types = types or one[name] end
+    local types = one[name] or other[name]
     if not types then
       local shown = tostring(name):sub(1, 40)
       error(("%s: unknown option %q; did you mean %q?"):format(label, shown, nearest(shown, known)), 0)
     end
-    if not (" " .. types .. " "):find(" " .. type(value) .. " ", 1, true) then
+    if not TYPES[types][type(value)] then
       error(("%s: option %q must be a %s, not a %s"):format(label, name, types:gsub(" ", " or "), type(value)), 0)
     end
   end
@@ -239,6 +249,7 @@ local function problem(plan)
 end
 
 local function check_nested(given, label)
+  if not (given.list or given.calendar or given.dsn or given.deliver_by) then return end
   for name, known in pairs(NESTED) do
     if type(given[name]) == "table" then check(given[name], { known }, label .. ": " .. name) end
   end
@@ -248,7 +259,7 @@ end
 ---@param given table
 ---@param label string the call's name, for the message
 function options.check_message(given, label)
-  check(given, { MESSAGE }, label)
+  check(given, MESSAGE_ALONE, label)
   check_nested(given, label)
 end
 

@@ -446,15 +446,4 @@ function address.reverse_path(value)
   return address.mailbox(value)
 end
 
---- A mailbox's identity: the local part byte by byte, the domain without regard to ASCII case (RFC 5321 2.4).
----@param spec string "local@domain"
----@return string
-function address.key(spec)
-  local name, host = spec:match("^(.*)@(.*)$")
-  if not name then
-    return spec
-  end
-  return name .. "@" .. host:gsub("[A-Z]", string.lower)
-end
-
 return address

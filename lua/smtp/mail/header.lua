@@ -187,6 +187,10 @@ end
 ---@return string|nil field "Name: value\r\n", folded at 78
 ---@return string|nil reason
 function header.text(name, value)
+  local plain = core.field(name, value)
+  if plain then
+    return plain
+  end
   local ok, why = header.check(name, value)
   if not ok then
     return nil, why
@@ -202,6 +206,10 @@ end
 ---@return string|nil field
 ---@return string|nil reason
 function header.field(name, value)
+  local plain = core.field(name, value)
+  if plain then
+    return plain
+  end
   local ok, why = header.check(name, value)
   if not ok then
     return nil, why

@@ -17,7 +17,7 @@ function id.random(bytes)
   if not random then
     return nil, "no random bytes from the system: " .. tostring(why)
   end
-  return (random:gsub(".", function(c) return ("%02x"):format(c:byte()) end))
+  return core.hex(random)
 end
 
 --- A new Message-ID on the sender's domain; "mail.invalid" (RFC 2606) where that domain is not ASCII.
@@ -29,11 +29,11 @@ function id.message(address)
   if not hex then
     return nil, why
   end
-  local domain = address:match("@([^@]*)$")
+  local domain = address:match("@[^@]*$")
   if domain:find("[\128-\255]") then
-    domain = "mail.invalid"
+    domain = "@mail.invalid"
   end
-  return "<" .. hex .. "@" .. domain .. ">"
+  return "<" .. hex .. domain .. ">"
 end
 
 --- A new multipart boundary. Quoted-printable cannot hold "=_", base64 has no "_": no encoded part can contain it.

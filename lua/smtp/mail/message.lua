@@ -5,6 +5,7 @@
 -- Called by: delivery. RFC 5322 3.6, RFC 5321 2.3.1, RFC 2046, RFC 6531, RFC 2156 (Importance, Priority).
 
 local address = require "smtp.mail.address"
+local core = require "smtp.core"
 local date = require "smtp.mail.date"
 local dkim = require "smtp.mail.dkim"
 local encoded_word = require "smtp.mail.encoded_word"
@@ -66,70 +67,89 @@ local function need(label, value, why)
   return value
 end
 
-local function boxes_of(fields, option)
-  if fields[option] == nil then
-    return {}
+-- What an option says of people: their header field, "" where there are none; a list of their addresses, nil where the
+-- option is not given; whether one of these needs SMTPUTF8.
+local function people(option, name, value, parse)
+  if value == nil then
+    return ""
   end
-  return need(option, address.list(fields[option]))
-end
-
-local function box_of(fields, option)
-  if fields[option] ~= nil then
-    return need(option, address.mailbox(fields[option]))
+  local field, first, list = core.mailboxes(name, value)
+  if field then
+    return field, list or { first }, false
   end
+  local boxes = need(option, parse(value))
+  local addresses, utf8 = {}, false
+  for i, box in ipairs(boxes) do
+    addresses[i], utf8 = box.address, utf8 or box.utf8 or false
+  end
+  return #boxes.items > 0 and need(option, header.addresses(name, boxes)) or "", addresses, utf8
 end
 
--- Everyone the message names: what both the envelope and the header are made of.
-local function people_of(fields)
-  return {
-    from = box_of(fields, "from"),
-    sender = box_of(fields, "sender"),
-    reply_to = boxes_of(fields, "reply_to"),
-    to = boxes_of(fields, "to"),
-    cc = boxes_of(fields, "cc"),
-    bcc = boxes_of(fields, "bcc"),
-  }
+-- The same of one mailbox: its field, its address and whether that needs SMTPUTF8.
+local function person(option, name, value)
+  if value == nil then
+    return ""
+  end
+  local field, one, list = core.mailboxes(name, value)
+  if field and not list then
+    return field, one, false
+  end
+  local box = need(option, address.mailbox(value))
+  return need(option, header.addresses(name, { box })), box.address, box.utf8 or false
 end
 
-local function envelope_of(fields, people)
-  local given = fields.envelope or {}
-  local from
-  if given.from ~= nil then
-    from = need("envelope.from", address.reverse_path(given.from))
-  else
-    from = people.sender or people.from
-    if not from then
-      refuse("from: the sender's address is missing")
+local function join(...)
+  local all = {}
+  for i = 1, 3 do
+    for _, one in ipairs((select(i, ...)) or {}) do
+      all[#all + 1] = one
     end
   end
-  local lists = { people.to, people.cc, people.bcc }
-  if given.to ~= nil then
-    lists = { need("envelope.to", address.mailboxes(given.to)) }
+  return all
+end
+
+-- Everyone the message names: the envelope, and whether it needs SMTPUTF8; the fields From to Cc, and whether one of
+-- those does; who sends it.
+local function people_of(fields)
+  local from_field, from, from_utf8 = person("from", "From", fields.from)
+  local sender_field, sender, sender_utf8 = person("sender", "Sender", fields.sender)
+  local reply_field, _, reply_utf8 = people("reply_to", "Reply-To", fields.reply_to, address.list)
+  local to_field, to, to_utf8 = people("to", "To", fields.to, address.list)
+  local cc_field, cc, cc_utf8 = people("cc", "Cc", fields.cc, address.list)
+  local _, bcc, bcc_utf8 = people("bcc", "Bcc", fields.bcc, address.list)
+  if not from and fields.raw == nil then
+    refuse("from: the author's address is missing")
   end
-  local to, seen, utf8 = {}, {}, from.utf8 or false
-  for _, list in ipairs(lists) do
-    for _, box in ipairs(list) do
-      local key = address.key(box.address)
-      if not seen[key] then
-        seen[key] = true
-        to[#to + 1] = box.address
-        utf8 = utf8 or box.utf8 or false
-      end
+  local head = from_field .. sender_field .. reply_field .. to_field .. cc_field
+  local head_utf8 = from_utf8 or sender_utf8 or reply_utf8 or to_utf8 or cc_utf8 or false
+  if not sender then
+    sender, sender_utf8 = from, from_utf8
+  end
+
+  local given = fields.envelope or {}
+  local origin, utf8 = sender, sender_utf8
+  if given.from == "" or given.from == "<>" then -- the null reverse path (RFC 5321 4.5.5)
+    origin, utf8 = "", false
+  elseif given.from ~= nil then
+    _, origin, utf8 = person("envelope.from", "From", given.from)
+  elseif not origin then
+    refuse("from: the sender's address is missing")
+  end
+  if given.to ~= nil then
+    _, to, to_utf8 = people("envelope.to", "To", given.to, address.mailboxes)
+    utf8 = utf8 or to_utf8
+  else
+    utf8 = utf8 or to_utf8 or cc_utf8 or bcc_utf8 or false
+    if cc or bcc or not to then
+      to = join(to, cc, bcc)
     end
   end
   if #to == 0 then
     refuse(given.to and "envelope.to: no recipient" or "to: no recipient in to, cc or bcc")
+  elseif #to > 1 then
+    core.distinct(to)
   end
-  return { from = from.address, to = to }, utf8
-end
-
-local function is_utf8(list)
-  for _, box in ipairs(list) do
-    if box.utf8 then
-      return true
-    end
-  end
-  return false
+  return { from = origin, to = to }, utf8, head, head_utf8, sender
 end
 
 local function lower(name)
@@ -152,8 +172,29 @@ local function pairs_of(headers)
   return list
 end
 
--- `written`: fields that an option has written already, lower-case -> the option
-local function add_user_fields(out, headers, written)
+-- The fields that the options priority and list write, and which those are: lower-case -> the option.
+local function option_fields(fields)
+  local out, written = {}, {}
+  local function add(option, label, name, field, why)
+    out[#out + 1] = need(label, field, why)
+    written[lower(name)] = option
+  end
+  if fields.priority ~= nil then
+    local three = need("priority", PRIORITIES[fields.priority], 'must be "high", "normal" or "low"')
+    for _, pair in ipairs(three) do
+      add("priority", "priority", pair[1], header.field(pair[1], pair[2]))
+    end
+  end
+  for _, key in ipairs(fields.list and list_fields.KEYS or {}) do
+    if fields.list[key] then
+      add("list", "list." .. key, list_fields.NAMES[key], list_fields.field(fields.list, key))
+    end
+  end
+  return table.concat(out), written
+end
+
+local function user_fields(headers, written)
+  local out = {}
   for i, pair in ipairs(pairs_of(headers)) do
     local name, value = nil, nil
     if type(pair) == "table" then
@@ -167,8 +208,45 @@ local function add_user_fields(out, headers, written)
     if option then
       refuse(("headers: %s is written by the option %s"):format(name, option))
     end
-    out[#out + 1] = need("headers", header.text(name, type(value) == "number" and tostring(value) or value))
+    out[i] = need("headers", header.text(name, type(value) == "number" and tostring(value) or value))
   end
+  return table.concat(out)
+end
+
+-- A field of message identifiers, "" where the option is not given.
+local function id_field(option, name, value)
+  if value == nil then
+    return ""
+  end
+  return need(option, header.field(name, table.concat(need(option, id.list(value)), " ")))
+end
+
+-- The Date field, nil and a reason where it is no time. In a batch many messages have the same.
+local last_time, last_field
+local function date_field(time)
+  if time ~= last_time then
+    local written, why = date.format(time)
+    if not written then
+      return nil, why
+    end
+    last_time, last_field = time, header.field("Date", written)
+  end
+  return last_field
+end
+
+-- The header that all forms share, from Date to the user's own fields.
+local function head_of(fields, message_id, people_fields)
+  local own, written = "", nil
+  local head = need("date", date_field(fields.date or os.time())) .. people_fields
+    .. header.field("Message-ID", message_id)
+    .. id_field("in_reply_to", "In-Reply-To", fields.in_reply_to)
+    .. id_field("references", "References", fields.references)
+    .. (fields.subject ~= nil and need("subject", header.text("Subject", fields.subject)) or "")
+  if fields.priority ~= nil or fields.list then
+    own, written = option_fields(fields)
+  end
+  local given = fields.headers and user_fields(fields.headers, written or {}) or ""
+  return head .. own .. "MIME-Version: 1.0\r\n" .. given
 end
 
 -- The body, and the files in it.
@@ -213,22 +291,27 @@ local function body_of(fields)
   return part, files
 end
 
--- The header that all forms share is in `out`; the body's own fields and content follow it.
-local function lay_out(out, body, form, signatures)
+-- The single fields of a header.
+local function split(head)
+  local fields, from = {}, 1
+  for after in head:gmatch("\r\n()") do
+    if not head:find("^[ \t]", after) then
+      fields[#fields + 1], from = head:sub(from, after - 1), after
+    end
+  end
+  return fields
+end
+
+-- Behind the header that all forms share come the body's own fields, and its content.
+local function lay_out(head, body, form, signatures)
   local laid = body.layout(form)
   local content = source.chain(laid.content)
   if laid.open_ended then
     content = source.chain { content, source.string("\r\n") }
   end
-  local head = table.concat(out) .. table.concat(laid.fields)
+  head = head .. table.concat(laid.fields)
   if signatures then
-    local fields = {}
-    for _, list in ipairs { out, laid.fields } do
-      for _, field in ipairs(list) do
-        fields[#fields + 1] = field
-      end
-    end
-    local signed, why = dkim.fields(signatures, fields, content, os.time())
+    local signed, why = dkim.fields(signatures, split(head), content, os.time())
     if not signed then
       refuse("dkim: " .. (type(why) == "table" and why.reason or why), type(why) == "table" and "source")
     end
@@ -238,100 +321,56 @@ local function lay_out(out, body, form, signatures)
 end
 
 local function compose(fields)
-  local people = people_of(fields)
-  if not people.from then
-    refuse("from: the author's address is missing")
-  end
-  local envelope, utf8 = envelope_of(fields, people)
+  local envelope, utf8, people_fields, head_utf8, sender = people_of(fields)
   local message_id
   if fields.message_id ~= nil then
     message_id = need("message_id", id.parse(fields.message_id))
   else
-    message_id = need("message_id", id.message((people.sender or people.from).address))
+    message_id = need("message_id", id.message(sender))
   end
-
-  local out = {}
-  local function add(label, field, why)
-    out[#out + 1] = need(label, field, why)
+  local head = head_of(fields, message_id, people_fields)
+  local self = { id = message_id, envelope = envelope, utf8 = utf8 or head_utf8, head = head,
+    text = fields.text, html = fields.html }
+  local plain = not (fields.attachments or fields.calendar or fields.dkim)
+    and core.body(fields.text, fields.html, core.random(12))
+  if plain then
+    self.encoding, self.content = "7bit", source.string(head .. plain)
+    return self
   end
-  local function add_people(name, option, list)
-    if #(list.items or list) > 0 then
-      add(option, header.addresses(name, list))
-      utf8 = utf8 or is_utf8(list)
-    end
-  end
-  local function add_ids(name, option)
-    if fields[option] ~= nil then
-      local ids = need(option, id.list(fields[option]))
-      add(option, header.field(name, table.concat(ids, " ")))
-    end
-  end
-  add("date", header.field("Date", need("date", date.format(fields.date or os.time()))))
-  add_people("From", "from", { people.from })
-  add_people("Sender", "sender", { people.sender })
-  add_people("Reply-To", "reply_to", people.reply_to)
-  add_people("To", "to", people.to)
-  add_people("Cc", "cc", people.cc)
-  add("message_id", header.field("Message-ID", message_id))
-  add_ids("In-Reply-To", "in_reply_to")
-  add_ids("References", "references")
-  if fields.subject ~= nil then
-    add("subject", header.text("Subject", fields.subject))
-  end
-  local written = {}
-  local function add_written(option, label, name, field, why)
-    add(label, field, why)
-    written[lower(name)] = option
-  end
-  if fields.priority ~= nil then
-    local three = need("priority", PRIORITIES[fields.priority], 'must be "high", "normal" or "low"')
-    for _, pair in ipairs(three) do
-      add_written("priority", "priority", pair[1], header.field(pair[1], pair[2]))
-    end
-  end
-  for _, key in ipairs(fields.list and list_fields.KEYS or {}) do
-    if fields.list[key] then
-      add_written("list", "list." .. key, list_fields.NAMES[key], list_fields.field(fields.list, key))
-    end
-  end
-  add("headers", header.field("MIME-Version", "1.0"))
-  add_user_fields(out, fields.headers or {}, written)
-
+  self.calendar = fields.calendar and fields.calendar.content
   local body, files = body_of(fields)
-  local self = {
-    id = message_id, envelope = envelope, utf8 = utf8, forms = {},
-    lay_out = function(form) return lay_out(out, body, form) end,
-    view = function()
-      local view = {
-        fields = encoded_word.fields(table.concat(out)), attachments = {},
-        text = fields.text, html = fields.html, calendar = fields.calendar and fields.calendar.content,
-      }
-      for i, file_part in ipairs(files) do
-        view.attachments[i] = { filename = file_part.filename, type = file_part.type, id = file_part.id,
-          size = file_part.file.size, content = file_part.file }
-      end
-      return view
-    end,
-  }
+  self.body, self.files, self.forms = body, files, {}
   if fields.dkim ~= nil then
     -- what is signed must arrive as it is, and a server on the way may not take 8bit (RFC 6376 5.3): one form for all
-    local signed = lay_out(out, body, "7bit", need("dkim", dkim.new(fields.dkim)))
-    self.lay_out = function() return signed end
+    local signed = lay_out(head, body, "7bit", need("dkim", dkim.new(fields.dkim)))
+    self.encoding, self.content = signed.encoding, signed.content
   end
   return self
 end
 
+-- What a preview shows of a message composed here.
+local function view_composed(self)
+  local head = self.head or self.content.bytes:match("^.-\r\nMIME%-Version: [^\r]*\r\n")
+  local view = { fields = encoded_word.fields(head), attachments = {},
+    text = self.text, html = self.html, calendar = self.calendar }
+  for i, part in ipairs(self.files or {}) do
+    view.attachments[i] = { filename = part.filename, type = part.type, id = part.id, size = part.file.size,
+      content = part.file }
+  end
+  return view
+end
+
 -- The Message-ID of a finished message: looked for in its header alone.
 local function find_id(raw)
-  local stop = raw:find("\r?\n\r?\n") or #raw
+  local stop = math.min(raw:find("\n\r\n", 1, true) or #raw, raw:find("\n\n", 1, true) or #raw)
   local head = "\n" .. raw:sub(1, stop)
   return head:match("\n[Mm][Ee][Ss][Ss][Aa][Gg][Ee]%-[Ii][Dd]:[ \t\r\n]*(<[\33-\59\61\63-\126]+>)")
 end
 
 local SHOWN = 1048576 -- octets of a finished message in a preview
 
-local function view_raw(content)
-  local read, out, size = content.open(), {}, 0
+local function view_raw(self)
+  local read, out, size = self.content.open(), {}, 0
   while true do
     local chunk, err = read()
     if err then
@@ -352,19 +391,32 @@ local function wrap(fields)
     end
   end
   local raw = fields.raw
-  local envelope, utf8 = envelope_of(fields, people_of(fields))
+  local envelope, utf8 = people_of(fields)
   local content, encoding
   if type(raw) == "string" then
     content = source.text(raw)
-    encoding = raw:find("[\128-\255]") and "8bit" or "7bit"
+    encoding = select(6, core.scan(raw)) and "8bit" or "7bit"
   else
     content = source.crlf(source.call(raw, nil, "raw"))
   end
   return {
-    id = encoding and find_id(raw), envelope = envelope, utf8 = utf8, forms = {},
-    lay_out = function() return { encoding = encoding, content = content } end,
-    view = function() return view_raw(content) end,
+    id = encoding and find_id(raw), envelope = envelope, utf8 = utf8, encoding = encoding, content = content,
+    raw = true,
   }
+end
+
+--- The message that most are, made in one step: text or html or both, with people and a subject, all of it plain ASCII
+--- and short. What it makes is what new() makes.
+---@param fields table message options
+---@return smtp.Message|nil nil: not that simple, or not right
+function message.letter(fields)
+  local message_id, from, to, bytes = core.letter(fields, date_field(os.time()), core.random(28))
+  if message_id then
+    return setmetatable({
+      id = message_id, envelope = { from = from, to = to }, utf8 = false, encoding = "7bit",
+      content = source.string(bytes), text = fields.text, html = fields.html,
+    }, Message)
+  end
 end
 
 --- Composes a message. Never yields; opens `path` attachments only to look at them.
@@ -393,9 +445,12 @@ end
 ---@return table laid `content` (a source) and `encoding`, the least of the three that carries it; it is more than was
 --- asked for where a message is given or attached that has 8-bit text, and nil for a raw function
 function Message:form(form)
+  if self.content then -- the same in every form
+    return self
+  end
   local laid = self.forms[form]
   if not laid then
-    laid = self.lay_out(form)
+    laid = lay_out(self.head, self.body, form)
     self.forms[form] = laid
   end
   return laid
@@ -457,7 +512,7 @@ end
 ---@return smtp.Error|nil err stage "compose"; kind "source": an attachment cannot be read; "input": cannot write there
 function Message:preview(path)
   check_path(path, "preview")
-  local view, err = self.view()
+  local view, err = (self.raw and view_raw or view_composed)(self)
   if not view then
     return nil, errors.new { kind = "source", stage = "compose", reason = err.reason, temporary = false }
   end

@@ -34,7 +34,11 @@ end
 
 -- Line ends become CRLF; the one that the encoder adds to an unfinished last line is taken off again.
 local function normalise(s)
-  local out = source.encode("crlf", s)
+  local out = core.text(s)
+  if out then
+    return out
+  end
+  out = source.encode("crlf", s)
   if s ~= "" and not ends_line(s) then
     out = out:sub(1, -3)
   end

@@ -48,24 +48,35 @@ local function reader(step, close)
   end
 end
 
+local function open_string(s)
+  local from = 1
+  return reader(function()
+    if from > #s then
+      return nil
+    end
+    from = from + BLOCK
+    return s:sub(from - BLOCK, from - 1)
+  end)
+end
+
+-- A string that is one block is mostly taken as `bytes`: its `open` is made for those who ask.
+local Block = {}
+
+function Block:__index(key)
+  if key == "open" then
+    local s = self.bytes
+    return function() return open_string(s) end
+  end
+end
+
 --- A string, in blocks.
 ---@param s string
 ---@return smtp.source
 function source.string(s)
-  return {
-    size = #s,
-    bytes = #s <= BLOCK and s or nil,
-    open = function()
-      local from = 1
-      return reader(function()
-        if from > #s then
-          return nil
-        end
-        from = from + BLOCK
-        return s:sub(from - BLOCK, from - 1)
-      end)
-    end,
-  }
+  if #s <= BLOCK then
+    return setmetatable({ size = #s, bytes = s }, Block)
+  end
+  return { size = #s, open = function() return open_string(s) end }
 end
 
 --- A file. That it can be read, and its size, are checked here and now.
