@@ -55,19 +55,18 @@ function transaction.plan(self, mail)
   local held = mail.held
   if held and held.offered == offered and held.secure == secure and held.trusted == trusted then return held end
   local form = mail:form(trusted and offered.BINARYMIME and "binary" or offered["8BITMIME"] and "8bit" or "7bit")
-  local words, reason, insecure = parameter.mail(offered,
-    { size = form.content.size, encoding = form.encoding, utf8 = mail.utf8, wishes = mail.wishes }, secure)
+  local words, reason, insecure = parameter.mail(offered, mail, form, secure)
   local to = mail.envelope.to
-  if words then reason = limits.problem(offered, to) end
+  if words and offered.LIMITS then reason = limits.problem(offered, to) end
   if reason then return exchange.fail(self, "mail", insecure and "insecure" or "input", reason) end
-  local rcpts = {}
-  for i = 1, #to do rcpts[i] = "RCPT TO:<" .. to[i] .. ">" .. parameter.rcpt(mail.wishes, to[i]) end
+  local lines = { "MAIL FROM:<" .. mail.envelope.from .. ">" .. words }
+  for i = 1, #to do lines[i + 1] = "RCPT TO:<" .. to[i] .. ">" .. parameter.rcpt(mail.wishes, to[i]) end
   local tier = planner.tier(offered, self.plan.pipeline, trusted)
   -- once DATA or BDAT is on its way nothing can be held back any more: where all recipients count, their replies
   -- come first
   local apart = mail.partial == false and #to > 1
   held = { offered = offered, secure = secure, trusted = trusted, chunks = tier == "chunk", content = form.content,
-    flights = planner.envelope("MAIL FROM:<" .. mail.envelope.from .. ">" .. words, rcpts, tier, apart) }
+    flights = planner.envelope(lines, tier, apart) }
   if #held.flights == 1 and tier ~= "step" and not (apart or mail.on_progress) and form.content.bytes then
     local only = held.flights[1]
     held.block, held.lines, held.bytes = only.block, only.lines, form.content.bytes

@@ -2,6 +2,9 @@
 --- last; RFC 3030 4.1: BDAT anywhere.
 local flight = {}
 
+local concat, rep = table.concat, string.rep
+local unpack = table.unpack or unpack
+
 -- Octets of commands in a flight: no more than the smallest usual socket buffers take, so that the two sides can never
 -- both be stuck writing.
 local WINDOW = 32768
@@ -29,37 +32,38 @@ function flight.tier(offered, pipeline, trusted)
   return trusted and offered.CHUNKING and "chunk" or "pipeline"
 end
 
+local function flight_of(lines, first, count, data)
+  return { mail = first == 1, first = math.max(first - 1, 1), count = first == 1 and count - 1 or count, data = data,
+    block = concat(lines, "\n"), lines = #lines, classes = rep("2", count) }
+end
+
 --- The flights of one envelope.
----@param mail string the line of MAIL
----@param rcpts string[] the lines of RCPT
+---@param lines string[] of MAIL and each RCPT; DATA is added to it
 ---@param tier smtp.Tier with "chunk" there is no DATA
 ---@param apart boolean the replies to RCPT decide whether there is a DATA
 ---@return smtp.Flight[]
-function flight.envelope(mail, rcpts, tier, apart)
-  local flights, lines, length = {}, { mail }, #mail
-  local one = { mail = true, first = 1, count = 0, data = false }
-  local function close()
-    one.block, one.lines = table.concat(lines, "\n"), #lines
-    one.classes = ("2"):rep(#lines - (one.data and 1 or 0))
-    flights[#flights + 1] = one
+function flight.envelope(lines, tier, apart)
+  local count, data = #lines, tier ~= "chunk"
+  if data and not apart then lines[count + 1] = "DATA" end
+  local whole = flight_of(lines, 1, count, data and not apart)
+  if tier ~= "step" and #whole.block + whole.lines + 1 <= WINDOW then
+    return apart and data and { whole, flight_of({ "DATA" }, count + 1, 0, true) } or { whole }
   end
-  local function add(line, alone)
-    if tier == "step" or alone or length + #line > WINDOW then
-      close()
-      one = { mail = false, first = one.first + one.count, count = 0, data = false }
-      lines, length = {}, 0
+  local flights, from, octets = {}, 1, 0
+  for i = 1, count do
+    octets = octets + #lines[i] + 2
+    local more = i < count and tier ~= "step" and octets + #lines[i + 1] + #"\r\nDATA\r\n" <= WINDOW
+    if not more then
+      flights[#flights + 1] = flight_of({ unpack(lines, from, i) }, from, i - from + 1, false)
+      from, octets = i + 1, 0
     end
-    lines[#lines + 1], length = line, length + #line + 2
   end
-  for _, line in ipairs(rcpts) do
-    add(line)
-    one.count = one.count + 1
+  if data and (apart or tier == "step") then
+    flights[#flights + 1] = flight_of({ "DATA" }, count + 1, 0, true)
+  elseif data then
+    local last = flights[#flights]
+    last.block, last.lines, last.data = last.block .. "\nDATA", last.lines + 1, true
   end
-  if tier ~= "chunk" then
-    add("DATA", apart)
-    one.data = true
-  end
-  close()
   return flights
 end
 

@@ -6,6 +6,8 @@ local capability = require "smtp.protocol.capability"
 
 local parameter = {}
 
+local format = string.format
+
 local BODY = { ["8bit"] = "8BITMIME", binary = "BINARYMIME" }
 local NOTIFY = { success = "SUCCESS", failure = "FAILURE", delay = "DELAY" }
 local RET = { full = "FULL", headers = "HDRS" }
@@ -131,25 +133,31 @@ end
 
 --- The parameters of MAIL, or what the server cannot take.
 ---@param offered table the server's capabilities
----@param mail table `size` octets or nil, `encoding` "7bit"|"8bit"|"binary"|nil (not known), `utf8`, `wishes` or nil
+---@param mail table `utf8`, `wishes` or nil
+---@param form table `content.size` octets or nil, `encoding` "7bit"|"8bit"|"binary"|nil (not known)
 ---@param secure boolean whether the connection is encrypted and the server verified
 ---@return string? words each with a blank before it
 ---@return string? reason
 ---@return boolean? insecure the reason is that the message would go on unprotected
-function parameter.mail(offered, mail, secure)
-  local words, wishes = {}, mail.wishes or {}
-  local function add(word, ...) words[#words + 1] = " " .. word:format(...) end
-  local most = capability.size(offered)
-  if mail.size and most and mail.size > most then
-    return nil, ("the message has %.0f octets, the server takes %.0f"):format(mail.size, most)
+function parameter.mail(offered, mail, form, secure)
+  local size, encoding, wishes = form.content.size, form.encoding, mail.wishes
+  local words = ""
+  if size and offered.SIZE then
+    local most = capability.size(offered)
+    if most and size > most then
+      return nil, ("the message has %.0f octets, the server takes %.0f"):format(size, most)
+    end
+    words = format(" SIZE=%d", size)
   end
-  if mail.size and offered.SIZE then add("SIZE=%.0f", mail.size) end
-  local body = BODY[mail.encoding or "8bit"]
+  local body = BODY[encoding or "8bit"]
   if body and offered[body] then
-    add("BODY=%s", body)
-  elseif body and mail.encoding then
+    words = words .. " BODY=" .. body
+  elseif body and encoding then
     return lacks("the message has 8-bit text", body)
   end
+  if not (mail.utf8 or wishes) then return words end
+  wishes = wishes or {}
+  local function add(word, ...) words = words .. " " .. word:format(...) end
   if mail.utf8 then
     if not offered.SMTPUTF8 then return lacks("an address has non-ASCII characters", "SMTPUTF8") end
     add "SMTPUTF8"
@@ -189,7 +197,7 @@ function parameter.mail(offered, mail, secure)
     if not offered["MT-PRIORITY"] then return lacks("mt_priority is asked for", "MT-PRIORITY") end
     add("MT-PRIORITY=%.0f", wishes.priority)
   end
-  return table.concat(words)
+  return words
 end
 
 --- The parameters of RCPT for one recipient, of a message that MAIL was written for.
