@@ -7,10 +7,11 @@ local planner = require "smtp.protocol.flight"
 
 local transaction = {}
 
+local concat, rep = table.concat, string.rep
 local unpack = table.unpack or unpack
 
 ---@class smtp.Dispatch what goes to this server in which flights; kept with the message for the next time
----@field flights smtp.Flight[] of the envelope
+---@field flights smtp.Flight[]? of the envelope
 ---@field chunks boolean the content goes by BDAT
 ---@field content table the source of the content
 ---@field bytes string? the whole content, where the envelope is one flight and nobody watches the progress: then also
@@ -46,6 +47,37 @@ function transaction.may_work_later(rejected, mail)
   return later and (mail.partial ~= false or not never)
 end
 
+-- The lines of an envelope.
+local function commands(mail, first)
+  local to, wishes, lines = mail.envelope.to, mail.wishes, { first }
+  for i = 1, #to do
+    lines[i + 1] = "RCPT TO:<" .. to[i] .. ">" .. (wishes and parameter.rcpt(wishes, to[i]) or "")
+  end
+  return lines
+end
+
+-- The plan of a message that is one flight and one string; nil: its envelope is too long for that.
+local function short(mail, bytes, first, chunks)
+  local to = mail.envelope.to
+  local count = #to + 1
+  local rcpts = count == 2 and not mail.wishes and "\nRCPT TO:<" .. to[1] .. ">"
+  local block = (rcpts and first .. rcpts or concat(commands(mail, first), "\n")) .. (chunks and "" or "\nDATA")
+  local lines = chunks and count or count + 1
+  if not planner.is_one(block, lines) then return nil end
+  return {
+    offered = nil, secure = nil, trusted = nil, content = nil, flights = nil,
+    chunks = chunks, bytes = bytes, block = block, lines = lines,
+    agreed = count == 2 and not chunks and "223" or rep("2", count) .. (chunks and "" or "3"),
+    accepted = { unpack(to) }, rejected = {},
+  }
+end
+
+-- The flights of a plan.
+local function flights_of(plan)
+  if not plan.flights then plan.flights = { planner.new(plan.block, plan.lines, 1, not plan.chunks) } end
+  return plan.flights
+end
+
 --- What goes to this server, in the form that suits it; or the error.
 ---@return smtp.Dispatch?
 ---@return smtp.Error?
@@ -53,26 +85,24 @@ function transaction.plan(self, mail)
   local offered, trusted = self.capabilities, self.trusted
   local secure = self.tls ~= nil and self.plan.verify
   local held = mail.held
-  if held and held.offered == offered and held.secure == secure and held.trusted == trusted then return held end
+  if held and held.offered == offered and held.trusted == trusted and held.secure == secure then return held end
   local form = mail:form(trusted and offered.BINARYMIME and "binary" or offered["8BITMIME"] and "8bit" or "7bit")
   local words, reason, insecure = parameter.mail(offered, mail, form, secure)
   local to = mail.envelope.to
   if words and offered.LIMITS then reason = limits.problem(offered, to) end
   if reason then return exchange.fail(self, "mail", insecure and "insecure" or "input", reason) end
-  local lines = { "MAIL FROM:<" .. mail.envelope.from .. ">" .. words }
-  for i = 1, #to do lines[i + 1] = "RCPT TO:<" .. to[i] .. ">" .. parameter.rcpt(mail.wishes, to[i]) end
   local tier = planner.tier(offered, self.plan.pipeline, trusted)
+  local chunks = tier == "chunk"
   -- once DATA or BDAT is on its way nothing can be held back any more: where all recipients count, their replies
   -- come first
   local apart = mail.partial == false and #to > 1
-  held = { offered = offered, secure = secure, trusted = trusted, chunks = tier == "chunk", content = form.content,
-    flights = planner.envelope(lines, tier, apart) }
-  if #held.flights == 1 and tier ~= "step" and not (apart or mail.on_progress) and form.content.bytes then
-    local only = held.flights[1]
-    held.block, held.lines, held.bytes = only.block, only.lines, form.content.bytes
-    held.agreed = only.classes .. (only.data and "3" or "")
-    held.accepted, held.rejected = { unpack(to) }, {}
+  local first = "MAIL FROM:<" .. mail.envelope.from .. ">" .. words
+  local bytes = not (apart or mail.on_progress) and tier ~= "step" and form.content.bytes
+  if bytes then held = short(mail, bytes, first, chunks) end
+  if not (bytes and held) then
+    held = { flights = planner.envelope(commands(mail, first), tier, apart), chunks = chunks }
   end
+  held.offered, held.secure, held.trusted, held.content = offered, secure, trusted, form.content
   mail.held = held
   return held
 end
@@ -98,7 +128,7 @@ end
 
 --- Queues the present flight. `reset`: an earlier transaction has to be given up first.
 function transaction.queue(self, one, reset)
-  local flight = one.plan.flights[one.at]
+  local flight = flights_of(one.plan)[one.at]
   local block, lines = flight.block, flight.lines
   one.reset = reset
   if reset then block, lines = "RSET\n" .. block, lines + 1 end
@@ -152,7 +182,7 @@ end
 ---@return boolean? ok
 ---@return smtp.Error? err the connection is lost, or the login that went along was refused
 function transaction.read(self, one)
-  local flight, timeouts = one.plan.flights[one.at], self.plan.timeouts
+  local flight, timeouts = flights_of(one.plan)[one.at], self.plan.timeouts
   local deadline = exchange.deadline(self, timeouts.command)
   local written, kind, reason, words = self.pump:flush(deadline)
   if written and self.prelude then
@@ -195,7 +225,7 @@ end
 ---@return boolean? ok
 ---@return smtp.Error? err the connection is lost
 function transaction.finish(self, one)
-  local flights = one.plan.flights
+  local flights = flights_of(one.plan)
   while true do
     local ok, err = transaction.read(self, one)
     if not ok then return nil, err end

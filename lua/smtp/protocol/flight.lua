@@ -3,7 +3,6 @@
 local flight = {}
 
 local concat, rep = table.concat, string.rep
-local unpack = table.unpack or unpack
 
 -- Octets of commands in a flight: no more than the smallest usual socket buffers take, so that the two sides can never
 -- both be stuck writing.
@@ -32,34 +31,44 @@ function flight.tier(offered, pipeline, trusted)
   return trusted and offered.CHUNKING and "chunk" or "pipeline"
 end
 
-local function flight_of(lines, first, count, data)
+--- Whether commands with LF between them are one flight.
+---@param block string
+---@param lines integer how many they are
+---@return boolean
+function flight.is_one(block, lines)
+  return #block + lines + 1 <= WINDOW
+end
+
+--- A flight.
+---@param block string
+---@param lines integer
+---@param first integer the number among MAIL (1), RCPT … of its first line
+---@param data boolean
+---@return smtp.Flight
+function flight.new(block, lines, first, data)
+  local count = lines - (data and 1 or 0)
   return { mail = first == 1, first = math.max(first - 1, 1), count = first == 1 and count - 1 or count, data = data,
-    block = concat(lines, "\n"), lines = #lines, classes = rep("2", count) }
+    block = block, lines = lines, classes = rep("2", count) }
 end
 
 --- The flights of one envelope.
----@param lines string[] of MAIL and each RCPT; DATA is added to it
+---@param lines string[] of MAIL and each RCPT
 ---@param tier smtp.Tier with "chunk" there is no DATA
 ---@param apart boolean the replies to RCPT decide whether there is a DATA
 ---@return smtp.Flight[]
 function flight.envelope(lines, tier, apart)
   local count, data = #lines, tier ~= "chunk"
-  if data and not apart then lines[count + 1] = "DATA" end
-  local whole = flight_of(lines, 1, count, data and not apart)
-  if tier ~= "step" and #whole.block + whole.lines + 1 <= WINDOW then
-    return apart and data and { whole, flight_of({ "DATA" }, count + 1, 0, true) } or { whole }
-  end
   local flights, from, octets = {}, 1, 0
   for i = 1, count do
     octets = octets + #lines[i] + 2
     local more = i < count and tier ~= "step" and octets + #lines[i + 1] + #"\r\nDATA\r\n" <= WINDOW
     if not more then
-      flights[#flights + 1] = flight_of({ unpack(lines, from, i) }, from, i - from + 1, false)
+      flights[#flights + 1] = flight.new(concat(lines, "\n", from, i), i - from + 1, from, false)
       from, octets = i + 1, 0
     end
   end
   if data and (apart or tier == "step") then
-    flights[#flights + 1] = flight_of({ "DATA" }, count + 1, 0, true)
+    flights[#flights + 1] = flight.new("DATA", 1, count + 1, true)
   elseif data then
     local last = flights[#flights]
     last.block, last.lines, last.data = last.block .. "\nDATA", last.lines + 1, true
