@@ -69,6 +69,24 @@ test: ## install what is missing, then run every check under every Lua
 	@bash spec/support/install.sh test
 	@bash spec/support/test.sh
 
+BENCH := build/bench
+bench: ## measure beside other clients (ONLY="small cold" ROUNDS=3 SCALE=1 CHART=spec/bench/bench.svg), a table, JSON and SVG
+	@LUA=$(LUA) bash spec/support/install.sh bench
+	@$(MAKE) -s --no-print-directory all bench-tools
+	@$(RUN) cd $(BENCH) && NODE_PATH=../npm/node_modules LUA=$(LUA) python3 $(CURDIR)/spec/bench/bench.py \
+		-r $(or $(ROUNDS),3) -x $(or $(SCALE),1) -c $(abspath $(or $(CHART),$(BENCH)/bench.svg)) $(ONLY)
+
+bench-tools: $(addprefix $(BENCH)/,sink floor proxy runner)
+	@$(MAKE) -s --no-print-directory $(BENCH)/curl 2>/dev/null || true
+
+$(BENCH)/%: spec/bench/%.c
+	@mkdir -p $(@D)
+	$(CC) -O3 -Wall -Wextra -o $@ $< -lssl -lcrypto
+
+$(BENCH)/curl: spec/bench/clients/curl.c
+	@mkdir -p $(@D)
+	$(CC) -O2 -Wall -Wextra -o $@ $< -lcurl
+
 LINTS := lint-luacheck lint-warnings lint-tidy lint-floors
 lint: $(LINTS) ## the static checks: luacheck, warnings as errors (gcc, clang), clang-tidy, floors
 
@@ -110,5 +128,5 @@ help: ## list the targets and the variables
 	@echo "  CC CFLAGS CPPFLAGS LDFLAGS LIBFLAG   the compiler and its flags; SANITIZE=1 adds ASan and UBSan"
 	@echo "  LUA_INCDIR OPENSSL_INCDIR OPENSSL_LIBDIR   headers and libraries, where pkg-config does not know them"
 
-.PHONY: all env check demo test lint $(LINTS) install uninstall clean help
+.PHONY: all env check demo test bench bench-tools lint $(LINTS) install uninstall clean help
 .DELETE_ON_ERROR:

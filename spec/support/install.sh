@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# install.sh demo|test: installs what `make demo` or `make test` needs and this machine lacks, with apt-get.
+# install.sh demo|test|bench: installs what `make demo`, `make test` or `make bench` needs and this machine lacks, with apt-get.
 # Whatever is there already is left alone. Without apt-get it only says what is missing, by its Debian names.
 # Exim and OpenSMTPD, which Debian does not install beside Postfix, are unpacked into build/; packages of npm go to build/npm.
 set -euo pipefail
@@ -19,6 +19,7 @@ lua_header() {
 
 trust_store() { ls /etc/ssl/certs/ca-certificates.crt || ls /etc/pki/tls/certs/ca-bundle.crt || ls /etc/ssl/cert.pem; }
 
+nodemailer=nodemailer@10.6.0
 npm_packages=(mailparser@3.9.1 mailauth@4.8.6 smtp-server@3.18.0)
 
 npm_here() { grep -q "\"version\": \"${1#*@}\"" "build/npm/node_modules/${1%@*}/package.json"; }
@@ -56,8 +57,21 @@ look() {
 	want pkg-config 'finds the headers' command -v pkg-config
 	want libssl-dev 'OpenSSL headers' header openssl/ssl.h
 	want ca-certificates 'system trust store' trust_store
-	if [ "$1" = demo ]; then
-		want_lua "$(basename "${LUA:-lua5.4}")"
+	if [ "$1" != test ]; then want_lua "$(basename "${LUA:-lua5.4}")"; fi
+	if [ "$1" = demo ]; then return; fi
+	want python3 'runs the bench' command -v python3
+	want openssl 'makes certificates' command -v openssl
+	want strace 'counts system calls' command -v strace
+	want util-linux 'keeps programs to a CPU' command -v taskset
+	if [ "$1" = bench ]; then
+		want valgrind 'counts instructions' command -v valgrind
+		want postfix 'smtp-source, a client to compare with' command -v smtp-source
+		want libcurl4-openssl-dev 'a client to compare with' header curl/curl.h
+		want lua-socket 'a client to compare with' "${LUA:-lua5.4}" -e 'require "socket.smtp"'
+		want lua-sec 'TLS for it' "${LUA:-lua5.4}" -e 'require "ssl"'
+		want nodejs 'runs the packages of npm' command -v node
+		want npm 'installs them' command -v npm
+		want "npm:$nodemailer" 'a client to compare with' npm_here "$nodemailer"
 		return
 	fi
 	for lua in lua5.1 lua5.2 lua5.3 lua5.4 luajit; do want_lua "$lua"; done
@@ -82,8 +96,6 @@ look() {
 	want swaks 'an independent client' command -v swaks
 	want libnet-ssleay-perl 'TLS for swaks' perl -MNet::SSLeay -e1
 	want curl 'an independent client' command -v curl
-	want openssl 'makes test certificates' command -v openssl
-	want python3 'an independent client and server' command -v python3
 	want python3-dkim 'checks DKIM signatures' python_has 'import dkim'
 	want python3-nacl 'Ed25519 for python3-dkim' python_has 'import nacl.signing'
 	want python3-gi 'GMime for Python' python_has 'import gi'
@@ -122,7 +134,7 @@ unpack() {
 }
 
 kind=${1:-}
-case $kind in demo | test) ;; *) echo "usage: $0 demo|test" >&2 && exit 2 ;; esac
+case $kind in demo | test | bench) ;; *) echo "usage: $0 demo|test|bench" >&2 && exit 2 ;; esac
 
 look "$kind"
 if [ ${#missing[@]} -eq 0 ]; then
@@ -169,7 +181,7 @@ fi
 [ -z "$opensmtpd" ] || unpack opensmtpd opensmtpd opensmtpd opensmtpq
 if [ -n "$npm" ]; then # all of them: npm takes away what it is not told to keep
 	npm install --no-save --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error --prefix build/npm \
-		"${npm_packages[@]}"
+		"${npm_packages[@]}" "$nodemailer"
 fi
 
 look "$kind"
