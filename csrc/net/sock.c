@@ -53,11 +53,18 @@ void smtp_sock_name(const struct smtp_address *address, char *host, size_t size,
 	*port = (int)strtol(service, NULL, 10);
 }
 
+#ifdef SOCK_CLOEXEC
+/* at once: another thread of the host may fork, and it saves two calls */
+enum { KIND = SOCK_CLOEXEC | SOCK_NONBLOCK };
+#else
+enum { KIND = 0 };
+#endif
+
 /* The options every socket of ours has; on failure closes it and returns -errno. */
 static int prepare(int fd)
 {
 	int on = 1;
-	if (fcntl(fd, F_SETFL, O_NONBLOCK) == -1 || fcntl(fd, F_SETFD, FD_CLOEXEC) == -1) {
+	if (KIND == 0 && (fcntl(fd, F_SETFL, O_NONBLOCK) == -1 || fcntl(fd, F_SETFD, FD_CLOEXEC) == -1)) {
 		int cause = errno;
 		close(fd);
 		return -cause;
@@ -72,11 +79,7 @@ static int prepare(int fd)
 
 static int open_socket(const struct smtp_address *address)
 {
-	int type = SOCK_STREAM;
-#ifdef SOCK_CLOEXEC
-	type |= SOCK_CLOEXEC; /* at once: another thread of the host may fork */
-#endif
-	int fd = socket(as_sockaddr(address)->sa_family, type, 0);
+	int fd = socket(as_sockaddr(address)->sa_family, SOCK_STREAM | KIND, 0);
 	return fd == -1 ? -errno : prepare(fd);
 }
 
@@ -128,7 +131,7 @@ int smtp_sock_listen(const struct smtp_address *address)
 int smtp_sock_accept(int fd)
 {
 #ifdef SOCK_CLOEXEC
-	int peer = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+	int peer = accept4(fd, NULL, NULL, KIND);
 #else
 	int peer = accept(fd, NULL, NULL);
 #endif
