@@ -117,6 +117,9 @@ end
 -- Keeps a connection for the next one who needs it, where it still is one.
 local function release(self, one)
   if one.session.state ~= "ready" or one.sent >= self.max_messages or self.closed then return leave(self, one) end
+  -- where the host keeps it: the next one may be another request's
+  local pipe = one.session.pump.pipe
+  if pipe.park and not pipe:park(self.max_idle) then return leave(self, one) end
   one.since = core.now()
   self.idle[#self.idle + 1] = one
 end
