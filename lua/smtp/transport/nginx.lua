@@ -20,6 +20,7 @@ local connections = 0      -- made by this worker
 
 ---@class smtp.transport.nginx.pipe
 ---@field info table? of TLS: version, cipher, resumed, peer
+---@field heard boolean something was read since the handshake
 local Pipe = {}
 Pipe.__index = Pipe
 
@@ -72,7 +73,10 @@ end
 function Pipe:read(deadline)
   while ready(self, deadline) do
     local bytes, reason = call(self, "receiveany", ROOM)
-    if bytes then return bytes end
+    if bytes then
+      self.heard = true
+      return bytes
+    end
     if reason ~= "timeout" then return ended(self, reason) end
     if core.now() >= deadline then return nil, "timeout", "nothing came in time" end
   end
@@ -103,10 +107,12 @@ end
 function Pipe:peek()
   if self.parked then return take_back(self) and "idle" or "closed" end
   if not self.sock then return "closed" end
+  -- before ngx_lua 0.10.28 the session tickets behind a handshake would count
+  if self.info and not self.heard then return "idle" end
   local kept, reason = call(self, "setkeepalive", 0, 1)
   if kept and take_back(self) then return "idle" end
   if not kept then self:close() end
-  return reason == "connection in dubious state" and "data" or "closed"
+  return reason == "connection in dubious state" and not self.info and "data" or "closed"
 end
 
 --- Leaves the connection to nginx until its next use, which may be in another request: nginx closes it when it is
@@ -176,7 +182,7 @@ function nginx.connect(host, port, opts, deadline)
   end
   if not ran then return disabled() end
   if not ok then return nil, explain(reason, deadline) end
-  return setmetatable({ sock = sock, key = key, parked = false }, Pipe)
+  return setmetatable({ sock = sock, key = key, parked = false, heard = false }, Pipe)
 end
 
 -- TLS ----------------------------------------------------------------------------------------------------------------
@@ -233,8 +239,8 @@ end
 -- What is wrong with the session that nginx made: reason, hint.
 local function objection(info, fits, opts)
   if info.version < "TLSv1." .. opts.tls_min:sub(3) then
-    return ("the connection speaks %s, older than tls_min"):format(info.version),
-      ("nginx's directive lua_ssl_protocols allows versions, the server chose %s"):format(info.version)
+    return ("the connection would speak %s, which is older than tls_min"):format(info.version),
+      "unless the server knows no newer one, nginx.conf lacks it: lua_ssl_protocols TLSv1.2 TLSv1.3;"
   end
   local peer = info.peer
   if opts.verify and not (peer and fits) then
@@ -292,7 +298,7 @@ function nginx.secure(pipe, opts, deadline)
   if not info then return fail(fits) end
   local wrong, hint = objection(info, fits, opts)
   if wrong then return fail(wrong, hint) end
-  pipe.info = info
+  pipe.info, pipe.heard = info, false
   return pipe
 end
 

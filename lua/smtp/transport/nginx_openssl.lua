@@ -209,7 +209,7 @@ local RFC2253 = 0x1110313   -- XN_FLAG_RFC2253, but UTF-8 stays readable
 local FIELD = 4096
 
 local function escape(text)
-  return (text:gsub("[^!-%[%]-~]", function(byte) return ("\\x%02X"):format(byte:byte()) end))
+  return (text:gsub("[^\33-\91%]\94-\126]", function(byte) return ("\\x%02X"):format(byte:byte()) end))
 end
 
 local function name_text(name)
