@@ -44,12 +44,12 @@ local function take_back(self)
   return self.sock
 end
 
--- What a method of the cosocket gives; it raises where the connection belongs to another request.
+-- What a method of the cosocket gives; it raises (3rd: true) where the connection belongs to another request.
 local function call(self, method, ...)
   local sock = self.sock
   local ran, result, reason = pcall(sock[method], sock, ...)
   if ran then return result, reason end
-  return nil, "nginx keeps a connection for its own request only, but for those of a pool: " .. tostring(result)
+  return nil, "nginx keeps a connection for its own request only, but for those of a pool: " .. tostring(result), true
 end
 
 -- The cosocket, ready for a call that may wait so long.
@@ -101,16 +101,16 @@ function Pipe:write(bytes, deadline)
 end
 
 --- Whether something lies on the connection or it has ended, as far as nginx knows from the last turn of its loop. A
---- cosocket cannot be looked at; but nginx looks at what it is given to keep, and closes a connection on which something
---- lies: such data is not to be had afterwards. Never yields.
+--- cosocket cannot be looked at; but nginx looks at what it is given to keep, and closes a connection on which there is
+--- something: that is not to be had afterwards. Never yields.
 ---@return "idle"|"data"|"closed"
 function Pipe:peek()
   if self.parked then return take_back(self) and "idle" or "closed" end
   if not self.sock then return "closed" end
   -- before ngx_lua 0.10.28 the session tickets behind a handshake would count
   if self.info and not self.heard then return "idle" end
-  local kept, reason = call(self, "setkeepalive", 0, 1)
-  if kept and take_back(self) then return "idle" end
+  local kept, reason, raised = call(self, "setkeepalive", 0, 1)
+  if kept and take_back(self) or raised then return "idle" end -- what is raised, the next use will tell
   if not kept then self:close() end
   return reason == "connection in dubious state" and not self.info and "data" or "closed"
 end
@@ -289,6 +289,8 @@ function nginx.secure(pipe, opts, deadline)
     if reason == "timeout" then return nil, "timeout", "the TLS handshake did not end in time" end
     if reason == "closed" then reason = "the peer closed the connection during the TLS handshake" end
     if reason:find("host mismatch", 1, true) then reason = "the server's certificate is not for " .. name end
+    -- what lua-resty-core (0.1.25) says of a refused certificate where the handshake did not have to wait
+    if reason:find("assertion failed", 1, true) then reason = "unable to verify the server's certificate" end
     return fail(reason, advice(reason))
   end
   if type(session) ~= "cdata" or session == nil then
@@ -318,7 +320,7 @@ end
 --- Waits until a time by smtp.now. Yields.
 ---@param deadline number
 function nginx.wait(_, _, deadline)
-  ngx.sleep(math.max(0, deadline - core.now()))
+  ngx.sleep(milliseconds(deadline - core.now()) / 1000)
 end
 
 return nginx

@@ -1,6 +1,6 @@
 --- The OpenSSL that nginx runs on, by LuaJIT's FFI: inside nginx this stands for smtp.tls, which would bring an OpenSSL
---- of its own into a process that has one. It has digests and signatures with the names and results they have there, and
---- looks into a TLS session that nginx made. TLS itself is nginx's: context and mint say so.
+--- of its own into a process that has one. It has digests and signatures with the names and results they have there,
+--- and looks into a TLS session that nginx made. TLS itself is nginx's: context and mint say so.
 local core = require "smtp.core"
 local ffi = require "ffi"
 
