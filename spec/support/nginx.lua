@@ -92,16 +92,40 @@ local function free_port()
   return port
 end
 
+-- Starts one with this configuration; `environment` and `prefix` go to its command line.
+local function launch(self, configuration, environment, prefix)
+  local file = assert(io.open(self.dir .. "/nginx.conf", "w"))
+  file:write(configuration)
+  file:close()
+  local built = output_of "env -u LD_PRELOAD -u MAKEFLAGS -u MFLAGS make -s LUA=luajit"
+  self.command = ("env -u LD_PRELOAD -u LUA_PATH -u LUA_CPATH %s nginx -p %s -c %s/nginx.conf"):format(environment, prefix, self.dir)
+  local output = output_of(self.command .. " -e " .. self.dir .. "/error.log </dev/null")
+  for _ = 1, 100 do
+    if child.read(self.dir .. "/pid") ~= "" then return self end
+    os.execute "sleep 0.05"
+  end
+  output = built .. output .. self:log()
+  os.execute("rm -rf " .. self.dir)
+  return nil, "NO NGINX: " .. output
+end
+
+-- The worker may read a checkout that is root's own.
+local function user()
+  return output_of "id -u":match "%d+" == "0" and "user root;\n" or ""
+end
+
+local function new()
+  return setmetatable({ dir = output_of "mktemp -d /tmp/smtp-nginx.XXXXXX":match "%S+", port = free_port() }, Nginx)
+end
+
 --- Starts one with one worker.
 ---@param directives string for its server block
 ---@return table|nil nginx `port`, `dir`
 ---@return string|nil reason why there is none here (for `pending`)
 function nginx.start(directives)
   if output_of "command -v nginx" == "" then return nil, "NO NGINX: not installed" end
-  local self = setmetatable({ dir = output_of "mktemp -d /tmp/smtp-nginx.XXXXXX":match "%S+", port = free_port() }, Nginx)
-  local here, dir = output_of "pwd":match "[^\n]+", self.dir
-  local built = output_of "env -u LD_PRELOAD -u MAKEFLAGS -u MFLAGS make -s LUA=luajit"
-  local top = output_of "id -u":match "%d+" == "0" and "user root;\n" or ""
+  local self = new()
+  local here, dir, top = output_of "pwd":match "[^\n]+", self.dir, user()
   for _, module in ipairs(MODULES) do
     local file = io.open(module)
     if file then
@@ -109,18 +133,27 @@ function nginx.start(directives)
       top = top .. "load_module " .. module .. ";\n"
     end
   end
-  local file = assert(io.open(dir .. "/nginx.conf", "w"))
-  file:write(CONFIGURATION:format(top, dir, dir, here, here, here, dir, dir, dir, dir, dir, self.port, directives))
-  file:close()
-  self.command = ("env -u LD_PRELOAD -u LUA_PATH -u LUA_CPATH nginx -p %s -c %s/nginx.conf"):format(dir, dir)
-  local output = output_of(self.command .. " -e " .. dir .. "/error.log </dev/null")
-  for _ = 1, 100 do
-    if child.read(dir .. "/pid") ~= "" then return self end
-    os.execute "sleep 0.05"
+  return launch(self, CONFIGURATION:format(top, dir, dir, here, here, here, dir, dir, dir, dir, dir, self.port, directives), "", dir)
+end
+
+--- Starts the example.
+---@param trusted string a file of certificates
+---@param environment string what is set for it
+---@return table|nil nginx
+---@return string|nil reason
+function nginx.example(trusted, environment)
+  local self = new()
+  local configuration = child.read "examples/nginx/nginx.conf"
+  for _, change in ipairs {
+    { "daemon off", "daemon on" }, { "error_log stderr", "error_log " .. self.dir .. "/error.log" },
+    { "/tmp/contact-form.pid", self.dir .. "/pid" }, { "/tmp/contact-form", self.dir .. "/temporary" },
+    { "listen 127.0.0.1:8080", "listen 127.0.0.1:" .. self.port }, { "/etc/ssl/certs/ca-certificates.crt", trusted },
+  } do
+    local changed, count = configuration:gsub(change[1]:gsub("%p", "%%%0"), change[2])
+    assert(count > 0, change[1])
+    configuration = changed
   end
-  output = built .. output .. self:log()
-  os.execute("rm -rf " .. dir)
-  return nil, "NO NGINX: " .. output
+  return launch(self, user() .. configuration, environment, output_of "pwd":match "[^\n]+" .. "/examples/nginx")
 end
 
 --- Its error log so far.

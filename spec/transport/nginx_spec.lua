@@ -475,6 +475,32 @@ describe("nginx #real", function()
     host:run(server, "content", FORGET)
   end)
 
+  it("has an example: a contact form", function()
+    local port = listen { tls = "starttls", auth = function(_, password) return password == "secret" end }
+    local form = assert(nginx.example(trusted, ("SMTP_URL=smtp://ada:secret@127.0.0.1:%d SMTP_NAME=localhost ")
+      :format(port) .. "FROM=web@example.org TO=you@example.org"))
+    local function post(fields)
+      local words = {}
+      for name, value in pairs(fields) do words[#words + 1] = ("--data-urlencode '%s=%s'"):format(name, value) end
+      local _, page = child.beside(("curl -s -w '%%{http_code}' %s http://127.0.0.1:%d/send"):format(table.concat(words, " "),
+        form.port), server)
+      return page
+    end
+    local empty = post { name = "Grace", address = "grace@example.org", message = " " }
+    local wrong = post { name = "Grace", address = "not an address", message = "<b>" }
+    local sent = post { name = 'Grace "<i>" ✉\r\nBcc: x@example.org', address = "grace@example.org", message = "Hello.\n.\n" }
+    local often = post { name = "Grace", address = "grace@example.org", message = "Again." }
+    form:stop()
+    assert.truthy(empty:find "Please fill in all three fields.*400$", empty)
+    assert.truthy(wrong:find "Please check your address.*&lt;b&gt;.*400$", wrong)
+    assert.truthy(sent:find "Thank you.*200$", sent)
+    assert.truthy(often:find "429$", often)
+    assert.are.equal(1, #server.inbox)
+    assert.are.same({ "you@example.org" }, server.inbox[1].to)
+    assert.truthy(server.inbox[1].data:find "\r\nReply%-To: [^\r]*\r\n <grace@example.org>\r\n", server.inbox[1].data)
+    assert.is_nil(server.inbox[1].data:find "\nBcc:")
+  end)
+
   it("leaves nothing in nginx's error log but what went wrong", function()
     if not host then pending(reason) end
     for line in host:log():gmatch "[^\n]+" do
