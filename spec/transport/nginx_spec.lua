@@ -12,7 +12,7 @@ describe("nginx #real", function()
   local server
 
   setup(function()
-    trusted_cert, trusted_key = tls.mint { "localhost", "127.0.0.1" }
+    trusted_cert, trusted_key = tls.mint { "localhost", "127.0.0.1", "::1" }
     mailer, no_mailer = postfix.start()
     if mailer then logins, no_mailer = dovecot.start(mailer.plain_port) end
     local authorities = (mailer and child.read(mailer.ca_file) or "") .. (logins and child.read(logins.ca_file) or "")
@@ -178,7 +178,7 @@ describe("nginx #real", function()
         or words:find("unable to verify the server's certificate", 1, true), words)
       assert.truthy(words:find("^tls: "), words)
       words = host:run(server, "content", code, port, 'server_name = "127.0.0.2"')
-      assert.truthy(words:find("the certificate is for localhost, 127.0.0.1", 1, true), words)
+      assert.truthy(words:find("the certificate is for localhost, 127.0.0.1, ::1", 1, true), words)
     end)
 
     it("heeds pin and tls_min", function()
@@ -190,7 +190,7 @@ describe("nginx #real", function()
     end)
 
     it("refuses an authority that nginx does not trust, and says by which directive it would", function()
-      cert, key = tls.mint { "localhost", "127.0.0.1" }
+      cert, key = tls.mint { "localhost", "127.0.0.1", "::1" }
       local port = listen { tls = "starttls" }
       local words = send("content", port)
       assert.truthy(words:find "^tls: ", words)
@@ -210,7 +210,7 @@ describe("nginx #real", function()
     end)
 
     it("says that certificates to trust are not given by ca_file", function()
-      cert, key = tls.mint { "localhost", "127.0.0.1" }
+      cert, key = tls.mint { "localhost", "127.0.0.1", "::1" }
       local port = listen { tls = "implicit" }
       local words = send("content", port, 'tls = "implicit", ca_file = "/etc/ssl/certs/ca-certificates.crt"')
       assert.truthy(words:find("lua_ssl_trusted_certificate", 1, true), words)

@@ -52,6 +52,7 @@ local FUNCTIONS = {
   { "void", "GENERAL_NAMES_free", "void *" },
   { "const char *", "ASN1_STRING_get0_data", "const void *" },
   { "int", "ASN1_STRING_length", "const void *" },
+  { "const char *", "inet_ntop", "int, const char *, char *, unsigned" },
 }
 
 ffi.cdef "struct smtp_tm { int sec, min, hour, mday, mon, year, wday, yday, isdst; long offset; const char *zone; };"
@@ -228,10 +229,9 @@ local function time_text(time)
 end
 
 local function address_text(bytes)
-  if #bytes == 4 then return ("%d.%d.%d.%d"):format(bytes:byte(1, 4)) end
-  local groups = {}
-  for i = 1, #bytes - 1, 2 do groups[#groups + 1] = ("%x"):format(bytes:byte(i) * 256 + bytes:byte(i + 1)) end
-  return table.concat(groups, ":")
+  local family = #bytes == 4 and 2 or ({ Linux = 10, OSX = 30 })[ffi.os] or 28
+  local room = ffi.new "char[46]"
+  return C.inet_ntop(family, bytes, room, 46) ~= nil and ffi.string(room) or "?"
 end
 
 local function host_names(certificate)
