@@ -161,9 +161,14 @@ function Nginx:log()
   return child.read(self.dir .. "/error.log")
 end
 
---- The process that serves.
+--- The process that serves: the newest, where an older one has still to end.
 function Nginx:worker()
-  return output_of("pgrep -P " .. child.read(self.dir .. "/pid"):match "%d+"):match "%d+"
+  return output_of("pgrep -n -P " .. child.read(self.dir .. "/pid"):match "%d+"):match "%d+"
+end
+
+--- Has it read its configuration again: another worker takes over.
+function Nginx:reload()
+  output_of(self.command .. " -s reload")
 end
 
 --- A command that sends it a piece of Lua, and prints what that returns.

@@ -8,7 +8,7 @@ local smtp = require "smtp"
 local tls = require "smtp.tls"
 
 describe("nginx #real", function()
-  local host, reason, mailer, no_mailer, logins, cert, key, trusted, trusted_cert, trusted_key
+  local host, reason, mailer, no_mailer, logins, cert, key, common, trusted, trusted_cert, trusted_key
   local server
 
   setup(function()
@@ -16,7 +16,10 @@ describe("nginx #real", function()
     mailer, no_mailer = postfix.start()
     if mailer then logins, no_mailer = dovecot.start(mailer.plain_port) end
     local authorities = (mailer and child.read(mailer.ca_file) or "") .. (logins and child.read(logins.ca_file) or "")
-    trusted = child.keep(trusted_cert .. authorities)
+    common = os.tmpname()
+    os.execute(("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=localhost "
+      .. "-keyout %s.key -out %s 2>/dev/null"):format(common, common))
+    trusted = child.keep(trusted_cert .. authorities .. child.read(common))
     host, reason = nginx.start("lua_ssl_protocols TLSv1.2 TLSv1.3; lua_ssl_trusted_certificate " .. trusted .. ";")
   end)
 
@@ -25,6 +28,8 @@ describe("nginx #real", function()
     dovecot.stop()
     postfix.stop()
     os.remove(trusted)
+    os.remove(common)
+    os.remove(common .. ".key")
   end)
 
   before_each(function() cert, key = trusted_cert, trusted_key end)
@@ -46,9 +51,10 @@ describe("nginx #real", function()
     local peer = { lines = lines, accepted = 0, socks = {} }
     local listener = assert(core.listen(core.resolve("127.0.0.1", 0):result()[1]))
     local function say(one)
-      one.at = one.at + 1
-      local line = peer.lines[one.at]
+      one = one or peer.socks[#peer.socks]
+      local line = peer.lines[one.at + 1]
       if not line then return end
+      one.at = one.at + 1
       if type(line) == "table" and line[2] == 0 then line = line[1] .. line[3] end
       one.sock:write(type(line) == "table" and line[1] or line)
       if type(line) == "table" then
@@ -70,6 +76,7 @@ describe("nginx #real", function()
         if bytes and bytes:find "\r\n$" and (one.at ~= 5 or bytes:find "\r\n%.\r\n$") then say(one) end
       end
     end
+    peer.say = say
     function peer.left()
       return peer.socks[1].gone or false
     end
@@ -80,6 +87,9 @@ describe("nginx #real", function()
     local _, port = listener:name()
     return peer, port
   end
+
+  -- What such a server says to one message.
+  local DIALOGUE = { "220 mail.example.org\r\n", "250 mail.example.org\r\n", "250 ok\r\n", "250 ok\r\n", "354 go\r\n", "250 ok\r\n" }
 
   -- What a send there returns: the error, or the receipt's TLS version and last reply.
   local SEND = [[
@@ -179,6 +189,14 @@ describe("nginx #real", function()
       assert.truthy(words:find("^tls: "), words)
       words = host:run(server, "content", code, port, 'server_name = "127.0.0.2"')
       assert.truthy(words:find("the certificate is for localhost, 127.0.0.1, ::1", 1, true), words)
+    end)
+
+    it("takes no common name for a name", function()
+      cert, key = common, common .. ".key"
+      local port = listen { tls = "implicit" }
+      local words = send("content", port, 'tls = "implicit", server_name = "localhost"')
+      assert.truthy(words:find("the server's certificate is not for localhost; ", 1, true), words)
+      assert.truthy(words:find("names no host at all", 1, true), words)
     end)
 
     it("heeds pin and tls_min", function()
@@ -407,8 +425,7 @@ describe("nginx #real", function()
       for _ = 1, 20 do peer:step(0.02) end
       assert.is_true(peer:left())
       -- its successor has to wait for the collector; it gets a connection, and a server that works
-      peer.lines = { "220 mail.example.org\r\n", "250 mail.example.org\r\n", "250 ok\r\n", "250 ok\r\n", "354 go\r\n",
-        "250 ok\r\n" }
+      peer.lines = DIALOGUE
       assert.are.equal("250", host:run(peer, "content", POOL, more))
       assert.are.equal(2, peer.accepted)
     end)
@@ -431,6 +448,25 @@ describe("nginx #real", function()
     peer:close()
     while not child.read(out):find "over" and core.now() < patience do os.execute "sleep 0.05" end
     assert.truthy(child.read(out):find "the server closed the connection" or child.read(out):find "closed", child.read(out))
+    os.remove(out)
+  end)
+
+  it("ends what it has begun when nginx is reloaded", function()
+    if not host then pending(reason) end
+    local peer, port = talker {}
+    local out = os.tmpname()
+    os.execute(("(%s >%s; echo over >>%s) 2>/dev/null </dev/null &"):format(host:request("content", SEND, port, 'tls = "none"'),
+      out, out))
+    local patience = core.now() + 15
+    while peer.accepted == 0 and core.now() < patience do peer:step(0.05) end
+    local worker = host:worker()
+    host:reload()
+    while host:worker() == worker and core.now() < patience do os.execute "sleep 0.05" end
+    peer.lines = DIALOGUE
+    peer.say()
+    while not child.read(out):find "over" and core.now() < patience do peer:step(0.05) end
+    peer:close()
+    assert.are.equal("clear\n250\nover\n", child.read(out))
     os.remove(out)
   end)
 

@@ -107,8 +107,8 @@ end
 function Pipe:peek()
   if self.parked then return take_back(self) and "idle" or "closed" end
   if not self.sock then return "closed" end
-  -- before ngx_lua 0.10.28 the session tickets behind a handshake would count
-  if self.info and not self.heard then return "idle" end
+  -- before ngx_lua 0.10.28 the session tickets behind a handshake would count; a worker that is to end keeps nothing
+  if self.info and not self.heard or ngx.worker.exiting() then return "idle" end
   local kept, reason, raised = call(self, "setkeepalive", 0, 1)
   if kept and take_back(self) or raised then return "idle" end -- what is raised, the next use will tell
   if not kept then self:close() end
