@@ -4,3 +4,4 @@ max_line_length = 120
 files["spec"] = { max_line_length = 150 } -- a case in a table reads best on one line
 unused_args = true
 self = false
+files["examples/nginx"] = { std = "+ngx_lua" }

@@ -87,6 +87,18 @@ describe("smtp.pool", function()
     assert.are.equal(1, pool.open)
   end)
 
+  it("takes back the connection of a task that is never stepped again", function()
+    open { size = 1 }
+    do
+      local abandoned = smtp.task(pool.send, pool, letter(1))
+      for _ = 1, 3 do abandoned:step() end
+    end
+    assert.are.equal(1, pool.open)
+    assert(together.run(function() return pool:send(letter(2)) end, server))
+    assert.are.equal(1, pool.open)
+    assert.are.same({ s2 = 1 }, seen)
+  end)
+
   it("gives up a connection after max_messages, or when it was idle too long", function()
     open { max_messages = 2, max_idle = 0.05 }
     local accepted = 0

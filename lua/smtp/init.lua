@@ -13,6 +13,13 @@ local verify = require "smtp.verify"
 
 local smtp = { _VERSION = "0.1.0" }
 
+local ngx = rawget(_G, "ngx")
+if type(ngx) == "table" and ngx.socket then
+  options.host_transport = require "smtp.transport.nginx"
+  -- nginx has an OpenSSL: a second one in its process would not do
+  package.loaded["smtp.tls"] = require "smtp.transport.nginx_openssl"
+end
+
 --- Connects, logs in, sends one message, quits. Server options and message options side by side in one table, which
 --- is not changed. RFC 5321. May yield where its transport does.
 ---@param given table

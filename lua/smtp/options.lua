@@ -5,6 +5,10 @@ local errors = require "smtp.errors"
 
 local options = {}
 
+--- What transport = "auto" stands for: a host's own, set by smtp; nil: the built-in sockets.
+---@type table?
+options.host_transport = nil
+
 -- name -> accepted Lua types; "any" where a later room checks the value
 local SERVER = {
   host = "string", port = "number", path = "string", url = "string",
@@ -386,7 +390,7 @@ function options.plan(given, label)
     helo = all.helo,                         -- nil: found when connected
     timeout = all.timeout,                   -- nil: none for the whole call
     timeouts = check_timeouts(all.timeouts or {}, label),
-    transport = type(transport) == "table" and transport or nil,
+    transport = type(transport) == "table" and transport or options.host_transport,
     trace = all.trace or false,
     pipeline = tier and true,
     chunk = tier and tier.chunk,             -- content in chunks: nil where the server has shown that it may

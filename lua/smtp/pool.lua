@@ -20,6 +20,7 @@ local BACKOFF = 1  -- seconds before the second attempt; twice as long before ea
 local LONGEST = 60 -- seconds, of such a pause
 local SHARE = 0.1   -- what a connection takes at once, of what it has sent: at the end the others should not be idle
 local GLANCE = 0.02 -- seconds between two looks at what cannot be waited for
+local PATIENCE = 1 -- seconds of waiting for a connection, until those that nobody uses any more are looked for
 
 local function problem(self)
   local function whole(value) return value >= 1 and value % 1 == 0 end
@@ -59,6 +60,7 @@ function pool.new(given)
     attempts = own.attempts or 3,
     idle = {},      -- {session=, since=, sent=}, the longest unused first
     open = 0,       -- connections, idle ones too
+    all = setmetatable({}, { __mode = "k" }), -- they
     due = 0,        -- when the next message may go (rate)
     closed = false,
   }, Pool)
@@ -74,8 +76,16 @@ local function sleep(self, deadline)
 end
 
 local function leave(self, one)
-  self.open = self.open - 1
+  self.open, self.all[one] = self.open - 1, nil
   delivery.farewell(one.session)
+end
+
+-- Counts anew: the user of a connection may be gone for good, a request that its host has ended or a task that is never
+-- stepped again.
+local function recount(self)
+  collectgarbage()
+  self.open = 0
+  for _ in pairs(self.all) do self.open = self.open + 1 end
 end
 
 -- Gives up what was idle too long.
@@ -86,19 +96,30 @@ end
 -- A connection: a kept one, or a new one; waits for its turn where `size` are in use.
 local function acquire(self)
   tidy(self)
-  while #self.idle == 0 and self.open >= self.size do sleep(self, core.now() + GLANCE) end
+  local due = core.now() + PATIENCE
+  while #self.idle == 0 and self.open >= self.size do
+    sleep(self, core.now() + GLANCE)
+    if core.now() >= due then
+      recount(self)
+      due = core.now() + PATIENCE
+    end
+  end
   local one = table.remove(self.idle)
   if one then return one end
-  self.open = self.open + 1
-  local made, err = session.new(self.plan):open()
-  if made then return { session = made, sent = 0 } end
-  self.open = self.open - 1
+  one = { session = session.new(self.plan), sent = 0 }
+  self.open, self.all[one] = self.open + 1, true
+  local made, err = one.session:open()
+  if made then return one end
+  self.open, self.all[one] = self.open - 1, nil
   return nil, err
 end
 
 -- Keeps a connection for the next one who needs it, where it still is one.
 local function release(self, one)
   if one.session.state ~= "ready" or one.sent >= self.max_messages or self.closed then return leave(self, one) end
+  -- where the host keeps it: the next one may be another request's
+  local pipe = one.session.pump.pipe
+  if pipe.park and not pipe:park(self.max_idle) then return leave(self, one) end
   one.since = core.now()
   self.idle[#self.idle + 1] = one
 end

@@ -74,7 +74,7 @@ local function encrypt(self, stage)
   self.midway = true
   if self.wrapper then
     pipe, kind, reason, words = self.wrapper.wrap(self.pump.pipe, opts, limit)
-  elseif plan.pins then
+  elseif plan.pins and not self.transport.pins then
     return exchange.fail(self, stage, "tls", "this transport's own TLS cannot check pin")
   else
     pipe, kind, reason, words = self.transport.secure(self.pump.pipe, opts, limit)
@@ -103,9 +103,10 @@ local function speaks_tls(self, limit)
   local plan = self.plan
   -- on port 25 a server that greets late may take a client that speaks first for a spammer, and nobody speaks TLS at
   -- once
-  if plan.port == 25 or not (self.wrapper or pcall(require, "smtp.tls")) then return false end
+  local probe = self.transport.probe
+  if plan.port == 25 or not (probe or self.wrapper or pcall(require, "smtp.tls")) then return false end
   local pipe = reach(self, limit)
-  return pipe and require "smtp.transport.tls".probe(pipe, limit)
+  return pipe and (probe or require "smtp.transport.tls".probe)(pipe, limit)
 end
 
 local function greet(self)

@@ -93,6 +93,9 @@ look() {
 	want libidn12 'SASLprep of unusual passwords' python_has 'import ctypes; ctypes.CDLL("libidn.so.12")'
 	want microsocks 'a SOCKS proxy' command -v microsocks
 	want tinyproxy 'an HTTP proxy' tinyproxy -v
+	want 'nginx-light|nginx' 'a web server to send from' command -v nginx
+	want libnginx-mod-http-lua 'its Lua' ls /usr/lib/nginx/modules/ngx_http_lua_module.so
+	want lua-resty-core 'its Lua' ls /usr/share/lua/5.1/resty/core.lua
 	want swaks 'an independent client' command -v swaks
 	want libnet-ssleay-perl 'TLS for swaks' perl -MNet::SSLeay -e1
 	want curl 'an independent client' command -v curl
@@ -175,6 +178,17 @@ done
 if [[ " ${packages[*]:-} " == *" postfix "* ]]; then
 	# the specs run a private instance; the machine's own is left unconfigured, so that it does not start
 	echo 'postfix postfix/main_mailer_type select No configuration' | "${root[@]}" debconf-set-selections
+fi
+if [[ " ${packages[*]:-} " == *" nginx"* ]]; then
+	# likewise: nothing takes port 80, neither now nor after the next start of the machine
+	policy=/usr/sbin/policy-rc.d
+	if [ ! -e $policy ]; then
+		trap '"${root[@]}" rm -f $policy' EXIT
+		printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee $policy >/dev/null
+		"${root[@]}" chmod 755 $policy
+	fi
+	"${root[@]}" mkdir -p /etc/systemd/system
+	[ -e /etc/systemd/system/nginx.service ] || "${root[@]}" ln -s /dev/null /etc/systemd/system/nginx.service
 fi
 [ ${#packages[@]} -eq 0 ] || apt_install "${packages[@]}"
 [ -z "$exim" ] || unpack exim4-daemon-heavy exim Debian-exim
