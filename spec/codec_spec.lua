@@ -561,3 +561,80 @@ describe("an encoder", function()
     assert.are.equal("locked", getmetatable(core.encoder("crlf")))
   end)
 end)
+
+describe("base64 poured into a wire", function()
+  local function content(wire)
+    wire:finish()
+    return wire:take()
+  end
+
+  -- What the same bytes come to by way of strings.
+  local function expected(before, bytes)
+    local wire, encoder = core.wire(), core.encoder "base64"
+    wire:body(before)
+    wire:body(encoder:update(bytes))
+    wire:body(encoder:finish())
+    wire:body "\r\n.after\r\n"
+    return content(wire)
+  end
+
+  local BYTES = {}
+  for i = 1, 1000 do BYTES[i] = string.char((i * 7919) % 256) end
+  BYTES = table.concat(BYTES)
+
+  it("is the content that its strings would be, however it comes", function()
+    for _, before in ipairs { "", "a\r\n", ".", "open", "cr\r", "lf\n" } do
+      for _, step in ipairs { 1, 56, 57, 58, 400, 1000 } do
+        local wire, encoder = core.wire(), core.encoder "base64"
+        wire:body(before)
+        local start, queued = wire:queued(), 0
+        for from = 1, #BYTES, step do queued = queued + encoder:pour(BYTES:sub(from, from + step - 1), wire) end
+        assert.are.equal(wire:queued() - start - (before == "cr\r" and 1 or 0), queued - (before == "cr\r" and 0 or 0) -
+          (before == "cr\r" and 1 or 0))
+        wire:body(encoder:finish())
+        wire:body "\r\n.after\r\n"
+        assert.are.equal(expected(before, BYTES), content(wire))
+      end
+    end
+  end)
+
+  it("comes from a file too, and tells its end", function()
+    local name = os.tmpname()
+    local file = assert(io.open(name, "w+b"))
+    file:write(BYTES)
+    for _, step in ipairs { 1, 57, 100, 5000 } do
+      file:seek "set"
+      local wire, encoder, octets = core.wire(), core.encoder "base64", 0
+      while true do
+        local read, queued = encoder:pour_file(file, step, wire)
+        assert.are.equal("number", type(queued))
+        if read == 0 then break end
+        octets = octets + read
+      end
+      assert.are.equal(#BYTES, octets)
+      wire:body(encoder:finish())
+      wire:body "\r\n.after\r\n"
+      assert.are.equal(expected("", BYTES), content(wire))
+    end
+    file:close()
+    assert.is_false((pcall(core.encoder("base64").pour_file, core.encoder "base64", file, 10, core.wire())))
+    os.remove(name)
+  end)
+
+  it("tells why a file cannot be read", function()
+    local folder = io.open("/", "rb")
+    if not folder then return end
+    local read, why = core.encoder("base64"):pour_file(folder, 10, core.wire())
+    folder:close()
+    assert.is_nil(read)
+    assert.is_truthy(why:find "directory")
+  end)
+
+  it("is all that can be poured", function()
+    for _, kind in ipairs { "crlf", "dots", "quoted-printable", "dkim-simple" } do
+      assert.is_false((pcall(core.encoder(kind).pour, core.encoder(kind), "x", core.wire())))
+    end
+    assert.is_false((pcall(core.encoder("base64").pour, core.encoder "base64", "x", io.stdout)))
+    assert.is_false((pcall(core.encoder("base64").pour_file, core.encoder "base64", core.wire(), 1, core.wire())))
+  end)
+end)

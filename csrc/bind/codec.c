@@ -9,7 +9,12 @@
 #include "../wire/lines.h"
 #include "../wire/qp.h"
 #include "../wire/scan.h"
+#include "../wire/wire.h"
 #include "core.h"
+
+#include <errno.h>
+#include <lualib.h>
+#include <stdio.h>
 
 #define ENCODER "smtp.encoder"
 #define DECODER "smtp.decoder"
@@ -140,6 +145,61 @@ static int encoder_update(lua_State *L)
 	check(L, encoder->status);
 	push_out(L, &encoder->out);
 	return 1;
+}
+
+/* pour(bytes, wire) -> octets that are queued now: base64 as content of a client's wire, line by line; the rest comes
+ * with finish */
+static int encoder_pour(lua_State *L)
+{
+	struct encoder *encoder = luaL_checkudata(L, 1, ENCODER);
+	size_t length;
+	const char *bytes = luaL_checklstring(L, 2, &length);
+	struct smtp_wire *wire = luaL_checkudata(L, 3, SMTP_WIRE_CLASS);
+	luaL_argcheck(L, encoder->kind == BASE64, 1, "only base64 can be poured");
+	size_t before = smtp_buf_length(&wire->out);
+	if (encoder->status == SMTP_OK)
+		encoder->status = smtp_wire_pour(wire, &encoder->base64, (const unsigned char *)bytes, length);
+	check(L, encoder->status);
+	lua_pushinteger(L, (lua_Integer)(smtp_buf_length(&wire->out) - before));
+	return 1;
+}
+
+/* A file of Lua's io library, open. Every Lua has its FILE * first. */
+static FILE *check_file(lua_State *L, int index)
+{
+	FILE **file = luaL_checkudata(L, index, LUA_FILEHANDLE);
+#if LUA_VERSION_NUM >= 502
+	luaL_argcheck(L, ((luaL_Stream *)(void *)file)->closef != NULL, index, "the file is closed");
+#endif
+	luaL_argcheck(L, *file != NULL, index, "the file is closed");
+	return *file;
+}
+
+/* pour_file(file, most, wire) -> octets read, 0 at its end, and how many are queued for them | nil, why: as pour, of what
+ * comes next in a file */
+static int encoder_pour_file(lua_State *L)
+{
+	struct encoder *encoder = luaL_checkudata(L, 1, ENCODER);
+	FILE *file = check_file(L, 2);
+	lua_Integer most_read = luaL_checkinteger(L, 3);
+	struct smtp_wire *wire = luaL_checkudata(L, 4, SMTP_WIRE_CLASS);
+	unsigned char *room = NULL;
+	luaL_argcheck(L, encoder->kind == BASE64, 1, "only base64 can be poured");
+	luaL_argcheck(L, most_read > 0 && most_read <= (lua_Integer)most, 3, "a number of octets");
+	size_t before = smtp_buf_length(&wire->out), count = 0;
+	/* the encoder's own queue, empty between two calls, is where the octets stand meanwhile */
+	if (encoder->status == SMTP_OK)
+		encoder->status = smtp_buf_reserve(&encoder->out, (size_t)most_read, &room);
+	check(L, encoder->status);
+	errno = 0;
+	count = fread(room, 1, (size_t)most_read, file);
+	if (count == 0 && ferror(file))
+		return smtp_fail(L, strerror(errno));
+	encoder->status = smtp_wire_pour(wire, &encoder->base64, room, count);
+	check(L, encoder->status);
+	lua_pushinteger(L, (lua_Integer)count);
+	lua_pushinteger(L, (lua_Integer)(smtp_buf_length(&wire->out) - before));
+	return 2;
 }
 
 static int encoder_finish(lua_State *L)
@@ -273,7 +333,7 @@ static int core_scan(lua_State *L)
 
 void smtp_open_codec(lua_State *L)
 {
-	static const luaL_Reg encoder_methods[] = {{"update", encoder_update}, {"finish", encoder_finish}, {NULL, NULL}};
+	static const luaL_Reg encoder_methods[] = {{"update", encoder_update}, {"pour", encoder_pour}, {"pour_file", encoder_pour_file}, {"finish", encoder_finish}, {NULL, NULL}};
 	static const luaL_Reg decoder_methods[] = {{"update", decoder_update}, {"bare", decoder_bare}, {NULL, NULL}};
 	static const luaL_Reg no_methods[] = {{NULL, NULL}};
 	static const luaL_Reg functions[] = {

@@ -7,6 +7,8 @@
 
 #include "../tls/context.h"
 #include "../tls/mint.h"
+#include "../wire/wire.h"
+#include "core.h"
 #include "tls.h"
 
 #define CONTEXT "smtp.tls.context"
@@ -184,6 +186,28 @@ static int engine_write(lua_State *L)
 	return push_result(L, tls, smtp_tls_write(tls, bytes, length));
 }
 
+/* encrypt(wire, most) -> true | nil, text, hint: up to `most` octets of what a wire has queued, taken off it */
+static int engine_encrypt(lua_State *L)
+{
+	struct smtp_tls *tls = check_engine(L);
+	struct smtp_buf *out = &((struct smtp_wire *)luaL_checkudata(L, 2, SMTP_WIRE_CLASS))->out;
+	lua_Integer most = luaL_checkinteger(L, 3);
+	luaL_argcheck(L, most > 0, 3, "at least 1");
+	size_t length = smtp_buf_length(out) < (size_t)most ? smtp_buf_length(out) : (size_t)most;
+	enum smtp_status status = smtp_tls_write(tls, smtp_buf_view(out), length);
+	if (status == SMTP_OK)
+		smtp_buf_drop(out, length);
+	return push_result(L, tls, status);
+}
+
+/* drain(wire) -> true | nil, why: as take, to the end of what the wire has queued */
+static int engine_drain(lua_State *L)
+{
+	struct smtp_tls *tls = check_engine(L);
+	struct smtp_wire *wire = luaL_checkudata(L, 2, SMTP_WIRE_CLASS);
+	return smtp_result(L, smtp_tls_drain(tls, &wire->out));
+}
+
 static int engine_read(lua_State *L)
 {
 	struct smtp_tls *tls = check_engine(L);
@@ -307,7 +331,8 @@ static const luaL_Reg engine_methods[] = {
     {"handshake", engine_handshake}, {"feed", engine_feed}, {"eof", engine_eof},
     {"take", engine_take},           {"write", engine_write}, {"read", engine_read},
     {"shutdown", engine_shutdown},   {"info", engine_info}, {"session", engine_session},
-    {"binding", engine_binding},     {NULL, NULL},
+    {"binding", engine_binding},     {"encrypt", engine_encrypt}, {"drain", engine_drain},
+    {NULL, NULL},
 };
 
 static const luaL_Reg no_methods[] = {{NULL, NULL}};

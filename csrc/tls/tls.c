@@ -255,6 +255,21 @@ void smtp_tls_taken(struct smtp_tls *tls)
 		continue;
 }
 
+enum smtp_status smtp_tls_drain(struct smtp_tls *tls, struct smtp_buf *out)
+{
+	size_t length = BIO_ctrl_pending(tls->out);
+	unsigned char *spot;
+	if (length == 0)
+		return SMTP_OK;
+	enum smtp_status status = smtp_buf_reserve(out, length, &spot);
+	if (status != SMTP_OK)
+		return status;
+	if (!BIO_read_ex(tls->out, spot, length, &length))
+		return SMTP_E_MEMORY;
+	smtp_buf_commit(out, length);
+	return SMTP_OK;
+}
+
 void smtp_tls_shutdown(struct smtp_tls *tls)
 {
 	if (tls->failed || !tls->shaken)

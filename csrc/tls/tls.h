@@ -71,6 +71,9 @@ SMTP_MUST_USE enum smtp_status smtp_tls_write(struct smtp_tls *tls, const void *
 /* At most `room` bytes. SMTP_OK with *length 0: the peer has sent close_notify. Errors: SMTP_E_PROTOCOL. */
 SMTP_MUST_USE enum smtp_status smtp_tls_read(struct smtp_tls *tls, void *bytes, size_t room, size_t *length);
 
+/* The same, moved to the end of a queue. Errors: SMTP_E_MEMORY, SMTP_E_LIMIT; then nothing is lost. */
+SMTP_MUST_USE enum smtp_status smtp_tls_drain(struct smtp_tls *tls, struct smtp_buf *out);
+
 /* The ciphertext waiting for the peer, valid until the next call; smtp_tls_taken then drops it. */
 size_t smtp_tls_take(struct smtp_tls *tls, const char **bytes);
 void smtp_tls_taken(struct smtp_tls *tls);

@@ -110,6 +110,21 @@ enum smtp_status smtp_wire_body(struct smtp_wire *wire, const unsigned char *byt
 	return keep(wire, smtp_lines_update(&wire->lines, bytes, length, &wire->out));
 }
 
+enum smtp_status smtp_wire_pour(
+	struct smtp_wire *wire, struct smtp_base64 *base64, const unsigned char *bytes, size_t length)
+{
+	if (wire->failed)
+		return wire->failed;
+	/* a CR that waits for its LF */
+	if (wire->lines.last == '\r' && keep(wire, smtp_lines_update(&wire->lines, "\n", 1, &wire->out)) != SMTP_OK)
+		return wire->failed;
+	size_t before = smtp_buf_length(&wire->out);
+	enum smtp_status status = keep(wire, smtp_base64_update(base64, bytes, length, &wire->out));
+	if (smtp_buf_length(&wire->out) > before)
+		wire->lines.last = '\n';
+	return status;
+}
+
 enum smtp_status smtp_wire_finish(struct smtp_wire *wire, size_t replies)
 {
 	if (wire->failed)

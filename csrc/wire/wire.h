@@ -10,6 +10,7 @@
 #ifndef SMTP_WIRE_H
 #define SMTP_WIRE_H
 
+#include "base64.h"
 #include "lines.h"
 #include "reply.h"
 
@@ -42,6 +43,10 @@ SMTP_MUST_USE enum smtp_status smtp_wire_commands(
 
 /* Queues content behind a 354, normalised and dot-stuffed. Errors: SMTP_E_LIMIT, SMTP_E_MEMORY. */
 SMTP_MUST_USE enum smtp_status smtp_wire_body(struct smtp_wire *wire, const unsigned char *bytes, size_t length);
+
+/* The same through base64, straight to where it is written from: its lines need no second look. Errors: as body. */
+SMTP_MUST_USE enum smtp_status smtp_wire_pour(
+	struct smtp_wire *wire, struct smtp_base64 *base64, const unsigned char *bytes, size_t length);
 
 /* Ends the content: completes the last line, queues "." CRLF; `replies` are then owed (LMTP: one a recipient). */
 SMTP_MUST_USE enum smtp_status smtp_wire_finish(struct smtp_wire *wire, size_t replies);

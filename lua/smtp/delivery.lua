@@ -86,7 +86,8 @@ function delivery.content(self, source, tally, more, report)
     return exchange.fail(self, "data", "protocol", "the server wants a message for no recipient")
   end
   self.midway = true
-  local octets, kind, reason, words = self.pump:content(source, plan.timeouts.block, self.expires, report)
+  local own = tally.plan ~= nil
+  local octets, kind, reason, words = self.pump:content(source, plan.timeouts.block, self.expires, report, own)
   if not octets then
     -- never the terminator: half a message must not look like a whole one
     local _, err = exchange.fail_pump(self, "body", kind, reason, words)

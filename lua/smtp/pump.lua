@@ -193,16 +193,17 @@ end
 --- What a source gives next.
 ---@param source fun(): string?, any chunks, then nil; or nil, reason
 ---@param expires number the whole call's deadline
----@return string? piece nil: the end, or an error
+---@param wire userdata? where a source of this library's may queue what it has, and give a number of octets
+---@return string|integer? piece nil: the end, or an error
 ---@return string? kind "source"|"timeout"
 ---@return any reason
-function pump.pull(source, expires)
-  local ran, piece, why = pcall(source)
+function pump.pull(source, expires, wire)
+  local ran, piece, why = pcall(source, wire)
   if not ran then return nil, "source", piece end
   if piece == nil and why ~= nil then return nil, "source", why end
   -- a write that need not wait never looks at the clock
   if core.now() >= expires then return nil, "timeout", "the time for the whole call was over" end
-  if piece ~= nil and type(piece) ~= "string" then
+  if piece ~= nil and type(piece) ~= "string" and not (wire and type(piece) == "number") then
     return nil, "source", "the source gave a " .. type(piece) .. ", not a string"
   end
   return piece
@@ -214,11 +215,12 @@ end
 ---@param block number seconds each write may take
 ---@param expires number the whole call's deadline
 ---@param report (fun(octets: integer))? called with what the transport has taken so far, after each block
+---@param own boolean? the source is one of this library's: see pull
 ---@return integer? octets that the source gave
 ---@return string? kind "source"|"timeout"|"closed"|"input"
 ---@return any reason
 ---@return smtp.Reply? reply what the server said before it closed the connection
-function Pump:content(source, block, expires, report)
+function Pump:content(source, block, expires, report, own)
   local wire, octets = self.wire, 0
   if type(source) == "string" then
     local ok, reason = wire:body(source)
@@ -226,12 +228,15 @@ function Pump:content(source, block, expires, report)
     return #source
   end
   while true do
-    local chunk, failed, failure = pump.pull(source, expires)
+    local chunk, failed, failure = pump.pull(source, expires, own and wire or nil)
     if failed then return nil, failed, failure end
     if not chunk then return octets end
-    for from = 1, #chunk, BLOCK do
-      local last = math.min(from + BLOCK - 1, #chunk)
-      local ok, reason = wire:body(chunk, from, last)
+    local poured = type(chunk) == "number"
+    local length = poured and chunk or #chunk
+    for from = 1, length, poured and length or BLOCK do
+      local last = poured and length or math.min(from + BLOCK - 1, length)
+      local ok, reason = true, nil
+      if not poured then ok, reason = wire:body(chunk, from, last) end
       if not ok then return nil, "input", reason end
       octets = octets + last - from + 1
       if wire:queued() >= BLOCK then

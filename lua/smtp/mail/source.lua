@@ -29,18 +29,19 @@ local function whole(number)
   return type(number) == "number" and number >= 0 and number < 2 ^ 53 and number % 1 == 0
 end
 
--- A reader out of a step that gives bytes | nil, err, "" meaning nothing yet: closes it once at an end or error.
+-- A reader out of a step that gives bytes | nil, err, "" meaning nothing yet: closes it once at an end or error. A step
+-- that is given a wire may queue its bytes there, through the encoder if that is given too, and give their number.
 local function reader(step, close)
   local ended, err
-  return function()
+  return function(wire, encoder)
     while not ended do
-      local bytes, why = step()
+      local bytes, why = step(wire, encoder)
       if not bytes then
         ended, err = true, why
         if close then
           close()
         end
-      elseif bytes ~= "" then
+      elseif bytes ~= "" and bytes ~= 0 then
         return bytes
       end
     end
@@ -105,7 +106,7 @@ function source.file(path)
     open = function()
       local handle
       local count = 0
-      return reader(function()
+      return reader(function(wire, encoder)
         local reason
         if not handle then
           handle, reason = io.open(path, "rb")
@@ -113,9 +114,19 @@ function source.file(path)
             return nil, failure(reason)
           end
         end
-        local block
-        block, reason = handle:read(BLOCK)
-        count = count + #(block or "")
+        local block, length
+        if encoder then
+          length, block = encoder:pour_file(handle, BLOCK, wire)
+          if not length then
+            reason, length = block, 0
+          elseif length == 0 then
+            block = nil
+          end
+        else
+          block, reason = handle:read(BLOCK)
+          length = #(block or "")
+        end
+        count = count + length
         if reason then
           return nil, failure(path .. ": " .. reason)
         elseif count > size or (not block and count < size) then
@@ -197,22 +208,30 @@ local function through(kind, inner, size)
     open = function()
       local read, encoder = inner.open(), core.encoder(kind)
       local chunk, from, done = "", 1, false
-      return reader(function()
+      return reader(function(wire, outer)
+        local pours = wire and not outer and kind == "base64"
         if done then
           return nil
         elseif from > #chunk then
           local why
-          chunk, why = read()
+          if pours then chunk, why = read(wire, encoder) else chunk, why = read() end
           if why then
             return nil, why
+          elseif type(chunk) == "number" then
+            local queued = chunk
+            chunk = ""
+            return queued
           elseif not chunk then
             done = true
             return encoder:finish()
           end
           from = 1
         end
+        local block = chunk
+        if #chunk > BLOCK then block = chunk:sub(from, from + BLOCK - 1) end
         from = from + BLOCK
-        return encoder:update(chunk:sub(from - BLOCK, from - 1))
+        if pours then return encoder:pour(block, wire) end
+        return encoder:update(block)
       end)
     end,
   }
@@ -257,7 +276,7 @@ function source.chain(list)
     size = size,
     open = function()
       local i, read = 0, nil
-      return reader(function()
+      return reader(function(wire, outer)
         if not read then
           i = i + 1
           if not list[i] then
@@ -265,7 +284,7 @@ function source.chain(list)
           end
           read = list[i].open()
         end
-        local bytes, err = read()
+        local bytes, err = read(not outer and wire or nil)
         if bytes or err then
           return bytes, err
         end

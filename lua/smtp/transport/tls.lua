@@ -195,7 +195,10 @@ function M.wrap(pipe, options, deadline)
     return abandon(pipe, "tls", "the server's key is not one that was pinned; its pin is " .. pin,
       "ask who runs the server whether its key was changed: if not, this is another server")
   end
-  return setmetatable({ inner = pipe, engine = engine, info = info, rounds = rounds, identity = key }, Pipe)
+  return setmetatable({
+    inner = pipe, engine = engine, info = info, rounds = rounds, identity = key,
+    sealed = pipe.send and core.wire() or nil, -- what is encrypted and not written yet; no string is made of it then
+  }, Pipe)
 end
 
 --- Whether the peer at the other end speaks TLS from the first byte. Uses the pipe up: it is closed. May yield where
@@ -220,13 +223,29 @@ end
 
 -- What the engine has to say, to the peer. After a failure the outgoing stream has a hole and takes no more.
 local function flush(self, deadline)
-  local out = self.engine:take()
-  if #out == 0 then
-    return true
-  elseif self.broken then
+  local inner, sealed, out = self.inner, self.sealed, nil
+  if sealed then
+    local moved, why = self.engine:drain(sealed)
+    if not moved then
+      return nil, "tls", why
+    elseif sealed:queued() == 0 then
+      return true
+    end
+  else
+    out = self.engine:take()
+    if #out == 0 then
+      return true
+    end
+  end
+  if self.broken then
     return nil, "closed", self.broken
   end
-  local sent, kind, text = self.inner:write(out, deadline)
+  local sent, kind, text
+  if sealed then
+    sent, kind, text = inner:send(sealed, deadline)
+  else
+    sent, kind, text = inner:write(out, deadline)
+  end
   if not sent then
     self.broken = text or kind
     return nil, kind, text
@@ -310,6 +329,43 @@ function Pipe:write(bytes, deadline)
     if not sent then
       return nil, kind, text
     end
+  end
+  return true
+end
+
+--- All that a wire has queued; else as write(). May yield.
+---@param wire userdata
+---@param deadline number absolute, monotonic seconds
+function Pipe:send(wire, deadline)
+  if not self.engine then
+    return nil, "closed", "the connection is closed"
+  elseif self.broken then
+    return nil, "closed", self.broken
+  end
+  while wire:queued() > 0 do
+    local taken, why = self.engine:encrypt(wire, SLICE)
+    if not taken then
+      return nil, why == CUT and "closed" or "tls", why
+    end
+    local sent, kind, text = flush(self, deadline)
+    if not sent then
+      return nil, kind, text
+    end
+  end
+  return true
+end
+
+--- At least one byte, into a wire; else as read(). "protocol": the wire has no room for it. May yield.
+---@param wire userdata
+---@param deadline number absolute, monotonic seconds
+function Pipe:receive(wire, deadline)
+  local bytes, kind, text, hint = self:read(deadline)
+  if not bytes then
+    return nil, kind, text, hint
+  end
+  local fed, problem = wire:feed(bytes)
+  if not fed then
+    return nil, "protocol", problem
   end
   return true
 end

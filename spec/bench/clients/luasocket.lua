@@ -36,13 +36,13 @@ local function mail()
 end
 local function try(...) local a, e = ... if not a then io.stderr:write("luasocket: " .. tostring(e) .. "\n") os.exit(1) end return ... end
 if w == "send" or w == "sendcompose" then
-  for i = 1, n do local m = mail() m.server, m.port = "127.0.0.1", port try(smtp.send(m)) end
+  for _ = 1, n do local m = mail() m.server, m.port = "127.0.0.1", port try(smtp.send(m)) end
 elseif w == "cold" then
-  for i = 1, n do local m = mail() m.server, m.port, m.create, m.user, m.password = "127.0.0.1", port, create, "user", "secret" try(smtp.send(m)) end
+  for _ = 1, n do local m = mail() m.server, m.port, m.create, m.user, m.password = "127.0.0.1", port, create, "user", "secret" try(smtp.send(m)) end
 else
   local s = smtp.open("127.0.0.1", port, create)
   if w:find("nd$") and not tls then s.tp.c:setoption("tcp-nodelay", true) end -- what smtp.open leaves off
   s:greet("localhost")
-  for i = 1, n do s:send(mail()) end
+  for _ = 1, n do s:send(mail()) end
   s:quit() s:close()
 end
