@@ -69,6 +69,27 @@ test: ## install what is missing, then run every check under every Lua
 	@bash spec/support/install.sh test
 	@bash spec/support/test.sh
 
+# what `make bench` measures with, and libcurl to compare with, where its headers are
+TOOLS := $(addprefix build/bench/,sink floor proxy runner)
+BENCH_CFLAGS = -std=c11 -D_GNU_SOURCE -O2 $(WARNINGS) $(OPENSSL_CFLAGS)
+
+$(TOOLS): build/bench/%: spec/bench/%.c spec/bench/b64.h
+	@mkdir -p $(@D)
+	$(CC) $(BENCH_CFLAGS) -o $@ $< $(OPENSSL_LIBS)
+
+build/bench/curl: spec/bench/clients/curl.c
+	@mkdir -p $(@D)
+	$(CC) $(BENCH_CFLAGS) -o $@ $< -lcurl
+
+bench-tools: $(TOOLS)
+	@$(MAKE) -s --no-print-directory build/bench/curl 2>/dev/null || echo "libcurl's headers are not installed" >&2
+
+bench: ## measure beside others and draw it (ROUNDS=5 ONLY=small,cold CHART=spec/bench/bench.svg); 5 minutes
+	@LUA=$(LUA) bash spec/support/install.sh bench
+	@$(MAKE) -s --no-print-directory all bench-tools
+	@$(RUN) LUA=$(LUA) /usr/bin/python3 spec/bench/bench.py $(if $(ROUNDS),--rounds $(ROUNDS)) \
+		$(if $(ONLY),--only $(ONLY)) $(if $(CHART),--chart $(CHART))
+
 LINTS := lint-luacheck lint-warnings lint-tidy lint-floors
 lint: $(LINTS) ## the static checks: luacheck, warnings as errors (gcc, clang), clang-tidy, floors
 
@@ -110,5 +131,5 @@ help: ## list the targets and the variables
 	@echo "  CC CFLAGS CPPFLAGS LDFLAGS LIBFLAG   the compiler and its flags; SANITIZE=1 adds ASan and UBSan"
 	@echo "  LUA_INCDIR OPENSSL_INCDIR OPENSSL_LIBDIR   headers and libraries, where pkg-config does not know them"
 
-.PHONY: all env check demo test lint $(LINTS) install uninstall clean help
+.PHONY: all env check demo test bench bench-tools lint $(LINTS) install uninstall clean help
 .DELETE_ON_ERROR:
