@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# install.sh demo|test: installs what `make demo` or `make test` needs and this machine lacks, with apt-get.
+# install.sh demo|test|bench: installs what `make demo` (and so on) needs and this machine lacks, with apt-get.
 # Whatever is there already is left alone. Without apt-get it only says what is missing, by its Debian names.
 # Exim and OpenSMTPD, which Debian does not install beside Postfix, are unpacked into build/; packages of npm go to build/npm.
 set -euo pipefail
@@ -19,7 +19,7 @@ lua_header() {
 
 trust_store() { ls /etc/ssl/certs/ca-certificates.crt || ls /etc/pki/tls/certs/ca-bundle.crt || ls /etc/ssl/cert.pem; }
 
-npm_packages=(mailparser@3.9.1 mailauth@4.8.6 smtp-server@3.18.0)
+npm_packages=(mailparser@3.9.1 mailauth@4.8.6 smtp-server@3.18.0 nodemailer@10.6.0)
 
 npm_here() { grep -q "\"version\": \"${1#*@}\"" "build/npm/node_modules/${1%@*}/package.json"; }
 browser() { command -v chromium || command -v chromium-browser || command -v google-chrome; }
@@ -56,11 +56,31 @@ look() {
 	want pkg-config 'finds the headers' command -v pkg-config
 	want libssl-dev 'OpenSSL headers' header openssl/ssl.h
 	want ca-certificates 'system trust store' trust_store
-	if [ "$1" = demo ]; then
-		want_lua "$(basename "${LUA:-lua5.4}")"
-		return
-	fi
-	for lua in lua5.1 lua5.2 lua5.3 lua5.4 luajit; do want_lua "$lua"; done
+	case $1 in
+	demo) want_lua "$lua" ;;
+	test) look_test && look_bench ;;
+	bench) want_lua "$lua" && look_bench ;;
+	esac
+}
+
+# what smtp is measured beside, and what counts
+look_bench() {
+	want postfix 'has smtp-source' command -v smtp-source
+	want libcurl4-openssl-dev 'libcurl to compare with' header curl/curl.h
+	want lua-socket 'LuaSocket to compare with' "$lua" -e 'require "socket.smtp"'
+	want lua-sec 'its TLS' "$lua" -e 'require "ssl"'
+	want openssl 'makes test certificates' command -v openssl
+	want python3 'runs the benchmark' command -v python3
+	want strace 'counts system calls' command -v strace
+	want valgrind 'counts instructions' command -v valgrind
+	want nodejs 'runs the packages of npm' command -v node
+	want npm 'installs them' command -v npm
+	for package in "${npm_packages[@]}"; do want "npm:$package" 'an independent reader, client or server' npm_here "$package"; done
+}
+
+look_test() {
+	local each
+	for each in lua5.1 lua5.2 lua5.3 lua5.4 luajit; do want_lua "$each"; done
 	want lua-busted 'runs the specs' command -v busted
 	want lua-check 'checks the Lua code' command -v luacheck
 	want luarocks 'packaging specs' command -v luarocks
@@ -82,19 +102,14 @@ look() {
 	want swaks 'an independent client' command -v swaks
 	want libnet-ssleay-perl 'TLS for swaks' perl -MNet::SSLeay -e1
 	want curl 'an independent client' command -v curl
-	want openssl 'makes test certificates' command -v openssl
-	want python3 'an independent client and server' command -v python3
 	want python3-dkim 'checks DKIM signatures' python_has 'import dkim'
 	want python3-nacl 'Ed25519 for python3-dkim' python_has 'import nacl.signing'
 	want python3-gi 'GMime for Python' python_has 'import gi'
 	want gir1.2-gmime-3.0 'an independent reader of messages' python_has 'import gi; gi.require_version("GMime", "3.0")'
 	want libidn2-0 'international domain names to compare with' python_has 'import ctypes; ctypes.CDLL("libidn2.so.0")'
 	want chromium 'shows previews' browser
-	want nodejs 'runs the packages of npm' command -v node
-	want npm 'installs them' command -v npm
 	want exim4-daemon-heavy 'a real mail server, on GnuTLS' exim_here
 	want opensmtpd 'a real mail server whose TLS fails' opensmtpd_here
-	for package in "${npm_packages[@]}"; do want "npm:$package" 'an independent reader, checker or server' npm_here "$package"; done
 }
 
 apt_install() {
@@ -122,7 +137,8 @@ unpack() {
 }
 
 kind=${1:-}
-case $kind in demo | test) ;; *) echo "usage: $0 demo|test" >&2 && exit 2 ;; esac
+case $kind in demo | test | bench) ;; *) echo "usage: $0 demo|test|bench" >&2 && exit 2 ;; esac
+lua=$(basename "${LUA:-lua5.4}")
 
 look "$kind"
 if [ ${#missing[@]} -eq 0 ]; then
