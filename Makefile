@@ -84,7 +84,7 @@ build/bench/curl: spec/bench/clients/curl.c
 bench-tools: $(TOOLS)
 	@$(MAKE) -s --no-print-directory build/bench/curl 2>/dev/null || echo "libcurl's headers are not installed" >&2
 
-bench: ## measure beside others and draw it (ROUNDS=5 ONLY=small,cold CHART=spec/bench/bench.svg); 5 minutes
+bench: ## measure beside others and draw it (ROUNDS=3 ONLY=small,cold CHART=spec/bench/bench.svg)
 	@LUA=$(LUA) bash spec/support/install.sh bench
 	@$(MAKE) -s --no-print-directory all bench-tools
 	@$(RUN) LUA=$(LUA) /usr/bin/python3 spec/bench/bench.py $(if $(ROUNDS),--rounds $(ROUNDS)) \

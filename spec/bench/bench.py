@@ -113,19 +113,19 @@ BIG = ["floor", "smtp", *PEERS]
 TRIPS = ["floor", "smtp", "smtp-source", *PEERS]
 
 WORKS = {
-    "small": Work("1 KB message, connection kept", "keep", "us", 300, 6000, [*KEPT, "smtp-source", "LuaSocket", *PEERS],
+    "small": Work("A message of 1 KB, connection kept", "keep", "us", 300, 6000, [*KEPT, "smtp-source", "LuaSocket", *PEERS],
                   slower=4, counts=True),
-    "small-tls": Work("1 KB message, connection kept, TLS", "keep", "us", 300, 6000, [*KEPT, *PEERS], slower=4, tls=True,
+    "small-tls": Work("A message of 1 KB, connection kept, TLS", "keep", "us", 300, 6000, [*KEPT, *PEERS], slower=4, tls=True,
                       counts=True),
-    "cold": Work("connect, TLS 1.3, log in, 1 KB message, quit", "cold", "us", 5, 150, COLD, tls=True,
+    "cold": Work("Cold: connect, TLS 1.3, log in, 1 KB message, quit", "cold", "us", 5, 150, COLD, tls=True,
                  sink=("-x", "TICKETS"), counts=True),
-    "cold-resumed": Work("the same to a server known before", "cold", "us", 5, 150,
+    "cold-resumed": Work("Cold again, to a server known before (TLS resumed)", "cold", "us", 5, 150,
                          ["floor", "floor, resumed", "smtp", "smtp, auth+chunk"], tls=True, counts=True),
-    "big": Work("25 MB attachment", "big", "MB/s", 1, 21, BIG, slower=20, rounds=3),
-    "big-tls": Work("25 MB attachment, TLS", "big", "MB/s", 1, 13, BIG, slower=12, tls=True, rounds=3),
-    "trips": Work("network of 50 ms a round trip", "keep", "s", 2, 12, TRIPS, slower=3, delay=25, rounds=1),
-    "trips-10": Work("the same, 10 recipients", "keep", "s", 2, 12, TRIPS, slower=5, delay=25, rounds=1, rcpts=10),
-    "slow": Work("100 messages, server takes 100 ms a command", "pool", "s", 100, 0,
+    "big": Work("An attachment of 25 MB", "big", "MB/s", 1, 21, BIG, slower=20, rounds=3),
+    "big-tls": Work("An attachment of 25 MB, TLS", "big", "MB/s", 1, 13, BIG, slower=12, tls=True, rounds=3),
+    "trips": Work("Round trips of 50 ms, connection kept", "keep", "s", 2, 12, TRIPS, slower=3, delay=25, rounds=1),
+    "trips-10": Work("Round trips of 50 ms, 10 recipients", "keep", "s", 2, 12, TRIPS, slower=5, delay=25, rounds=1, rcpts=10),
+    "slow": Work("100 messages, 100 ms a command", "pool", "s", 100, 0,
                  ["smtp, 10 connections", "smtp, 10, chunk", "smtp, 100 connections", "smtp-source, 10 conns",
                   "Nodemailer, 10 conns"], sink=("-d", "100"), rounds=1),
 }
@@ -145,7 +145,7 @@ def missing():
         "libcurl": (os.path.exists(f"{BENCH}/curl"), "libcurl's headers are not installed"),
         "LuaSocket": (succeeds(LUA, "-e", "require 'socket.smtp' require 'ssl'"), f"no LuaSocket and LuaSec for {LUA}"),
         "Nodemailer": (succeeds("node", "-e", "require('nodemailer')"), "no node with the package nodemailer"),
-        "system calls": (shutil.which("strace"), "strace is not installed"),
+        "syscalls": (shutil.which("strace"), "strace is not installed"),
         "instructions": (shutil.which("valgrind"), "valgrind is not installed"),
     }
     return {name: reason for name, (here, reason) in probes.items() if not here}
@@ -253,7 +253,7 @@ def measure(work, names, rounds, scale):
                     client = CLIENTS[name]
                     try:
                         if name not in idle:  # what it needs to be there at all
-                            idle[name] = run(work, client, sink, port, 0)["memory"] if name[:4] != "smtp-" else None
+                            idle[name] = run(work, client, sink, port, 0)["memory"] if name[:11] != "smtp-source" else None
                         taken[name] = per_message(work, client, sink, proxy.ports[0] if proxy else port, scale)
                     except Failed as failure:
                         print(f"  FAILED: {name}: {failure}", file=sys.stderr)
@@ -270,11 +270,11 @@ def measure(work, names, rounds, scale):
 
 
 def waits(work, client):
-    """Round trips of a message after TCP and TLS; that of QUIT is not counted."""
+    """How often a message waits for the server, after TCP and TLS; for a QUIT of its own too."""
     with Sink("-f", "3", *work.sink) as sink:
         few, many = (run(work, client, sink, sink.ports[1 if work.tls else 0], count)["flights"] for count in (10, 30))
-    # the sink counts the end of the handshake too
-    return (many - few) / 20 - (1 if work.argument == "cold" else 0)
+    # of a cold send the sink counts the end of the handshake, but not the wait for the greeting
+    return (many - few) / 20
 
 
 def syscalls(work, client):
@@ -306,10 +306,7 @@ def instructions(work, client):
 def count(work, names, absent):
     """{client: figures} of what does not depend on the day."""
     counters = {"waits": waits, "syscalls": syscalls, "instructions": instructions}
-    if "system calls" in absent:
-        del counters["syscalls"]
-    if "instructions" in absent:
-        del counters["instructions"]
+    counters = {name: counter for name, counter in counters.items() if name not in absent}
     results = {name: {} for name in names}
     for name in names:
         client = CLIENTS[name]
@@ -372,7 +369,6 @@ def about(rounds):
         (found := said(r"[\d.]+", LUA, "-e", "print(require 'socket'._VERSION)")) and "LuaSocket " + found,
         (found := said(r"[\d.]+", "postconf", "-d", "-h", "mail_version")) and "Postfix " + found,
         said(r"Nodemailer [\d.]+", "node", "-p", "'Nodemailer ' + require('nodemailer/package.json').version"),
-        said(r"gcc|clang", "cc", "--version") and "cc " + said(r"\d+\.\d+\.\d+", "cc", "--version"),
     ]
     return {"date": time.strftime("%Y-%m-%d"), "rounds": rounds,
             "machine": f"{model.group(1).strip() if model else platform.machine()}, {os.cpu_count()} CPUs, "
@@ -382,7 +378,7 @@ def about(rounds):
 
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--only", default="", help="some of " + ",".join(WORKS))
     options.add_argument("--clients", default="", help="some of " + "; ".join(CLIENTS) + " (separated by semicolons)")
     options.add_argument("--scale", type=float, default=1.0, help="of the numbers of messages")

@@ -15,7 +15,8 @@ const transport = nodemailer.createTransport(options);
 
 function mail() {
   if (work === 'big')
-    return {from: 'ada@example.org', to, subject: 'Big', text: 'See attached.', attachments: [{path: `${BENCH}/att.bin`}]};
+    return {from: 'ada@example.org', to, subject: 'Big', text: 'See attached.',
+      attachments: [{path: `${BENCH}/att.bin`}]};
   if (FORM === 'compose') return {from: 'Ada <ada@example.org>', to, subject: 'A small message', text};
   return {envelope: {from: 'ada@example.org', to}, raw};
 }

@@ -1,5 +1,5 @@
--- ours.lua WORK PORT N [RCPTS]: this library; keep (HOW=batch|alone, FORM=ready|compose), cold, big, pool (CONNECTIONS).
--- PIPELINE: the option of that name.
+-- ours.lua WORK PORT N [RCPTS]: this library; keep (HOW=batch|alone, FORM=ready|compose), cold, big, pool
+-- (CONNECTIONS). PIPELINE: the option of that name.
 local smtp = require "smtp"
 
 local work, port, count, rcpts = arg[1], tonumber(arg[2]), tonumber(arg[3]), tonumber(arg[4] or 1)
@@ -53,7 +53,7 @@ if work == "cold" then
   end
 elseif work == "pool" then
   local pool = assert(smtp.pool(server()))
-  pool:send_many(messages(), function(_, receipt, err) assert(receipt, err) end)
+  pool:send_many(messages(), function(receipt, err) assert(receipt, err) end)
   pool:close()
 else
   local session = assert(smtp.connect(server()))
