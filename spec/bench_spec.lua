@@ -80,9 +80,9 @@ describe("make bench #real", function()
 
   it("leaves no process behind when it is interrupted", function()
     os.execute [[
-      timeout -s INT 2 /usr/bin/python3 spec/bench/bench.py --only trips --clients smtp --out build/bench >/dev/null 2>&1
+      timeout -s INT 3 /usr/bin/python3 spec/bench/bench.py --only slow --clients "smtp, 10 connections" --out build/bench >/dev/null 2>&1
       sleep 0.3]]
-    local pipe = io.popen "pgrep -f '^[^ ]*build/bench/(sink|proxy|runner)'; true"
+    local pipe = io.popen [[pgrep -f "^($PWD/build/bench/|[^ ]+ $PWD/spec/bench/clients/)"; true]]
     local left = pipe:read "*a"
     pipe:close()
     assert.are.equal("", left)
