@@ -69,23 +69,26 @@ test: ## install what is missing, then run every check under every Lua
 	@bash spec/support/install.sh test
 	@bash spec/support/test.sh
 
-BENCH := build/bench
-bench: ## measure beside other clients (ONLY="small cold" ROUNDS=3 SCALE=1 CHART=spec/bench/bench.svg), a table, JSON and SVG
+# what `make bench` measures with, and libcurl to compare with, where its headers are
+TOOLS := $(addprefix build/bench/,sink floor proxy runner)
+BENCH_CFLAGS = -std=c11 -D_GNU_SOURCE -O2 $(WARNINGS) $(OPENSSL_CFLAGS)
+
+$(TOOLS): build/bench/%: spec/bench/%.c spec/bench/b64.h
+	@mkdir -p $(@D)
+	$(CC) $(BENCH_CFLAGS) -o $@ $< $(OPENSSL_LIBS)
+
+build/bench/curl: spec/bench/clients/curl.c
+	@mkdir -p $(@D)
+	$(CC) $(BENCH_CFLAGS) -o $@ $< -lcurl
+
+bench-tools: $(TOOLS)
+	@$(MAKE) -s --no-print-directory build/bench/curl 2>/dev/null || echo "libcurl's headers are not installed" >&2
+
+bench: ## measure beside others and draw it (ROUNDS=3 ONLY=small,cold CHART=spec/bench/bench.svg)
 	@LUA=$(LUA) bash spec/support/install.sh bench
 	@$(MAKE) -s --no-print-directory all bench-tools
-	@$(RUN) cd $(BENCH) && NODE_PATH=../npm/node_modules LUA=$(LUA) python3 $(CURDIR)/spec/bench/bench.py \
-		-r $(or $(ROUNDS),3) -x $(or $(SCALE),1) -c $(abspath $(or $(CHART),$(BENCH)/bench.svg)) $(ONLY)
-
-bench-tools: $(addprefix $(BENCH)/,sink floor proxy runner)
-	@$(MAKE) -s --no-print-directory $(BENCH)/curl 2>/dev/null || true
-
-$(BENCH)/%: spec/bench/%.c
-	@mkdir -p $(@D)
-	$(CC) -O3 -Wall -Wextra -o $@ $< -lssl -lcrypto
-
-$(BENCH)/curl: spec/bench/clients/curl.c
-	@mkdir -p $(@D)
-	$(CC) -O2 -Wall -Wextra -o $@ $< -lcurl
+	@$(RUN) LUA=$(LUA) /usr/bin/python3 spec/bench/bench.py $(if $(ROUNDS),--rounds $(ROUNDS)) \
+		$(if $(ONLY),--only $(ONLY)) $(if $(CHART),--chart $(CHART))
 
 LINTS := lint-luacheck lint-warnings lint-tidy lint-floors
 lint: $(LINTS) ## the static checks: luacheck, warnings as errors (gcc, clang), clang-tidy, floors

@@ -1,287 +1,237 @@
-#!/usr/bin/env python3
-"""bench.py [-r ROUNDS] [-x SCALE] [-o FILE.json] [-c FILE.svg] [WORKLOAD ...]: this library beside others, in one run.
+"""bench.py: this library beside others and beside the least that a C program can do, against the same sink.
 
-Clients run on one CPU, the sink on another. In every round each client runs once with few and once with many messages,
-in turn; a figure is the difference over the difference, so that start-up is not in it, and the median over the rounds.
-Ratios are taken within a round. System calls (strace), waits (a sink that gathers what belongs together) and
-instructions (callgrind) are counted in runs of their own; they have no noise. What is not installed is skipped, and said
-so. Runs in build/bench, where `make bench` has built the sink, the floors and the proxy.
-"""
-import argparse, datetime, json, os, platform, random, re, shutil, signal, socket, statistics, subprocess, sys, time
+Every client runs with few and with many messages in each round; the difference is what a message takes, so that neither
+a start nor a connection counts. A figure is the median over the rounds, and a ratio is taken within each round first.
+Waits, system calls and instructions are counted in runs of their own. Clients run on one processor, the sink on another.
+
+Run by `make bench`; all that it makes is in build/bench."""
+
+import argparse
+import json
+import os
+import platform
+import random
+import re
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+
 import chart
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-CLIENTS = os.path.join(HERE, "clients")
+ROOT = os.path.dirname(os.path.dirname(HERE))
+BENCH = f"{ROOT}/build/bench"
 LUA = os.environ.get("LUA", "lua5.4")
-LIMIT = 300  # seconds that one run of a client may take
-FLOOR, OURS, PEER = "floor", "ours", "peer"
+DEADLINE = 60  # seconds that one run of a client may take
+ATTACHMENT = 25_000_000
+PROCESSORS = sorted(os.sched_getaffinity(0))
+
+os.environ["PATH"] += ":/usr/sbin"
+os.environ["BENCH"] = BENCH
+os.environ["NODE_PATH"] = f"{ROOT}/build/npm/node_modules"
 
 
+@dataclass
 class Client:
-    def __init__(self, name, kind, argv, env=None, counts=None, needs=(), unit=1):
-        self.name, self.kind, self.argv, self.env = name, kind, argv, env or {}
-        self.counts, self.needs = counts, needs
+    argv: list
+    env: dict = field(default_factory=dict)
+    kind: str = "peer"  # or "ours", "floor"
+    slower: int = 1     # how much fewer messages it gets
+    steps: bool = True  # whether valgrind can count its instructions in reasonable time
 
 
-def floor(mode, counts, **env):
-    return Client(mode_name(mode, env), FLOOR, ["./floor", mode], env, counts)
+def ours(**env):
+    return Client([LUA, f"{HERE}/clients/ours.lua"], env, "ours")
 
 
-def mode_name(mode, env):
-    names = {"pipe2": "floor: one flight a message (DATA)", "cold": "floor: cold", "big": "floor: attachment"}
-    if mode == "bdat":
-        return "floor: ten messages a flight (BDAT)"
-    return names[mode] + (", resumed" if env.get("RESUME") else "")
+def floor(**env):
+    return Client([f"{BENCH}/floor"], env, "floor")
 
 
-def ours(name, workload, counts, **env):
-    return Client("smtp: " + name, OURS, [LUA, CLIENTS + "/ours.lua", workload], env, counts)
+NODE = ["node", f"{HERE}/clients/nodemailer.js"]
+SOURCE = [f"{HERE}/clients/smtp-source.sh"]
+LUASOCKET = [LUA, f"{HERE}/clients/luasocket.lua"]
+
+CLIENTS = {
+    "floor": floor(),
+    "floor, 10 a flight": floor(WINDOW="10"),
+    "floor, resumed": floor(RESUME="1"),
+    "smtp": ours(),
+    "smtp, composing": ours(FORM="compose"),
+    "smtp, one by one": ours(HOW="alone"),
+    "smtp, 10 a flight": ours(PIPELINE="chunk"),
+    "smtp, auth": ours(PIPELINE="auth"),
+    "smtp, auth+chunk": ours(PIPELINE="auth+chunk"),
+    "smtp, 10 connections": ours(CONNECTIONS="10"),
+    "smtp, 10, chunk": ours(CONNECTIONS="10", PIPELINE="chunk"),
+    "smtp, 100 connections": ours(CONNECTIONS="100"),
+    "smtp-source": Client(SOURCE),
+    "smtp-source, 10 conns": Client(SOURCE, {"CONNECTIONS": "10"}),
+    "libcurl": Client([f"{BENCH}/curl"]),
+    "LuaSocket": Client(LUASOCKET, slower=50),
+    "LuaSocket, no Nagle": Client(LUASOCKET, {"NODELAY": "1"}),
+    "smtplib": Client([sys.executable, f"{HERE}/clients/smtplib_driver.py"], steps=False),
+    "Nodemailer": Client(NODE, steps=False),
+    "Nodemailer, 10 conns": Client(NODE, {"CONNECTIONS": "10"}, steps=False),
+}
 
 
-def peer(name, argv, counts, **env):
-    return Client(name, PEER, argv, env, counts)
+@dataclass
+class Work:
+    title: str
+    argument: str       # what the drivers call it
+    unit: str           # of the time shown: us, ms, s a message, or MB/s
+    few: int
+    many: int           # 0: one run of `few`, start and all
+    clients: list
+    floor: str = "floor"
+    slower: int = 1     # how much fewer messages peers get
+    tls: bool = False
+    rcpts: int = 1
+    delay: int = 0      # ms that the network takes each way
+    sink: tuple = ()
+    rounds: int = 99    # at most
+    counts: bool = False
+
+    def numbers(self, client, scale=1.0):
+        if not self.many:
+            return (self.few,)
+        share = (self.slower if client.kind == "peer" else 1) * client.slower
+        few = max(1, self.few // client.slower)
+        return few, few + max(1, int((self.many - self.few) * scale / share))
 
 
-def curl(workload, counts, name="libcurl"):
-    return peer(name, ["./curl", workload], counts)
+PEERS = ["libcurl", "LuaSocket, no Nagle", "smtplib", "Nodemailer"]
+KEPT = ["floor", "floor, 10 a flight", "smtp", "smtp, composing", "smtp, one by one", "smtp, 10 a flight"]
+COLD = ["floor", "smtp", "smtp, auth", "smtp, auth+chunk", "LuaSocket", *PEERS]
+BIG = ["floor", "smtp", *PEERS]
+TRIPS = ["floor", "smtp", "smtp-source", *PEERS]
+
+WORKS = {
+    "small": Work("A message of 1 KB, connection kept", "keep", "us", 300, 6000, [*KEPT, "smtp-source", "LuaSocket", *PEERS],
+                  slower=4, counts=True),
+    "small-tls": Work("A message of 1 KB, connection kept, TLS", "keep", "us", 300, 6000, [*KEPT, *PEERS], slower=4, tls=True,
+                      counts=True),
+    "cold": Work("Cold: connect, TLS 1.3, log in, 1 KB message, quit", "cold", "us", 5, 150, COLD, tls=True,
+                 sink=("-x", "TICKETS"), counts=True),
+    "cold-resumed": Work("Cold again, to a server known before (TLS resumed)", "cold", "us", 5, 150,
+                         ["floor", "floor, resumed", "smtp", "smtp, auth+chunk"], tls=True, counts=True),
+    "big": Work("An attachment of 25 MB", "big", "MB/s", 1, 21, BIG, slower=20, rounds=3),
+    "big-tls": Work("An attachment of 25 MB, TLS", "big", "MB/s", 1, 13, BIG, slower=12, tls=True, rounds=3),
+    "trips": Work("Round trips of 50 ms, connection kept", "keep", "s", 2, 12, TRIPS, slower=3, delay=25, rounds=1),
+    "trips-10": Work("Round trips of 50 ms, 10 recipients", "keep", "s", 2, 12, TRIPS, slower=5, delay=25, rounds=1, rcpts=10),
+    "slow": Work("100 messages, 100 ms a command", "pool", "s", 100, 0,
+                 ["smtp, 10 connections", "smtp, 10, chunk", "smtp, 100 connections", "smtp-source, 10 conns",
+                  "Nodemailer, 10 conns"], sink=("-d", "100"), rounds=1),
+}
 
 
-def luasocket(workload, counts, name="LuaSocket"):
-    return peer(name, [LUA, CLIENTS + "/luasocket.lua", workload], counts)
+def succeeds(*argv):
+    try:
+        return subprocess.run(argv, capture_output=True, timeout=DEADLINE).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
 
 
-def smtplib(workload, counts, name="smtplib"):
-    return peer(name, ["python3", CLIENTS + "/python_smtplib.py", workload], counts)
-
-
-def nodemailer(workload, counts, name="Nodemailer", **env):
-    return peer(name, ["node", CLIENTS + "/nodemailer.js", workload], counts, **env)
-
-
-def smtp_source(counts, *options, name="smtp-source"):
-    return peer(name, ["smtp-source", *options], counts)
-
-
-def workloads():
-    """name -> title, TLS, options of the sink, delay each way in ms, recipients, clients; the first floor is the measure"""
-    return {
-        "small": dict(title="1 KB, connection kept", clients=[
-            floor("pipe2", (200, 15000)), floor("bdat", (1000, 100000), WINDOW="10"),
-            ours("ready, a batch", "ready", (200, 15000)), ours("composing each, a batch", "composing", (200, 12000)),
-            ours("ready, one by one", "alone", (200, 8000)),
-            ours("ready, a batch, pipeline = \"chunk\"", "ready", (1000, 60000), PIPELINE="chunk"),
-            smtp_source((200, 5000)), curl("keep", (200, 5000)), curl("compose", (200, 4000), "libcurl, composing each"),
-            luasocket("keepnd", (200, 4000), "LuaSocket, Nagle off by hand"),
-            luasocket("composend", (200, 4000), "LuaSocket, Nagle off by hand, composing each"),
-            smtplib("keep", (100, 2000)), smtplib("compose", (100, 800), "smtplib, composing each"),
-            nodemailer("keep", (300, 2500)), nodemailer("compose", (300, 2500), "Nodemailer, composing each")]),
-        "small-tls": dict(title="1 KB, connection kept, TLS 1.3", tls=True, clients=[
-            floor("pipe2", (200, 12000), TLS="1"),
-            ours("ready, a batch", "ready", (200, 10000), TLS="1"), ours("composing each, a batch", "composing", (200, 8000), TLS="1"),
-            curl("keeptls", (200, 4000)), luasocket("keeptlsnd", (200, 3000), "LuaSocket, Nagle off by hand"),
-            smtplib("keeptls", (100, 2000)), nodemailer("keeptls", (300, 2500))]),
-        "cold": dict(title="connect, TLS 1.3, login, one message, quit", tls=True, clients=[
-            floor("cold", (5, 250)), floor("cold", (5, 250), RESUME="1"),
-            ours("not resumed", "cold", (5, 250), TLS="1", FULL="1"), ours("resumed (the default)", "cold", (5, 250), TLS="1"),
-            ours("pipeline = \"auth\"", "cold", (5, 250), TLS="1", PIPELINE="auth"),
-            ours("pipeline = \"auth+chunk\"", "cold", (5, 250), TLS="1", PIPELINE="auth+chunk"),
-            curl("cold", (5, 200)), luasocket("cold", (2, 20)), smtplib("cold", (5, 150)), nodemailer("cold", (20, 200))]),
-        "attachment": dict(title="a 25 MB attachment", big=True, clients=[
-            floor("big", (2, 12), B64="avx2", LINES="3360"),
-            ours("by DATA", "attachment", (2, 12)), ours("by BDAT", "attachment", (2, 12), PIPELINE="chunk"),
-            curl("big", (1, 2)), luasocket("big", (1, 2)), smtplib("big", (1, 2)), nodemailer("big", (1, 3))]),
-        "attachment-tls": dict(title="a 25 MB attachment, TLS 1.3", tls=True, big=True, clients=[
-            floor("big", (2, 10), TLS="1", B64="avx2", LINES="3360"),
-            ours("by DATA", "attachment", (2, 10), TLS="1"), ours("by BDAT", "attachment", (2, 10), TLS="1", PIPELINE="chunk"),
-            curl("bigtls", (1, 2)), luasocket("bigtlsnd", (1, 2)), smtplib("bigtls", (1, 2)), nodemailer("bigtls", (1, 3))]),
-        "far": dict(title="50 ms round trips, 1 recipient", delay=25, clients=far_clients()),
-        "far-10": dict(title="50 ms round trips, 10 recipients", delay=25, recipients=10, clients=far_clients()),
-        "slow": dict(title="100 messages, 100 ms a command", sink=["-d", "100"], whole=True, clients=[
-            ours("10 connections", "pool", (100,), CONNS="10"),
-            ours("10 connections, pipeline = \"chunk\"", "pool", (100,), CONNS="10", PIPELINE="chunk"),
-            ours("100 connections", "pool", (100,), CONNS="100"),
-            smtp_source((100,), "-s10", name="smtp-source, 10 connections"),
-            nodemailer("conc", (100,), "Nodemailer, 10 connections", CONNS="10")]),
+def missing():
+    """What is not here, and why: {name's beginning: reason}."""
+    probes = {
+        "smtp-source": (shutil.which("smtp-source"), "Postfix's smtp-source is not installed"),
+        "libcurl": (os.path.exists(f"{BENCH}/curl"), "libcurl's headers are not installed"),
+        "LuaSocket": (succeeds(LUA, "-e", "require 'socket.smtp' require 'ssl'"), f"no LuaSocket and LuaSec for {LUA}"),
+        "Nodemailer": (succeeds("node", "-e", "require('nodemailer')"), "no node with the package nodemailer"),
+        "syscalls": (shutil.which("strace"), "strace is not installed"),
+        "instructions": (shutil.which("valgrind"), "valgrind is not installed"),
     }
+    return {name: reason for name, (here, reason) in probes.items() if not here}
 
 
-def far_clients():
-    return [floor("pipe2", (5, 25)), ours("ready, a batch", "ready", (5, 25)), ours("ready, one by one", "alone", (5, 25)),
-            ours("ready, a batch, pipeline = \"chunk\"", "ready", (10, 60), PIPELINE="chunk"),
-            smtp_source((5, 15)), curl("keep", (5, 15)), luasocket("keepnd", (5, 15), "LuaSocket, Nagle off by hand"),
-            smtplib("keep", (5, 15)), nodemailer("keep", (5, 25))]
+def prepare():
+    """The messages, the attachment and the certificates."""
+    head = ("From: Ada <ada@example.org>\r\nTo: Bob <bob@example.net>\r\nSubject: A small message\r\n"
+            "Date: Sun, 23 Nov 2025 17:00:00 +0000\r\nMessage-ID: <0123456789@example.org>\r\n\r\n")
+    line = "A line of the text, which has sixty-four octets with its end.\r\n"
+    text = (line * 20)[:1022 - len(head)] + "\r\n"
+    for name, content in (("small.eml", head + text), ("small.txt", text.replace("\r\n", "\n"))):
+        with open(f"{BENCH}/{name}", "w", newline="") as file:
+            file.write(content)
+    if not os.path.exists(f"{BENCH}/att.bin"):
+        with open(f"{BENCH}/att.bin", "wb") as file:
+            file.write(random.Random(1).randbytes(ATTACHMENT))
+    shutil.rmtree(f"{BENCH}/pki", ignore_errors=True)
+    subprocess.run(["bash", f"{ROOT}/spec/support/pki.sh", f"{BENCH}/pki"], check=True, capture_output=True)
 
 
-def absent(client):
-    """what keeps a client from running here; None: nothing"""
-    program = client.argv[0]
-    if not (os.path.exists(program) or shutil.which(program)):
-        return f"{program} is not there"
-    if program == "node" and not quiet(["node", "-e", "require('nodemailer')"]):
-        return "npm's nodemailer is not installed"
-    if "luasocket" in " ".join(client.argv):
-        for module in ["socket.smtp"] + (["ssl"] if "tls" in client.argv[-1] or client.argv[-1] == "cold" else []):
-            if not quiet([LUA, "-e", f"require '{module}'"]):
-                return f"{LUA} has no module {module}"
+class Background:
+    """A tool of ours that prints the ports it listens on."""
 
-
-def quiet(argv):
-    return subprocess.run(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
-
-
-def command(client, port, count, recipients):
-    if client.argv[0] == "smtp-source":
-        options = client.argv[1:] or ["-s1"]
-        return ["smtp-source", *options, "-d", f"-m{count}", "-l1024", f"-r{recipients}", "-fa@example.com",
-                "-tb@example.net", f"127.0.0.1:{port}"]
-    return [*client.argv, str(port), str(count), str(recipients)]
-
-
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
-class Started:
-    """programs that end with the block"""
-
-    def __init__(self):
-        self.running = []
+    def __init__(self, ports, *argv):
+        self.process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True,
+                                        preexec_fn=lambda: os.sched_setaffinity(0, PROCESSORS[-1:]))
+        self.ports = [int(self.process.stdout.readline()) for _ in range(ports)]
 
     def __enter__(self):
         return self
 
-    def start(self, argv, port):
-        self.running.append(subprocess.Popen(argv))
-        deadline = time.monotonic() + 5
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                return
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
-
     def __exit__(self, *_):
-        for one in self.running:
-            one.terminate()
-            one.wait()
+        self.process.terminate()
+        self.process.wait()
+        self.process.stdout.close()
 
 
-class Sink(Started):
-    """the sink, and a proxy before it where there is a delay; `port` is the one for clients"""
-
-    def __init__(self, load, *options):
-        super().__init__()
-        plain, tls, self.stat = free_port(), free_port(), free_port()
-        pin = ["taskset", "-c", str(os.cpu_count() - 1)] if shutil.which("taskset") else []
-        self.start([*pin, "./sink", "-p", str(plain), "-s", str(tls), "-t", str(self.stat), "-c", "cert.pem", "-k", "key.pem",
-                    *load.get("sink", []), *options], plain)
-        self.port = tls if load.get("tls") else plain
-        if load.get("delay"):
-            self.port = free_port()
-            self.start([*pin, "./proxy", str(self.port), str(plain), str(load["delay"])], self.port)
+class Sink(Background):
+    def __init__(self, *options):
+        super().__init__(3, f"{BENCH}/sink", "-c", f"{BENCH}/pki/localhost.pem", "-k", f"{BENCH}/pki/localhost.key", *options)
 
     def counters(self):
-        """since the last time they were read"""
-        with socket.create_connection(("127.0.0.1", self.stat)) as one:
-            return json.loads(one.makefile().read())
-
-
-def run(argv, env, prefix=()):
-    """one run: wall, cpu (seconds), peak (KB) and what it said where it failed"""
-    out = "run.out"
-    if os.path.exists(out):
-        os.unlink(out)
-    pin = ["taskset", "-c", "0"] if shutil.which("taskset") else []
-    process = subprocess.Popen([*pin, "./runner", out, *prefix, *argv], env={**os.environ, **env}, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.PIPE, start_new_session=True)
-    try:
-        said = process.communicate(timeout=LIMIT)[1]
-    except BaseException as reason:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        if not isinstance(reason, subprocess.TimeoutExpired):
-            raise
-        return dict(failed="took too long")
-    status, wall, user, system, peak = open(out).read().split()
-    return dict(failed=said.decode(errors="replace")[-300:] or status if int(status) else None, wall=float(wall),
-                cpu=float(user) + float(system), peak=int(peak))
+        """What it counted since they were asked for the last time."""
+        with socket.create_connection(("127.0.0.1", self.ports[2]), DEADLINE) as peer:
+            return json.loads(peer.makefile().read())
 
 
 class Failed(Exception):
     pass
 
 
-def measure(sink, client, load, count, prefix=()):
+def run(work, client, sink, port, count, before=()):
+    """One run: seconds, processor seconds, peak memory in KB, and what the sink counted."""
+    out = f"{BENCH}/run.out"
+    env = {**os.environ, **client.env, **({"TLS": "1"} if work.tls else {})}
+    argv = [*before, *client.argv, work.argument, str(port), str(count), str(work.rcpts)]
+    if os.path.exists(out):
+        os.unlink(out)
     sink.counters()
-    got = run(command(client, sink.port, count, load.get("recipients", 1)), client.env, prefix)
-    if got["failed"]:
-        raise Failed(got["failed"])
-    got["counters"] = sink.counters()
-    if got["counters"]["msgs"] < count:
-        raise Failed(f"{got['counters']['msgs']} of {count} messages arrived")
-    return got
+    with open(f"{BENCH}/run.err", "w+") as err:
+        process = subprocess.Popen([f"{BENCH}/runner", out, str(DEADLINE), *argv], env=env, stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.DEVNULL, stderr=err,
+                                   preexec_fn=lambda: os.sched_setaffinity(0, PROCESSORS[:1]))
+        try:
+            process.wait(DEADLINE + 5)
+        finally:
+            process.terminate()
+            process.wait()
+        err.seek(0)
+        said = err.read(300).strip()
+    counted = sink.counters()
+    status, wall, user, system, memory = open(out).read().split()
+    if status != "0" or counted["msgs"] < count:
+        raise Failed(f"status {status}, {counted['msgs']} of {count} messages: {said}")
+    return {"seconds": float(wall), "cpu": float(user) + float(system), "memory": int(memory), **counted}
 
 
-def scaled(client, scale):
-    few, *many = client.counts
-    return (few, max(few + 1, int(many[0] * scale))) if many else (0, few)
-
-
-def timed(load, clients, rounds, scale):
-    """client -> list of one dictionary a round"""
-    rows = {client: [] for client in clients}
-    with Sink(load) as sink:
-        for number in range(rounds):
-            for client in clients:
-                few, many = scaled(client, scale)
-                try:
-                    low = measure(sink, client, load, few) if few else dict(wall=0, cpu=0, peak=0)
-                    high = measure(sink, client, load, many)
-                except Failed as reason:
-                    print(f"skipped: {client.name}: {reason}", flush=True)
-                    rows[client] = None
-                    continue
-                if rows[client] is None:
-                    continue
-                per = 1 if load.get("whole") else many - few
-                rows[client].append(dict(round=number, wall=(high["wall"] - low["wall"]) / per, cpu=(high["cpu"] - low["cpu"]) / per,
-                                         peak=high["peak"]))
-    return rows
-
-
-def counted(load, clients, what):
-    """client -> system calls, waits or instructions a message, by the difference of two runs"""
-    found = {}
-    with Sink(load, *(["-f", "3"] if what == "waits" else [])) as sink:
-        for client in clients:
-            prefix = {
-                "waits": [],
-                "syscalls": ["strace", "-f", "-c", "-o", "strace.out"],
-                "instructions": ["valgrind", "--tool=callgrind", "--callgrind-out-file=callgrind.out"],
-            }[what]
-            few, many = (300, 400) if client.argv[0] == "node" else (10, 20) if load.get("tls") and "cold" in client.argv else (100, 200)
-            if "WINDOW" in client.env or client.env.get("PIPELINE") == "chunk":
-                few, many = 1000, 2000
-            try:
-                values = []
-                for count in (few, many):
-                    got = measure(sink, client, load, count, prefix)
-                    values.append(got["counters"]["flights"] if what == "waits" else read_count(what))
-                found[client] = (values[1] - values[0]) / (many - few)
-            except Failed as reason:
-                print(f"skipped: {what} of {client.name}: {reason}", flush=True)
-    return found
-
-
-def read_count(what):
-    if what == "syscalls":
-        total = [line.split() for line in open("strace.out") if line.rstrip().endswith("total")][-1]
-        return int(total[3] if len(total) > 4 else total[2])
-    return int(re.search(r"^(?:summary|totals): (\d+)", open("callgrind.out").read(), re.M).group(1))
+def per_message(work, client, sink, port, scale):
+    """What one more message takes."""
+    numbers = work.numbers(client, scale)
+    runs = [run(work, client, sink, port, number) for number in numbers]
+    if len(runs) == 1:
+        return {key: runs[0][key] / numbers[0] if key == "cpu" else runs[0][key] for key in ("seconds", "cpu", "memory")}
+    more = numbers[1] - numbers[0]
+    return {**{key: (runs[1][key] - runs[0][key]) / more for key in ("seconds", "cpu")}, "memory": runs[1]["memory"]}
 
 
 def median(values):
@@ -289,133 +239,184 @@ def median(values):
     return statistics.median(values) if values else None
 
 
-def ratio(own, other, key):
-    """median over the rounds of own over other"""
-    if not (own and other):
-        return None
-    by_round = {row["round"]: row[key] for row in other}
-    return median(row[key] / by_round[row["round"]] for row in own if by_round.get(row["round"], 0) > 0)
+def measure(work, names, rounds, scale):
+    """{client: figures} of time, processor time and memory."""
+    samples = {name: [] for name in names}
+    idle = {}
+    with Sink(*work.sink) as sink:
+        port = sink.ports[1 if work.tls else 0]
+        proxy = work.delay and Background(1, f"{BENCH}/proxy", str(port), str(work.delay))
+        try:
+            for number in range(min(rounds, work.rounds)):
+                taken = {}
+                for name in names:
+                    client = CLIENTS[name]
+                    try:
+                        if name not in idle:  # what it needs to be there at all
+                            idle[name] = run(work, client, sink, port, 0)["memory"] if name[:11] != "smtp-source" else None
+                        taken[name] = per_message(work, client, sink, proxy.ports[0] if proxy else port, scale)
+                    except Failed as failure:
+                        print(f"  FAILED: {name}: {failure}", file=sys.stderr)
+                for name, one in taken.items():
+                    base = taken.get(work.floor)
+                    one["to_floor"] = base and base["seconds"] > 0 and one["seconds"] / base["seconds"] or None
+                    one["cpu_to_floor"] = base and base["cpu"] > 0 and one["cpu"] / base["cpu"] or None
+                    one["growth"] = idle.get(name) and max(0, one["memory"] - idle[name])
+                    samples[name].append(one)
+        finally:
+            if proxy:
+                proxy.__exit__()
+    return {name: {key: median(one[key] for one in taken) for key in taken[0]} for name, taken in samples.items() if taken}
 
 
-def bench(name, load, options):
-    clients = []
-    for client in load["clients"]:
-        reason = absent(client)
-        if reason:
-            print(f"skipped: {client.name}: {reason}", flush=True)
-        else:
-            clients.append(client)
-    rows = timed(load, clients, options.rounds, options.scale)
-    clients = [client for client in clients if rows[client]]
-    counts = {}
-    if name in ("small", "small-tls", "cold"):
-        for what, program in (("waits", None), ("syscalls", "strace"), ("instructions", "valgrind")):
-            if what == "instructions" and name != "small":
+def waits(work, client):
+    """How often a message waits for the server, after TCP and TLS; for a QUIT of its own too."""
+    with Sink("-f", "3", *work.sink) as sink:
+        few, many = (run(work, client, sink, sink.ports[1 if work.tls else 0], count)["flights"] for count in (10, 30))
+    # of a cold send the sink counts the end of the handshake, but not the wait for the greeting
+    return (many - few) / 20
+
+
+def syscalls(work, client):
+    out = f"{BENCH}/strace.out"
+
+    def total(sink, count):
+        run(work, client, sink, sink.ports[1 if work.tls else 0], count, ["strace", "-f", "-c", "-o", out])
+        # % time, seconds, usecs/call, calls, errors, "total": the errors may be missing
+        return int(open(out).read().splitlines()[-1].split()[3])
+
+    with Sink(*work.sink) as sink:
+        few, many = total(sink, 20), total(sink, 120)
+    return (many - few) / 100
+
+
+def instructions(work, client):
+    out = f"{BENCH}/callgrind.out"
+
+    def total(sink, count):
+        run(work, client, sink, sink.ports[1 if work.tls else 0], count,
+            ["valgrind", "--tool=callgrind", "--trace-children=yes", f"--callgrind-out-file={out}"])
+        return int(re.search(r"^(?:summary|totals): (\d+)", open(out).read(), re.M).group(1))
+
+    with Sink(*work.sink) as sink:
+        few, many = total(sink, 20), total(sink, 60)
+    return (many - few) / 40
+
+
+def count(work, names, absent):
+    """{client: figures} of what does not depend on the day."""
+    counters = {"waits": waits, "syscalls": syscalls, "instructions": instructions}
+    counters = {name: counter for name, counter in counters.items() if name not in absent}
+    results = {name: {} for name in names}
+    for name in names:
+        client = CLIENTS[name]
+        for key, counter in counters.items():
+            # with Nagle's algorithm it only takes longer
+            if name == "LuaSocket" or (key == "instructions" and not client.steps):
                 continue
-            if program and not shutil.which(program):
-                print(f"skipped: {what}: {program} is not there", flush=True)
-                continue
-            asked = [c for c in clients if not (what == "instructions" and c.argv[0] in ("node", "python3", "smtp-source"))]
-            counts[what] = counted(load, asked, what)
-    measure_by = next((client for client in clients if client.kind == FLOOR), None)
-    peers = [client for client in clients if client.kind == PEER]
-    best = min(peers, key=lambda client: median(row["wall"] for row in rows[client]), default=None)
-    done = []
-    for client in clients:
-        got = rows[client]
-        wall = median(row["wall"] for row in got)
-        done.append(dict(
-            client=client.name, kind=client.kind, wall=wall, cpu=median(row["cpu"] for row in got), peak_kb=median(row["peak"] for row in got),
-            mb_per_second=25 / wall if load.get("big") else None,
-            to_floor=ratio(got, rows.get(measure_by), "wall"), cpu_to_floor=ratio(got, rows.get(measure_by), "cpu"),
-            to_best_peer=ratio(got, rows.get(best), "wall"),
-            **{what: counts[what].get(client) for what in counts}))
-    return dict(name=name, title=load["title"], best_peer=best and best.name, rows=done)
+            try:
+                results[name][key] = counter(work, client)
+            except (Failed, OSError, AttributeError, ValueError) as failure:
+                print(f"  skipped: {key} of {name}: {failure}", file=sys.stderr)
+    return results
 
 
-def number(value, form="{:.3g}"):
-    return "-" if value is None else form.format(value)
+def show_time(unit, seconds):
+    if unit == "MB/s":
+        return f"{ATTACHMENT / 1e6 / seconds:.0f} MB/s" if seconds > 0 else "-"
+    return {"us": f"{seconds * 1e6:.1f} us", "ms": f"{seconds * 1e3:.2f} ms", "s": f"{seconds:.3f} s"}[unit]
 
 
-def seconds(value):
-    if value is None:
-        return "-"
-    return f"{value * 1e6:.1f} us" if value < 0.002 else f"{value * 1e3:.1f} ms" if value < 0.5 else f"{value:.2f} s"
+def show(rows):
+    """The table."""
+    heads = ["", "time", "x floor", "x peer", "CPU", "x floor", "waits", "calls", "instructions", "memory"]
 
+    def text(value, form):
+        return "" if value is None else form.format(value)
 
-COLUMNS = [
-    ("time", lambda row: f"{row['mb_per_second']:.0f} MB/s" if row["mb_per_second"] else seconds(row["wall"])),
-    ("/floor", lambda row: number(row["to_floor"], "{:.2f}")),
-    ("/best peer", lambda row: number(row["to_best_peer"], "{:.2f}")),
-    ("client CPU", lambda row: seconds(row["cpu"])),
-    ("/floor", lambda row: number(row["cpu_to_floor"], "{:.2f}")),
-    ("waits", lambda row: number(row.get("waits"), "{:.2f}")),
-    ("syscalls", lambda row: number(row.get("syscalls"), "{:.1f}")),
-    ("instructions", lambda row: number(row.get("instructions"), "{:,.0f}")),
-    ("peak", lambda row: f"{row['peak_kb'] / 1024:.1f} MB"),
-]
-
-
-def show(results):
     lines = []
-    for result in results:
-        lines.append([f"{result['title']}"] + [title for title, _ in COLUMNS])
-        lines += [["  " + row["client"]] + [cell(row) for _, cell in COLUMNS] for row in result["rows"]]
-        lines.append([""])
-    widths = [max(len(line[i]) for line in lines if len(line) > i) for i in range(len(COLUMNS) + 1)]
-    for line in lines:
-        print("  ".join([line[0].ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(line[1:], widths[1:])]).rstrip())
+    for work in dict.fromkeys(row["work"] for row in rows):
+        lines.append([WORKS[work].title])
+        for row in (row for row in rows if row["work"] == work):
+            lines.append(["  " + row["client"], show_time(row["unit"], row["seconds"]), text(row.get("to_floor"), "{:.2f}"),
+                          text(row.get("to_peer"), "{:.2f}"), text(row["cpu"] * 1e6, "{:.1f} us"),
+                          text(row.get("cpu_to_floor"), "{:.2f}"), text(row.get("waits"), "{:.3g}"),
+                          text(row.get("syscalls"), "{:.3g}"), text(row.get("instructions"), "{:,.0f}"),
+                          text(row.get("growth"), "+{:.0f} KB")])
+    widths = [max(len(line[i]) for line in [heads, *lines] if len(line) > 1) for i in range(len(heads))]
+    for line in [heads, *lines]:
+        print("  ".join(cell.ljust(width) if i == 0 else cell.rjust(width)
+                        for i, (cell, width) in enumerate(zip(line, widths))).rstrip() if len(line) > 1 else "\n" + line[0])
 
 
-def data():
-    """the messages, the attachment and the certificate, once"""
-    os.makedirs("data", exist_ok=True)
-    lines = "".join(f"Line {i:02d} of a small test message, as people write them to each other.\r\n" for i in range(11))
-    head = ("From: Alice Example <a@example.com>\r\nTo: Bob Example <b@example.net>\r\nSubject: Quarterly report, small test message\r\n"
-            "Date: Sun, 23 Nov 2025 17:00:00 +0000\r\nMessage-ID: <0123456789abcdef@example.com>\r\n\r\n")
-    lines += "x" * (1024 - len(head) - len(lines) - 2) + "\r\n"
-    open("data/small.eml", "w", newline="").write(head + lines)
-    open("data/small.txt", "w", newline="").write(lines.replace("\r\n", "\n"))
-    if not os.path.exists("data/att.bin"):
-        open("data/att.bin", "wb").write(random.Random(1).randbytes(25_000_000))
-    if not os.path.exists("cert.pem"):
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30",
-                        "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", "key.pem",
-                        "-out", "cert.pem"], check=True, stderr=subprocess.DEVNULL)
+def said(pattern, *argv):
+    try:
+        output = subprocess.run(argv, capture_output=True, text=True, timeout=DEADLINE)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = re.search(pattern, output.stdout + output.stderr)
+    return found and found.group(0)
 
 
-def machine():
-    cpu = re.search(r"^model name\s*:\s*(.*)$", open("/proc/cpuinfo").read(), re.M)
-    return dict(cpu=cpu.group(1) if cpu else platform.processor(), cpus=os.cpu_count(), kernel=platform.release(), lua=LUA,
-                date=datetime.date.today().isoformat())
+def about(rounds):
+    with open("/proc/cpuinfo") as file:
+        model = re.search(r"model name\s*: (.*)", file.read())
+    versions = [
+        said(r"Lua(JIT)? [\d.]+", LUA, "-v"),
+        said(r"OpenSSL [\d.]+", "openssl", "version"),
+        "Python " + platform.python_version(),
+        (found := said(r"[\d.]+", "curl-config", "--version")) and "libcurl " + found,
+        (found := said(r"[\d.]+", LUA, "-e", "print(require 'socket'._VERSION)")) and "LuaSocket " + found,
+        (found := said(r"[\d.]+", "postconf", "-d", "-h", "mail_version")) and "Postfix " + found,
+        said(r"Nodemailer [\d.]+", "node", "-p", "'Nodemailer ' + require('nodemailer/package.json').version"),
+    ]
+    return {"date": time.strftime("%Y-%m-%d"), "rounds": rounds,
+            "machine": f"{model.group(1).strip() if model else platform.machine()}, {os.cpu_count()} CPUs, "
+                       f"Linux {platform.release().split('-')[0]}, loopback",
+            "versions": ", ".join(version for version in versions if version)}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("workloads", nargs="*", help="which; default all: " + " ".join(workloads()))
-    parser.add_argument("-r", dest="rounds", type=int, default=3, help="rounds; default 3")
-    parser.add_argument("-x", dest="scale", type=float, default=1, help="of the numbers of messages")
-    parser.add_argument("-o", dest="json", default="bench.json")
-    parser.add_argument("-c", dest="svg", default="bench.svg")
-    options = parser.parse_args()
-    loads = workloads()
-    for name in options.workloads:
-        if name not in loads:
-            parser.error(f"no workload {name}; there are {' '.join(loads)}")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    data()
-    results = []
-    for name in options.workloads or loads:
-        print(f"== {loads[name]['title']}", flush=True)
-        results.append(bench(name, loads[name], options))
-    print()
-    show(results)
-    report = dict(machine=machine(), workloads=results)
-    with open(options.json, "w") as out:
-        json.dump(report, out, indent=1)
-    with open(options.svg, "w") as out:
-        out.write(chart.draw(report))
-    print(f"written: {os.path.abspath(options.json)}, {os.path.abspath(options.svg)}")
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--only", default="", help="some of " + ",".join(WORKS))
+    options.add_argument("--clients", default="", help="some of " + "; ".join(CLIENTS) + " (separated by semicolons)")
+    options.add_argument("--scale", type=float, default=1.0, help="of the numbers of messages")
+    options.add_argument("--out", default=BENCH, help="folder for bench.json and bench.svg")
+    options.add_argument("--chart", help="another place for the chart")
+    given = options.parse_args()
+    only = given.only.split(",") if given.only else list(WORKS)
+    clients = [name.strip() for name in given.clients.split(";")] if given.clients else list(CLIENTS)
+    for name in [*(set(only) - set(WORKS)), *(set(clients) - set(CLIENTS))]:
+        options.error(f"there is no {name}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    prepare()
+    absent = missing()
+    for name, reason in absent.items():
+        print(f"SKIPPED: {name}: {reason}")
+    rows = []
+    for key in only:
+        work = WORKS[key]
+        names = [name for name in work.clients if name in clients and name.split(",")[0] not in absent]
+        print(f"measuring: {work.title}", file=sys.stderr)
+        figures = measure(work, names, given.rounds, given.scale)
+        counted = count(work, figures, absent) if work.counts else {}
+        best = min((one["seconds"] for name, one in figures.items() if CLIENTS[name].kind == "peer"), default=None)
+        for name, one in figures.items():
+            rows.append({"work": key, "client": name, "kind": CLIENTS[name].kind, "unit": work.unit, **one,
+                         "to_peer": best and one["seconds"] / best, **counted.get(name, {})})
+    show(rows)
+    result = {**about(given.rounds), "skipped": absent, "works": {key: WORKS[key].title for key in only}}
+    with open(f"{given.out}/bench.json", "w") as file:
+        # a row a line
+        file.write(json.dumps(result)[:-1] + ',\n"rows": [\n' + ",\n".join(json.dumps(row) for row in rows) + "\n]}\n")
+    drawn = chart.draw({**result, "rows": rows})
+    for path in [f"{given.out}/bench.svg", *([given.chart] if given.chart else [])]:
+        with open(path, "w") as file:
+            file.write(drawn)
 
 
-main()
+try:
+    main()
+except KeyboardInterrupt:
+    sys.exit(130)

@@ -1,56 +1,85 @@
-"""chart: the figures of one run of the bench as an SVG that reads on light and dark ground."""
+"""chart: the figures of a run as one SVG: how far each client is from the floor, on a logarithmic scale."""
+
+import math
 from xml.sax.saxutils import escape
 
-WIDTH, LABEL, BAR, ROW, GAP = 860, 330, 400, 20, 34
-COLORS = {"floor": "#8b949e", "ours": "#2f81f7", "peer": "#c9862b"}
-NAMES = {"floor": "bare C with ready-made bytes", "ours": "this library", "peer": "others"}
+WIDTH, GUTTER, ROW, HEAD = 900, 20, 17, 42
+NAME, VALUE = 128, 92  # columns of a panel: who, and how long
+PANEL = (WIDTH - 3 * GUTTER) // 2
+
+STYLE = """
+svg { font: 11px system-ui, sans-serif; --back: #fff; --text: #1f2328; --dim: #656d76; --grid: #d8dee4;
+  --ours: #0969da; --peer: #8c959f; --floor: #57606a; }
+@media (prefers-color-scheme: dark) { svg { --back: #0d1117; --text: #e6edf3; --dim: #9198a1; --grid: #30363d;
+  --ours: #58a6ff; --peer: #6e7681; --floor: #9198a1; } }
+.back { fill: var(--back); } text { fill: var(--text); } .dim { fill: var(--dim); }
+.title { font-weight: 600; font-size: 12px; } .big { font-weight: 600; font-size: 16px; }
+.right { text-anchor: end; } .middle { text-anchor: middle; } .tick { font-size: 9px; }
+.grid { stroke: var(--grid); } .base { stroke: var(--floor); }
+.ours { fill: var(--ours); } text.ours { font-weight: 600; } .peer { fill: var(--peer); } .floor { fill: var(--floor); }
+"""
 
 
-def words(row):
-    if row["mb_per_second"]:
-        return f"{row['mb_per_second']:,.0f} MB/s"
-    value = row["wall"]
-    return f"{value * 1e6:.0f} µs" if value < 0.002 else f"{value * 1e3:.0f} ms" if value < 0.5 else f"{value:.2f} s"
+def duration(row):
+    seconds = row["seconds"]
+    if row["unit"] == "MB/s":
+        return f"{25 / seconds:,.0f} MB/s"
+    if seconds >= 1:
+        return f"{seconds:.2f} s"
+    if seconds >= 1e-3:
+        return f"{seconds * 1e3:.{0 if seconds > 0.01 else 1}f} ms"
+    return f"{seconds * 1e6:.{0 if seconds > 1e-5 else 1}f} µs"
 
 
-def text(x, y, content, more=""):
-    return f'<text x="{x}" y="{y}" {more}>{escape(content)}</text>'
+def text(x, y, words, kind=""):
+    return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}">{escape(words)}</text>'
 
 
-def draw(report):
-    out, y = [], 66
-    for result in report["workloads"]:
-        rows = result["rows"]
-        # times from nothing to the longest; an attachment's speed likewise, so that there the longer bar is the better one
-        big = rows and rows[0]["mb_per_second"] is not None
-        value = (lambda row: row["mb_per_second"]) if big else (lambda row: row["wall"])
-        most = max((value(row) for row in rows), default=1)
-        unit = "more is better" if big else "the whole work, less is better" if result["name"] == "slow" else "a message, less is better"
-        y += GAP - ROW
-        out.append(text(16, y, result["title"], 'class="title"') + text(WIDTH - 16, y, unit, 'class="note" text-anchor="end"'))
-        y += 8
-        for row in rows:
-            length = max(2, BAR * value(row) / most)
-            out.append(text(LABEL - 8, y + 14, row["client"], f'text-anchor="end" class="{row["kind"]}"'))
-            out.append(f'<rect x="{LABEL}" y="{y + 3}" width="{length:.1f}" height="{ROW - 6}" rx="2" fill="{COLORS[row["kind"]]}"/>')
-            out.append(text(LABEL + length + 6, y + 14, words(row), 'class="value"'))
-            y += ROW
-        y += GAP - ROW
-    m = report["machine"]
-    legend = "".join(
-        f'<rect x="{16 + 230 * i}" y="38" width="12" height="12" rx="2" fill="{COLORS[kind]}"/>' + text(34 + 230 * i, 48, NAMES[kind], 'class="note"')
-        for i, kind in enumerate(("ours", "peer", "floor")))
-    y += 10
-    return f'''<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y + 16}" viewBox="0 0 {WIDTH} {y + 16}" font-family="system-ui, sans-serif" font-size="12">
-<style>
-text {{ fill: #1f2328 }} .title {{ font-weight: 600; font-size: 13px }} .note {{ fill: #59636e }} .ours {{ font-weight: 600 }}
-.ground {{ fill: #ffffff }}
-@media (prefers-color-scheme: dark) {{ text {{ fill: #e6edf3 }} .note {{ fill: #9198a1 }} .ground {{ fill: #0d1117 }} }}
-</style>
-<rect class="ground" width="100%" height="100%" rx="6"/>
-{text(16, 24, "Sending mail: time and speed beside others, in one run", 'font-size="15" font-weight="600"')}
-{legend}
-{chr(10).join(out)}
-{text(16, y, f"{m['date']} · {m['cpus']} CPUs, {m['cpu']} · Linux {m['kernel']} · {m['lua']} · client and sink on one machine, medians", 'class="note"')}
-</svg>
-'''
+def panel(left, top, title, rows):
+    """A workload: a bar a client, from the floor (or the fastest, where there is none) to where it is."""
+    floor = next((row["seconds"] for row in rows if row["client"] == "floor"), min(row["seconds"] for row in rows))
+    ratios = [max(row["seconds"], 1e-9) / floor for row in rows]
+    low = math.floor(math.log10(min(ratios)) - 1e-9) if min(ratios) < 0.9 else 0
+    high = max(low + 1, math.ceil(math.log10(max(ratios))))
+    start, stop = left + NAME, left + PANEL - VALUE
+
+    def at(ratio):
+        return start + (math.log10(ratio) - low) / (high - low) * (stop - start)
+
+    bottom = top + HEAD + ROW * len(rows)
+    out = [text(left, top + 14, title, "title")]
+    for power in range(low, high + 1):
+        x = at(10 ** power)
+        out.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top + HEAD - 6}" y2="{bottom}" class="{"base" if power == 0 else "grid"}"/>')
+        out.append(text(x, top + HEAD - 10, f"{10.0 ** power:g}×", "tick dim middle"))
+    for number, (row, ratio) in enumerate(zip(rows, ratios)):
+        y, kind = top + HEAD + ROW * number, row["kind"]
+        from_x, to_x = sorted((at(1), at(ratio)))
+        out.append(text(start - 8, y + 12, row["client"], "right " + ("ours" if kind == "ours" else "")))
+        out.append(f'<rect x="{from_x:.1f}" y="{y + 4}" width="{max(to_x - from_x, 0):.1f}" height="9" class="{kind}"/>')
+        out.append(f'<circle cx="{at(ratio):.1f}" cy="{y + 8.5}" r="4.5" class="{kind}"/>')
+        out.append(text(left + PANEL, y + 12, duration(row), "right " + ("ours" if kind == "ours" else "")))
+    return "\n".join(out)
+
+
+def draw(result):
+    works = {key: sorted((row for row in result["rows"] if row["work"] == key), key=lambda row: row["seconds"])
+             for key in result["works"]}
+    works = {key: rows for key, rows in works.items() if rows}
+    out, tops = [], [70, 70]
+    for key, rows in works.items():
+        side = tops.index(min(tops))
+        out.append(panel(GUTTER + side * (PANEL + GUTTER), tops[side], result["works"][key], rows))
+        tops[side] += HEAD + ROW * len(rows) + 22
+    height = max(tops) + 34
+    notes = [f"Median of {result['rounds']} rounds, {result['date']}, {result['machine']}.", result["versions"] + "."]
+    if result["skipped"]:
+        notes[0] += " Not here: " + ", ".join(result["skipped"]) + "."
+    return "\n".join([
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" role="img">',
+        f"<title>What a message takes, beside other clients</title><style>{STYLE}</style>",
+        f'<rect class="back" width="{WIDTH}" height="{height}" rx="6"/>',
+        text(GUTTER, 28, "What a message takes", "big"),
+        text(GUTTER, 47, "Times over those of a bare C program that sends ready bytes (1×), on a logarithmic scale: "
+                         "further left is faster.", "dim"),
+        *out, text(GUTTER, height - 28, notes[0], "dim"), text(GUTTER, height - 12, notes[1], "dim"), "</svg>\n"])

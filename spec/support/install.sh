@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# install.sh demo|test|bench: installs what `make demo`, `make test` or `make bench` needs and this machine lacks, with apt-get.
+# install.sh demo|test|bench: installs what `make demo` (and so on) needs and this machine lacks, with apt-get.
 # Whatever is there already is left alone. Without apt-get it only says what is missing, by its Debian names.
 # Exim and OpenSMTPD, which Debian does not install beside Postfix, are unpacked into build/; packages of npm go to build/npm.
 set -euo pipefail
@@ -19,8 +19,7 @@ lua_header() {
 
 trust_store() { ls /etc/ssl/certs/ca-certificates.crt || ls /etc/pki/tls/certs/ca-bundle.crt || ls /etc/ssl/cert.pem; }
 
-nodemailer=nodemailer@10.6.0
-npm_packages=(mailparser@3.9.1 mailauth@4.8.6 smtp-server@3.18.0)
+npm_packages=(mailparser@3.9.1 mailauth@4.8.6 smtp-server@3.18.0 nodemailer@10.6.0)
 
 npm_here() { grep -q "\"version\": \"${1#*@}\"" "build/npm/node_modules/${1%@*}/package.json"; }
 browser() { command -v chromium || command -v chromium-browser || command -v google-chrome; }
@@ -57,24 +56,31 @@ look() {
 	want pkg-config 'finds the headers' command -v pkg-config
 	want libssl-dev 'OpenSSL headers' header openssl/ssl.h
 	want ca-certificates 'system trust store' trust_store
-	if [ "$1" != test ]; then want_lua "$(basename "${LUA:-lua5.4}")"; fi
-	if [ "$1" = demo ]; then return; fi
-	want python3 'runs the bench' command -v python3
-	want openssl 'makes certificates' command -v openssl
+	case $1 in
+	demo) want_lua "$lua" ;;
+	test) look_test && look_bench ;;
+	bench) want_lua "$lua" && look_bench ;;
+	esac
+}
+
+# what smtp is measured beside, and what counts
+look_bench() {
+	want postfix 'has smtp-source' command -v smtp-source
+	want libcurl4-openssl-dev 'libcurl to compare with' header curl/curl.h
+	want lua-socket 'LuaSocket to compare with' "$lua" -e 'require "socket.smtp"'
+	want lua-sec 'its TLS' "$lua" -e 'require "ssl"'
+	want openssl 'makes test certificates' command -v openssl
+	want python3 'runs the benchmark' command -v python3
 	want strace 'counts system calls' command -v strace
-	want util-linux 'keeps programs to a CPU' command -v taskset
-	if [ "$1" = bench ]; then
-		want valgrind 'counts instructions' command -v valgrind
-		want postfix 'smtp-source, a client to compare with' command -v smtp-source
-		want libcurl4-openssl-dev 'a client to compare with' header curl/curl.h
-		want lua-socket 'a client to compare with' "${LUA:-lua5.4}" -e 'require "socket.smtp"'
-		want lua-sec 'TLS for it' "${LUA:-lua5.4}" -e 'require "ssl"'
-		want nodejs 'runs the packages of npm' command -v node
-		want npm 'installs them' command -v npm
-		want "npm:$nodemailer" 'a client to compare with' npm_here "$nodemailer"
-		return
-	fi
-	for lua in lua5.1 lua5.2 lua5.3 lua5.4 luajit; do want_lua "$lua"; done
+	want valgrind 'counts instructions' command -v valgrind
+	want nodejs 'runs the packages of npm' command -v node
+	want npm 'installs them' command -v npm
+	for package in "${npm_packages[@]}"; do want "npm:$package" 'an independent reader, client or server' npm_here "$package"; done
+}
+
+look_test() {
+	local each
+	for each in lua5.1 lua5.2 lua5.3 lua5.4 luajit; do want_lua "$each"; done
 	want lua-busted 'runs the specs' command -v busted
 	want lua-check 'checks the Lua code' command -v luacheck
 	want luarocks 'packaging specs' command -v luarocks
@@ -105,11 +111,8 @@ look() {
 	want gir1.2-gmime-3.0 'an independent reader of messages' python_has 'import gi; gi.require_version("GMime", "3.0")'
 	want libidn2-0 'international domain names to compare with' python_has 'import ctypes; ctypes.CDLL("libidn2.so.0")'
 	want chromium 'shows previews' browser
-	want nodejs 'runs the packages of npm' command -v node
-	want npm 'installs them' command -v npm
 	want exim4-daemon-heavy 'a real mail server, on GnuTLS' exim_here
 	want opensmtpd 'a real mail server whose TLS fails' opensmtpd_here
-	for package in "${npm_packages[@]}"; do want "npm:$package" 'an independent reader, checker or server' npm_here "$package"; done
 }
 
 apt_install() {
@@ -138,6 +141,7 @@ unpack() {
 
 kind=${1:-}
 case $kind in demo | test | bench) ;; *) echo "usage: $0 demo|test|bench" >&2 && exit 2 ;; esac
+lua=$(basename "${LUA:-lua5.4}")
 
 look "$kind"
 if [ ${#missing[@]} -eq 0 ]; then
@@ -195,7 +199,7 @@ fi
 [ -z "$opensmtpd" ] || unpack opensmtpd opensmtpd opensmtpd opensmtpq
 if [ -n "$npm" ]; then # all of them: npm takes away what it is not told to keep
 	npm install --no-save --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error --prefix build/npm \
-		"${npm_packages[@]}" "$nodemailer"
+		"${npm_packages[@]}"
 fi
 
 look "$kind"

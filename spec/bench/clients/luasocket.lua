@@ -1,48 +1,71 @@
--- LuaSocket peer: luasocket.lua WORKLOAD PORT N [RCPTS]; keep = smtp.open once; send = smtp.send (a connection a message)
+-- luasocket.lua WORK PORT N [RCPTS]: LuaSocket's smtp, with LuaSec for TLS; keep (FORM=raw|compose), cold, big.
+-- NODELAY: with Nagle's algorithm switched off, which smtp.open does not do.
 local smtp, socket, ltn12, mime = require "socket.smtp", require "socket", require "ltn12", require "mime"
-local w, port, n, rc = arg[1], tonumber(arg[2]), tonumber(arg[3]), tonumber(arg[4] or 1)
-local to = {} for i = 0, rc - 1 do to[#to + 1] = "<b" .. i .. "@example.net>" end
-local function slurp(f) local h = assert(io.open(f, "rb")) local s = h:read("a") h:close() return s end
-local msg, text = slurp("data/small.eml"), slurp("data/small.txt")
-local tls = w:find("tls") or w == "cold"
-local create
-if tls then
-  local ssl = require "ssl"
-  create = function()
-    local sock = socket.tcp()
-    return setmetatable({connect = function(_, h, p)
-      local r, e = sock:connect(h, p)
-      if not r then return r, e end
-      if w:find("nd$") then sock:setoption("tcp-nodelay", true) end
-      sock = assert(ssl.wrap(sock, {mode = "client", protocol = "any", verify = "none", options = "all"}))
+
+local work, port, count, rcpts = arg[1], tonumber(arg[2]), tonumber(arg[3]), tonumber(arg[4] or 1)
+local tls, nodelay, bench = os.getenv "TLS", os.getenv "NODELAY", os.getenv "BENCH"
+
+local to = {}
+for i = 1, rcpts do to[i] = ("<b%d@example.net>"):format(i) end
+
+local function read(name)
+  local file = assert(io.open(bench .. "/" .. name, "rb"))
+  local bytes = file:read "*a"
+  file:close()
+  return bytes
+end
+
+local raw, text = read "small.eml", read "small.txt"
+
+-- A socket that does its handshake as soon as it is connected.
+local function create()
+  local sock = assert(socket.tcp())
+  return setmetatable({
+    connect = function(_, host, number)
+      assert(sock:connect(host, number))
+      if nodelay then sock:setoption("tcp-nodelay", true) end
+      if not tls then return 1 end
+      sock = assert(require "ssl".wrap(sock,
+        { mode = "client", protocol = "any", verify = "peer", options = "all", cafile = bench .. "/pki/ca.pem" }))
       return sock:dohandshake()
-    end}, {__index = function(_, k) return function(_, ...) return sock[k](sock, ...) end end})
-  end
+    end,
+  }, {
+    __index = function(_, name) return function(_, ...) return sock[name](sock, ...) end end,
+  })
 end
+
 local function mail()
-  local m = {from = "<a@example.com>", rcpt = to}
-  if w:find("^compose") or w == "sendcompose" then
-    m.source = smtp.message{headers = {from = "Alice Example <a@example.com>", to = "Bob Example <b@example.net>",
-      subject = "Quarterly report, small test message"}, body = mime.eol(0, text)}
-  elseif w:sub(1, 3) == "big" then
-    m.source = smtp.message{headers = {from = "a@example.com", to = "b@example.net", subject = "Big"}, body = {
-      [1] = {body = "See attached.\r\n"},
-      [2] = {headers = {["content-type"] = "application/octet-stream", ["content-disposition"] = 'attachment; filename="att.bin"',
-        ["content-transfer-encoding"] = "base64"},
-        body = ltn12.source.chain(ltn12.source.file(io.open("data/att.bin", "rb")),
-          ltn12.filter.chain(mime.encode("base64"), mime.wrap("base64")))}}}
-  else m.source = ltn12.source.string(msg) end
-  return m
+  local message = { from = "<ada@example.org>", rcpt = to }
+  local headers = { from = "Ada <ada@example.org>", to = "Bob <bob@example.net>", subject = "A small message" }
+  if work == "big" then
+    message.source = smtp.message { headers = headers, body = {
+      { body = "See attached.\r\n" },
+      {
+        headers = { ["content-type"] = "application/octet-stream", ["content-transfer-encoding"] = "base64",
+          ["content-disposition"] = 'attachment; filename="att.bin"' },
+        body = ltn12.source.chain(ltn12.source.file(assert(io.open(bench .. "/att.bin", "rb"))),
+          ltn12.filter.chain(mime.encode "base64", mime.wrap "base64")),
+      },
+    } }
+  elseif os.getenv "FORM" == "compose" then
+    message.source = smtp.message { headers = headers, body = mime.eol(0, text) }
+  else
+    message.source = ltn12.source.string(raw)
+  end
+  return message
 end
-local function try(...) local a, e = ... if not a then io.stderr:write("luasocket: " .. tostring(e) .. "\n") os.exit(1) end return ... end
-if w == "send" or w == "sendcompose" then
-  for _ = 1, n do local m = mail() m.server, m.port = "127.0.0.1", port try(smtp.send(m)) end
-elseif w == "cold" then
-  for _ = 1, n do local m = mail() m.server, m.port, m.create, m.user, m.password = "127.0.0.1", port, create, "user", "secret" try(smtp.send(m)) end
+
+if work == "cold" then
+  for _ = 1, count do
+    local message = mail()
+    message.server, message.port, message.create = "127.0.0.1", port, create
+    message.user, message.password = "user", "secret"
+    assert(smtp.send(message))
+  end
 else
-  local s = smtp.open("127.0.0.1", port, create)
-  if w:find("nd$") and not tls then s.tp.c:setoption("tcp-nodelay", true) end -- what smtp.open leaves off
-  s:greet("localhost")
-  for _ = 1, n do s:send(mail()) end
-  s:quit() s:close()
+  local session = smtp.open("127.0.0.1", port, create)
+  session:greet "localhost"
+  for _ = 1, count do session:send(mail()) end
+  session:quit()
+  session:close()
 end

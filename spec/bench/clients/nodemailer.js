@@ -1,17 +1,31 @@
-// Nodemailer peer: nodemailer.js WORKLOAD PORT N [RCPTS]; keep/compose: pool of 1; direct: no pool; conc: pool of 10, all at once
-const nodemailer = require('nodemailer'), fs = require('fs');
-const [w, port, N, RC] = process.argv.slice(2), n = +N, rc = +(RC || 1);
-const to = Array.from({length: rc}, (_, i) => `b${i}@example.net`), tls = /tls/.test(w) || w === 'cold';
-const raw = fs.readFileSync('data/small.eml'), text = fs.readFileSync('data/small.txt', 'utf8');
-const o = {host: '127.0.0.1', port: +port, secure: tls, ignoreTLS: !tls, tls: {rejectUnauthorized: false}, name: 'localhost'};
-if (w !== 'cold' && w !== 'direct') Object.assign(o, {pool: true, maxConnections: w === 'conc' ? +(process.env.CONNS || 10) : 1, maxMessages: Infinity});
-if (w === 'cold') o.auth = {user: 'user', pass: 'secret'};
-const t = nodemailer.createTransport(o);
-const mail = () => w === 'compose' ? {from: 'Alice Example <a@example.com>', to: 'Bob Example <b@example.net>', subject: 'Quarterly report, small test message', text}
-  : /^big/.test(w) ? {from: 'a@example.com', to: 'b@example.net', subject: 'Big', text: 'See attached.', attachments: [{path: 'data/att.bin'}]}
-  : {envelope: {from: 'a@example.com', to}, raw};
+// nodemailer.js WORK PORT N [RCPTS]: Nodemailer; keep (FORM=raw|compose), cold, big, pool (CONNECTIONS).
+const fs = require('fs');
+const nodemailer = require('nodemailer');
+
+const [work, port, count, rcpts] = process.argv.slice(2);
+const {BENCH, TLS, FORM, CONNECTIONS} = process.env;
+const to = Array.from({length: +(rcpts || 1)}, (_, i) => `b${i}@example.net`);
+const raw = fs.readFileSync(`${BENCH}/small.eml`), text = fs.readFileSync(`${BENCH}/small.txt`, 'utf8');
+
+const options = {host: '127.0.0.1', port: +port, name: 'localhost', secure: !!TLS, ignoreTLS: !TLS};
+if (TLS) options.tls = {ca: fs.readFileSync(`${BENCH}/pki/ca.pem`)};
+if (work === 'cold') options.auth = {user: 'user', pass: 'secret'};
+else Object.assign(options, {pool: true, maxConnections: +(CONNECTIONS || 1), maxMessages: Infinity});
+const transport = nodemailer.createTransport(options);
+
+function mail() {
+  if (work === 'big')
+    return {from: 'ada@example.org', to, subject: 'Big', text: 'See attached.',
+      attachments: [{path: `${BENCH}/att.bin`}]};
+  if (FORM === 'compose') return {from: 'Ada <ada@example.org>', to, subject: 'A small message', text};
+  return {envelope: {from: 'ada@example.org', to}, raw};
+}
+
 (async () => {
-  if (w === 'conc') await Promise.all(Array.from({length: n}, () => t.sendMail(mail())));
-  else for (let i = 0; i < n; i++) await t.sendMail(mail());
-  t.close();
-})().catch(e => { console.error(e); process.exit(1); });
+  if (work === 'pool') await Promise.all(Array.from({length: +count}, () => transport.sendMail(mail())));
+  else for (let i = 0; i < count; i++) await transport.sendMail(mail());
+  transport.close();
+})().catch(error => {
+  console.error(error);
+  process.exit(1);
+});

@@ -1,68 +1,66 @@
--- ours.lua WORKLOAD PORT N [RCPTS]: sends N messages. WORKLOAD: ready, composing (a batch on one connection), alone (one
--- call a message), cold (a connection a message, logged in), attachment, or pool (CONNS connections). TLS=1: implicit
--- TLS, verified; PIPELINE: the option of that name; FULL=1: no TLS
--- session is resumed.
+-- ours.lua WORK PORT N [RCPTS]: this library; keep (HOW=batch|alone, FORM=ready|compose), cold, big, pool
+-- (CONNECTIONS). PIPELINE: the option of that name.
 local smtp = require "smtp"
 
-local workload, port, count, recipients = arg[1], tonumber(arg[2]), tonumber(arg[3]), tonumber(arg[4] or 1)
+local work, port, count, rcpts = arg[1], tonumber(arg[2]), tonumber(arg[3]), tonumber(arg[4] or 1)
+local env, bench = os.getenv, os.getenv "BENCH"
 
 local to = {}
-for i = 1, recipients do to[i] = ("b%d@example.net"):format(i) end
+for i = 1, rcpts do to[i] = ("b%d@example.net"):format(i) end
 
-local file = assert(io.open("data/small.txt"))
-local text = file:read "*a"
-file:close()
-
-local function fields()
-  return { from = "Alice Example <a@example.com>", to = to, subject = "Quarterly report, small test message", text = text }
+local function read(name)
+  local file = assert(io.open(bench .. "/" .. name, "rb"))
+  local bytes = file:read "*a"
+  file:close()
+  return bytes
 end
 
-local function server(more)
-  local options = {
-    host = "127.0.0.1", port = port, helo = "localhost", pipeline = os.getenv "PIPELINE" or "data",
-    tls = os.getenv "TLS" and "implicit" or "none", ca_file = os.getenv "TLS" and "cert.pem" or nil,
-  }
-  for name, value in pairs(more or {}) do options[name] = value end
+local text = read "small.txt"
+
+local function fields()
+  if work == "big" then
+    return { from = "ada@example.org", to = to, subject = "Big", text = "See attached.\n",
+      attachments = { { path = bench .. "/att.bin" } } }
+  end
+  return { from = "Ada <ada@example.org>", to = to, subject = "A small message", text = text }
+end
+
+local function server()
+  local options = { host = "127.0.0.1", port = port, helo = "localhost", tls = env "TLS" and "implicit" or "none",
+    ca_file = env "TLS" and bench .. "/pki/ca.pem", pipeline = env "PIPELINE", size = tonumber(env "CONNECTIONS") }
+  if work == "cold" then
+    options.username, options.password, options.auth = "user", "secret", "PLAIN"
+  end
   return options
 end
 
--- N times what `make` gives.
-local function times(make)
-  local i = 0
+local ready = env "FORM" ~= "compose" and assert(smtp.message(fields()))
+
+-- As often as asked for.
+local function messages()
+  local left = count
   return function()
-    i = i + 1
-    return i <= count and make() or nil
+    left = left - 1
+    return left >= 0 and (ready or fields()) or nil
   end
 end
 
-local ready = assert(smtp.message(fields()))
-local function the_same() return ready end
-
-if workload == "cold" then
-  local options = server { username = "user", password = "secret", auth = "PLAIN" }
-  for name, value in pairs(fields()) do options[name] = value end
-  for i = 1, count do
-    local receipt = assert(smtp.send(options))
-    -- another second pin each time keeps the session from being resumed
-    if os.getenv "FULL" then options.pin = { receipt.tls.peer.pin, ("%042dA="):format(i) } end
+if work == "cold" then
+  for _ = 1, count do
+    local options = server()
+    for name, value in pairs(fields()) do options[name] = value end
+    assert(smtp.send(options))
   end
-elseif workload == "pool" then
-  local pool = assert(smtp.pool(server { size = tonumber(os.getenv "CONNS") }))
-  assert(pool:send_many(times(the_same), assert))
+elseif work == "pool" then
+  local pool = assert(smtp.pool(server()))
+  pool:send_many(messages(), function(receipt, err) assert(receipt, err) end)
   pool:close()
 else
   local session = assert(smtp.connect(server()))
-  if workload == "alone" then
-    for _ = 1, count do assert(session:send(ready)) end
+  if env "HOW" == "alone" then
+    for message in messages() do assert(session:send(message)) end
   else
-    local make = the_same
-    if workload == "composing" then make = fields end
-    if workload == "attachment" then
-      make = function()
-        return { from = "a@example.com", to = to, subject = "Big", text = "See attached.", attachments = { { path = "data/att.bin" } } }
-      end
-    end
-    for receipt, err in session:send_many(times(make)) do assert(receipt, err) end
+    for receipt, err in session:send_many(messages()) do assert(receipt, err) end
   end
-  assert(session:quit())
+  session:quit()
 end
