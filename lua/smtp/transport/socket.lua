@@ -1,9 +1,10 @@
 --- The built-in transport: TCP and unix sockets. Bytes and absolute deadlines, no SMTP words.
 ---
---- It waits in one place, `wait`. By default that polls and so blocks the calling thread. A host with its own loop gives
+--- It waits in one place, `wait`. By default that polls and so blocks the calling thread. A host with its own loop has
 --- its own, `socket.new(function(mode, fd, deadline) … end)`: it returns when fd may be ready or the deadline has
 --- passed. In a coroutine that smtp.task has registered in `stepped` either yields what it waits for instead.
 local core = require "smtp.core"
+local together = require "smtp.transport.together"
 
 local socket = {}
 
@@ -306,7 +307,15 @@ function socket.new(waiter, forget)
     return pipe
   end
 
-  return { connect = connect, wait = waiter, descriptors = true }
+  --- Runs several tasks side by side until all have ended. May yield.
+  ---@param tasks table[] each with step(), as a smtp.task
+  local function all(tasks)
+    local running = coroutine.running()
+    local hosted = waiter ~= socket.wait or running and socket.stepped[running]
+    together.run(tasks, hosted and waiter or nil, forget)
+  end
+
+  return { connect = connect, wait = waiter, together = all }
 end
 
 return socket
