@@ -4,6 +4,7 @@
 #include "core.h"
 
 #include "../net/idn.h"
+#include "../net/poller.h"
 #include "../net/resolve.h"
 #include "../net/sock.h"
 #include "../net/sys.h"
@@ -16,9 +17,15 @@
 
 #define SOCK_CLASS "smtp.sock"
 #define LOOKUP_CLASS "smtp.lookup"
+#define POLLER_CLASS "smtp.poller"
 
 struct sock {
 	int fd1; /* the descriptor + 1, so that a zeroed object is a closed one */
+};
+
+struct poller {
+	int fd1; /* as in sock */
+	int alarm1;
 };
 
 struct lookup {
@@ -341,6 +348,92 @@ static int net_poll(lua_State *L)
 	return 1;
 }
 
+/* poller() -> poller | nil, why: also where the system has none */
+static int net_poller(lua_State *L)
+{
+	struct poller *poller = smtp_new(L, sizeof *poller, POLLER_CLASS);
+	int fd = smtp_poller_open();
+	if (fd < 0)
+		return smtp_fail(L, strerror(-fd));
+	poller->fd1 = fd + 1;
+	return 1;
+}
+
+static struct poller *check_poller(lua_State *L)
+{
+	struct poller *poller = luaL_checkudata(L, 1, POLLER_CLASS);
+	if (poller->fd1 == 0)
+		luaL_argerror(L, 1, "the poller is closed");
+	return poller;
+}
+
+static int poller_fd(lua_State *L)
+{
+	lua_pushinteger(L, check_poller(L)->fd1 - 1);
+	return 1;
+}
+
+static int push_done(lua_State *L, int result)
+{
+	if (result < 0)
+		return smtp_fail(L, strerror(-result));
+	lua_pushboolean(L, 1);
+	return 1;
+}
+
+/* watch(mode, fd) -> true | nil, why */
+static int poller_watch(lua_State *L)
+{
+	struct poller *poller = check_poller(L);
+	bool write = to_mode(L, luaL_checkstring(L, 2), 2);
+	return push_done(L, smtp_poller_watch(poller->fd1 - 1, (int)luaL_checkinteger(L, 3), write));
+}
+
+static int poller_drop(lua_State *L)
+{
+	struct poller *poller = check_poller(L);
+	smtp_poller_drop(poller->fd1 - 1, (int)luaL_checkinteger(L, 2));
+	return 0;
+}
+
+/* alarm(deadline) -> true | nil, why: the poller will be readable then, whatever else happens */
+static int poller_alarm(lua_State *L)
+{
+	struct poller *poller = check_poller(L);
+	double seconds = luaL_checknumber(L, 2) - smtp_sys_now();
+	if (poller->alarm1 == 0) {
+		int alarm = smtp_poller_add_alarm(poller->fd1 - 1);
+		if (alarm < 0)
+			return push_done(L, alarm);
+		poller->alarm1 = alarm + 1;
+	}
+	return push_done(L, smtp_poller_set_alarm(poller->alarm1 - 1, seconds));
+}
+
+/* ready() -> {fd, …}: each is no longer watched */
+static int poller_ready(lua_State *L)
+{
+	int fds[64];
+	int count = smtp_poller_ready(check_poller(L)->fd1 - 1, fds, 64);
+	lua_createtable(L, count < 0 ? 0 : count, 0);
+	for (int i = 0; i < count; i++) {
+		lua_pushinteger(L, fds[i]);
+		lua_rawseti(L, -2, i + 1);
+	}
+	return 1;
+}
+
+static int poller_close(lua_State *L)
+{
+	struct poller *poller = luaL_checkudata(L, 1, POLLER_CLASS);
+	if (poller->fd1)
+		smtp_sock_close(poller->fd1 - 1);
+	if (poller->alarm1)
+		smtp_sock_close(poller->alarm1 - 1);
+	*poller = (struct poller){0};
+	return 0;
+}
+
 /* idn(domain) -> A-labels, U-labels | nil, words ("libidn2 is not installed" where it is not) */
 static int net_idn(lua_State *L)
 {
@@ -394,13 +487,20 @@ void smtp_open_net(lua_State *L)
 		{"close", lookup_close},
 		{NULL, NULL},
 	};
+	static const luaL_Reg poller_methods[] = {
+		{"fd", poller_fd},       {"watch", poller_watch}, {"drop", poller_drop},
+		{"alarm", poller_alarm}, {"ready", poller_ready}, {"close", poller_close},
+		{NULL, NULL},
+	};
 	static const luaL_Reg functions[] = {
 		{"address", net_address}, {"unix", net_unix}, {"connect", net_connect}, {"listen", net_listen},
 		{"resolve", net_resolve}, {"wait", net_wait}, {"poll", net_poll},       {"now", net_now},
 		{"random", net_random},   {"hostname", net_hostname}, {"idn", net_idn},
+		{"poller", net_poller},
 		{NULL, NULL},
 	};
 	smtp_class(L, SOCK_CLASS, sock_methods, sock_close);
 	smtp_class(L, LOOKUP_CLASS, lookup_methods, lookup_close);
+	smtp_class(L, POLLER_CLASS, poller_methods, poller_close);
 	smtp_setfuncs(L, functions);
 }

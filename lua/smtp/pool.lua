@@ -53,6 +53,7 @@ function pool.new(given)
   if not plan then return nil, err end
   local self = setmetatable({
     plan = plan,
+    transport = plan.transport or socket.new(),
     size = own.size or 5,
     max_messages = own.max_messages or math.huge,
     max_idle = own.max_idle or 60,
@@ -71,8 +72,7 @@ end
 
 -- Until then, without blocking a task or the transport's host.
 local function sleep(self, deadline)
-  local wait = self.plan.transport and self.plan.transport.wait or socket.wait
-  while core.now() < deadline do wait("read", -1, deadline) end
+  while core.now() < deadline do self.transport.wait("read", -1, deadline) end
 end
 
 local function leave(self, one)
@@ -174,41 +174,8 @@ function Pool:send(given)
   end
 end
 
--- Several coroutines side by side, until all have ended: one poll watches what they wait for.
-local function run_all(tasks)
-  local waits, outer = {}, coroutine.running()
-  outer = outer and socket.stepped[outer]
-  while #tasks > 0 do
-    local fds, modes, deadline, now = {}, {}, math.huge, core.now()
-    for i = #tasks, 1, -1 do
-      local wait = waits[tasks[i]]
-      if not wait or wait.ready or now >= wait.deadline then
-        local mode, fd, limit = tasks[i]:step()
-        waits[tasks[i]] = { mode = mode, fd = fd, deadline = limit }
-        if mode == "done" then
-          waits[tasks[i]] = nil
-          table.remove(tasks, i)
-        end
-      end
-    end
-    for i, one in ipairs(tasks) do
-      fds[i], modes[i] = waits[one].fd, waits[one].mode
-      deadline = math.min(deadline, waits[one].deadline)
-    end
-    if #tasks > 0 and outer then
-      -- one step of a task waits for one descriptor
-      coroutine.yield(modes[1], fds[1], math.min(deadline, core.now() + GLANCE))
-      for _, one in ipairs(tasks) do waits[one].ready = true end
-    elseif #tasks > 0 then
-      local ready = core.poll(fds, modes, deadline)
-      for i, one in ipairs(tasks) do waits[one].ready = ready[i] end
-    end
-  end
-end
-
---- Sends many messages over `size` connections side by side, each pipelining. In a plain script and in a task the
---- connections work at the same time; over a transport of yours they work one after the other, and your own loop may
---- call pool:send as often at once as it likes. Returns when every message has its result. May yield.
+--- Sends many messages over `size` connections side by side, each pipelining; over a transport that is not made by
+--- smtp.transport.socket one after the other. Returns when every message has its result. May yield.
 ---@param iterator fun(): table? message options, or messages; nil: no more
 ---@param on_result fun(receipt: smtp.Receipt?, err: smtp.Error?, given: table) called once for each, as results come;
 --- must not raise
@@ -317,12 +284,12 @@ function Pool:send_many(iterator, on_result)
     end
   end
 
-  if self.plan.transport then
-    work()
-  else
+  if self.transport.together then
     local tasks = {}
     for i = 1, self.size do tasks[i] = task.new(work) end
-    run_all(tasks)
+    self.transport.together(tasks)
+  else
+    work()
   end
   return true
 end
@@ -330,7 +297,16 @@ end
 --- Says goodbye on every idle connection; those in use end when their message has its result. Later calls fail.
 function Pool:close()
   self.closed = true
-  while #self.idle > 0 do leave(self, table.remove(self.idle)) end
+  local together, tasks = self.transport.together, {}
+  while #self.idle > 0 do
+    local one = table.remove(self.idle)
+    if together then
+      tasks[#tasks + 1] = task.new(leave, self, one)
+    else
+      leave(self, one)
+    end
+  end
+  if together then together(tasks) end
 end
 
 Pool.__close = Pool.close

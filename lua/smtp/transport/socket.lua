@@ -1,10 +1,10 @@
 --- The built-in transport: TCP and unix sockets. Bytes and absolute deadlines, no SMTP words.
 ---
---- It waits in one place, `wait`. By default that polls and so blocks the calling thread, except in a coroutine that
---- smtp.task has registered in `stepped`: there it yields what it waits for. A host with its own loop gives its own
---- wait, `socket.new(function(mode, fd, deadline) … end)`: it returns when fd may be ready or the deadline has
---- passed.
+--- It waits in one place, `wait`. By default that polls and so blocks the calling thread. A host with its own loop has
+--- its own, `socket.new(function(mode, fd, deadline) … end)`: it returns when fd may be ready or the deadline has
+--- passed. In a coroutine that smtp.task has registered in `stepped` either yields what it waits for instead.
 local core = require "smtp.core"
+local together = require "smtp.transport.together"
 
 local socket = {}
 
@@ -19,17 +19,35 @@ socket.stepped = setmetatable({}, { __mode = "k" })
 --- Whether there has ever been one.
 socket.stepping = false
 
-local function poll_or_yield(mode, fd, deadline)
-  local running = coroutine.running()
-  if running and socket.stepped[running] then
-    coroutine.yield(mode, fd, deadline)
-  else
-    core.wait(mode, fd, deadline)
+-- The way to wait outside of tasks, made one for tasks too.
+local function in_tasks(waiter)
+  return function(mode, fd, deadline)
+    local running = coroutine.running()
+    if running and socket.stepped[running] then
+      coroutine.yield(mode, fd, deadline)
+    else
+      waiter(mode, fd, deadline)
+    end
   end
 end
 
 --- The default wait. With fd -1: until the deadline.
-socket.wait = poll_or_yield
+socket.wait = in_tasks(core.wait)
+
+-- Closes a socket or a look-up that the host may have watched.
+local function shut(one, forget)
+  local fd = forget and one:fd() or -1
+  if fd >= 0 then forget(fd) end
+  one:close()
+end
+
+-- A new socket or look-up, if there is one. One before it that had the same number may have been left to the collector,
+-- which tells no host.
+local function fresh(forget, one, ...)
+  local fd = forget and one and one:fd() or -1
+  if fd >= 0 then forget(fd) end
+  return one, ...
+end
 
 local Pipe = {}
 Pipe.__index = Pipe
@@ -137,30 +155,32 @@ function Pipe:name()
 end
 
 function Pipe:close()
-  if self.sock then self.sock:close() end
+  local sock = self.sock
   self.sock = nil
+  if sock then shut(sock, self.forget) end
 end
 
 --- A pipe over a socket that is connected already.
 ---@param sock userdata
 ---@param waiter? fun(mode: string, fd: integer, deadline: number)
-function socket.pipe(sock, waiter)
-  local how = waiter or poll_or_yield
-  return setmetatable({ sock = sock, fd = sock:fd(), wait = how, alone = how == poll_or_yield }, Pipe)
+---@param forget? fun(fd: integer)
+function socket.pipe(sock, waiter, forget)
+  local how = waiter or socket.wait
+  return setmetatable({ sock = sock, fd = sock:fd(), wait = how, forget = forget, alone = how == socket.wait }, Pipe)
 end
 
 -- Addresses of a name, found off this thread.
-local function resolve(waiter, host, port, deadline)
-  local lookup, reason = core.resolve(host, port)
+local function resolve(waiter, forget, host, port, deadline)
+  local lookup, reason = fresh(forget, core.resolve(host, port))
   if not lookup then return nil, "resolve", reason, true end
   while true do
     local addresses, why, temporary = lookup:result()
     if addresses or why ~= "again" then
-      lookup:close()
+      shut(lookup, forget)
       return addresses, "resolve", why, temporary
     end
     if core.now() >= deadline then
-      lookup:close()
+      shut(lookup, forget)
       return nil, "timeout", "no answer to the look-up of the name in time"
     end
     waiter("read", lookup:fd(), deadline)
@@ -192,7 +212,7 @@ end
 
 -- A connection to the first address that answers. Each is tried a while after the one before it, or as soon as one
 -- failed; those that are slow stay in the race (RFC 8305 5).
-local function race(waiter, addresses, locals, deadline)
+local function race(waiter, forget, addresses, locals, deadline)
   local running, reasons, started, due, late = {}, {}, 0, 0, false
 
   local function startable()
@@ -206,7 +226,7 @@ local function race(waiter, addresses, locals, deadline)
       local now = core.now()
       -- where there is little time every address still has its share of it
       due = now + math.min(DELAY, (deadline - now) / (#addresses - started + 1))
-      local sock, reason = begin(addresses[started], locals)
+      local sock, reason = fresh(forget, begin(addresses[started], locals))
       if sock then
         running[#running + 1] = { sock = sock, number = started }
       else
@@ -218,11 +238,11 @@ local function race(waiter, addresses, locals, deadline)
       local ok, reason = one.sock:connected()
       if ok then
         for _, other in ipairs(running) do
-          if other ~= one then other.sock:close() end
+          if other ~= one then shut(other.sock, forget) end
         end
-        return socket.pipe(one.sock, waiter)
+        return socket.pipe(one.sock, waiter, forget)
       elseif reason ~= "again" then
-        one.sock:close()
+        shut(one.sock, forget)
         table.remove(running, i)
         reasons[one.number], due = reason, 0
       end
@@ -242,14 +262,17 @@ local function race(waiter, addresses, locals, deadline)
     tried[i] = where .. ": " .. (reasons[i] or "no answer in time")
   end
   if started < #addresses then tried[started + 1] = ("%d more not tried"):format(#addresses - started) end
-  for _, one in ipairs(running) do one.sock:close() end
+  for _, one in ipairs(running) do shut(one.sock, forget) end
   return nil, late and (#running > 0 or started < #addresses) and "timeout" or "connect", table.concat(tried, ", ")
 end
 
 --- A transport over sockets.
----@param waiter? fun(mode: "read"|"write", fd: integer, deadline: number) how to wait; default: poll, in a task: yield
-function socket.new(waiter)
-  waiter = waiter or poll_or_yield
+---@param waiter? fun(mode: "read"|"write", fd: integer, deadline: number) how to wait; with fd -1: until the deadline
+--- (seconds of smtp.now). Default: poll. In a task the task's step waits instead.
+---@param forget? fun(fd: integer) called before a descriptor is closed, and when its number has begun a new life: what
+--- the host holds for it is void. If something still waits for it, that must return.
+function socket.new(waiter, forget)
+  waiter = waiter and in_tasks(waiter) or socket.wait
 
   --- A connected pipe: to whichever of the name's addresses answers first, tried in turn; its `resolved` is the time
   --- that the look-up took, in seconds.
@@ -265,26 +288,34 @@ function socket.new(waiter)
     if opts.path then
       local address, reason = core.unix(opts.path)
       if not address then return nil, "connect", reason, false end
-      return race(waiter, { address }, nil, deadline)
+      return race(waiter, forget, { address }, nil, deadline)
     end
     local began = core.now()
-    local addresses, kind, reason, temporary = resolve(waiter, host, port, deadline)
+    local addresses, kind, reason, temporary = resolve(waiter, forget, host, port, deadline)
     if not addresses then return nil, kind, reason, temporary end
     local took = core.now() - began
     local locals
     if opts.bind then
-      local found, _, why = resolve(waiter, opts.bind, 0, deadline)
+      local found, _, why = resolve(waiter, forget, opts.bind, 0, deadline)
       if not found then return nil, "connect", "cannot bind to " .. opts.bind .. ": " .. why, false end
       locals = {}
       for i = #found, 1, -1 do locals[is_ipv6(found[i])] = found[i] end
     end
-    local pipe, failed, why = race(waiter, interleave(addresses), locals, deadline)
+    local pipe, failed, why = race(waiter, forget, interleave(addresses), locals, deadline)
     if not pipe then return nil, failed, why end
     pipe.resolved = took
     return pipe
   end
 
-  return { connect = connect, wait = waiter }
+  --- Runs several tasks side by side until all have ended. May yield.
+  ---@param tasks table[] each with step(), as a smtp.task
+  local function all(tasks)
+    local running = coroutine.running()
+    local hosted = waiter ~= socket.wait or running and socket.stepped[running]
+    together.run(tasks, hosted and waiter or nil, forget)
+  end
+
+  return { connect = connect, wait = waiter, together = all }
 end
 
 return socket

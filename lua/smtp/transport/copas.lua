@@ -1,0 +1,66 @@
+--- The transport for programs that run on copas: to be used in a coroutine of its scheduler. Linux only: a copas of old
+--- has no timers, so each coroutine here has a descriptor that tells of its deadlines, too.
+---
+---   copas.addthread(function() smtp.send { transport = require "smtp.transport.copas", … } end)
+local copas = require "copas"
+local core = require "smtp.core"
+local socket = require "smtp.transport.socket"
+
+-- What copas takes for a socket: its "receive" has something when the poller is readable.
+local Gate = {}
+Gate.__index = Gate
+
+function Gate:getfd()
+  return self.poller:fd()
+end
+
+function Gate:dirty()
+  return false
+end
+
+function Gate:receive()
+  self.looks = self.looks + 1
+  if self.looks > 1 then return "" end
+  return nil, "timeout"
+end
+
+function Gate:close()
+  self.poller:close()
+end
+
+local gates = setmetatable({}, { __mode = "k" }) -- thread -> its gate
+local watching = {}                                -- descriptor -> the gate that waits for it
+
+local function gate_of(thread)
+  local gate = gates[thread]
+  if not gate then
+    gate = setmetatable({ poller = assert(core.poller()), looks = 0 }, Gate)
+    gates[thread] = gate
+  end
+  return gate
+end
+
+local function wait(mode, fd, deadline)
+  local thread, main = coroutine.running()
+  if not thread or main then
+    error("smtp.transport.copas: call it in a coroutine of copas, copas.addthread(function() … end)", 0)
+  end
+  local gate = gate_of(thread)
+  gate.looks = 0
+  assert(gate.poller:alarm(deadline))
+  if fd < 0 then
+    copas.receive(gate, 1)
+  else
+    assert(gate.poller:watch(mode, fd))
+    watching[fd] = gate
+    copas.receive(gate, 1)
+    watching[fd] = nil
+    gate.poller:drop(fd)
+  end
+end
+
+local function forget(fd)
+  if watching[fd] then watching[fd].poller:alarm(0) end
+end
+
+return socket.new(wait, forget)

@@ -1,0 +1,22 @@
+--- The transport for programs that run on cqueues: in a coroutine of a cqueues loop nothing blocks; outside of one it
+--- does, as cqueues' own sockets do. Coroutines of yours inside one of the loop's are to be made by cqueues.auxlib.
+---
+---   cqueues.new():wrap(function() smtp.send { transport = require "smtp.transport.cqueues", … } end)
+local core = require "smtp.core"
+local cqueues = require "cqueues"
+local socket = require "smtp.transport.socket"
+
+local EVENTS = { read = "r", write = "w" }
+
+local function wait(mode, fd, deadline)
+  if not cqueues.running() then
+    core.wait(mode, fd, deadline)
+  elseif fd < 0 then
+    cqueues.sleep(math.max(0, deadline - core.now()))
+  else
+    cqueues.poll { pollfd = fd, events = EVENTS[mode], timeout = math.max(0, deadline - core.now()) }
+  end
+end
+
+-- A loop keeps what it has registered for a descriptor's number.
+return socket.new(wait, cqueues.cancel)

@@ -1,0 +1,64 @@
+--- The transport for programs that run on luv (libuv for Lua): to be used in a coroutine, which uv.run then resumes. An
+--- error in the coroutine after that is written to stderr, as nobody is there to catch it.
+---
+---   coroutine.wrap(function() smtp.send { transport = require "smtp.transport.luv", … } end)()
+---   uv.run()
+local core = require "smtp.core"
+local socket = require "smtp.transport.socket"
+local uv = require "luv"
+
+local EVENTS = { read = "r", write = "w" }
+
+local handles = {} -- descriptor -> its poll handle and timer, and the thread that waits for them
+
+local function go_on(one)
+  local thread = one.thread
+  one.thread = nil
+  if one.poll then one.poll:stop() end
+  one.timer:stop()
+  if not one.kept then one.timer:close() end
+  local ok, reason = coroutine.resume(thread)
+  if not ok then io.stderr:write(debug.traceback(thread, tostring(reason)), "\n") end
+end
+
+local function watch(fd)
+  local one = { timer = uv.new_timer() }
+  one.ready = function() if one.thread then go_on(one) end end
+  if fd < 0 then return one end
+  local poll, reason = uv.new_poll(fd)
+  if not poll then
+    one.timer:close()
+    error("smtp.transport.luv: cannot watch a descriptor: " .. reason, 0)
+  end
+  one.poll, one.kept = poll, true
+  handles[fd] = one
+  return one
+end
+
+local function wait(mode, fd, deadline)
+  local thread, main = coroutine.running()
+  if not thread or main then
+    error("smtp.transport.luv: call it in a coroutine, coroutine.wrap(function() … end)(), then uv.run()", 0)
+  end
+  local one = handles[fd] or watch(fd)
+  one.thread = thread
+  if one.poll then one.poll:start(EVENTS[mode], one.ready) end
+  -- rounded up: waking a fraction early would only wait again
+  one.timer:start(math.ceil(math.min(math.max(0, deadline - core.now()) * 1000, 2 ^ 31)), 0, one.ready)
+  coroutine.yield()
+end
+
+local function forget(fd)
+  local one = handles[fd]
+  if not one then return end
+  handles[fd] = nil
+  one.poll:close()
+  one.poll, one.kept = nil, false
+  if one.thread then
+    one.timer:start(0, 0, one.ready)
+  else
+    one.timer:close()
+  end
+end
+
+return socket.new(wait, forget)

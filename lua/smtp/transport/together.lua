@@ -1,0 +1,82 @@
+--- Several tasks side by side, in a thread that waits for all of them at once: by one poll, or where the thread is a
+--- host's, who waits for one descriptor, by one that stands for all.
+local core = require "smtp.core"
+
+local together = {}
+
+local GLANCE = 0.02 -- seconds between two looks at what cannot be waited for
+
+-- Waits by one poll.
+local function poll(tasks, waits, deadline)
+  local fds, modes = {}, {}
+  for i, task in ipairs(tasks) do fds[i], modes[i] = waits[task].fd, waits[task].mode end
+  local ready = core.poll(fds, modes, deadline)
+  for i, task in ipairs(tasks) do waits[task].ready = ready[i] end
+end
+
+-- Waits by the host's wait and a poller. `watched`: descriptor -> who waits for it.
+local function poll_hosted(wait, poller, watched, deadline)
+  wait("read", poller:fd(), deadline)
+  for _, fd in ipairs(poller:ready()) do
+    watched[fd].ready, watched[fd] = true, nil
+  end
+end
+
+-- Waits a little, for one of them.
+local function glance(wait, tasks, waits, deadline)
+  local one = waits[tasks[1]]
+  wait(one.mode, one.fd, math.min(deadline, core.now() + GLANCE))
+  for _, task in ipairs(tasks) do waits[task].ready = true end
+end
+
+--- Runs tasks until all have ended; raises what one of them raises. May yield.
+---@param tasks table[] each with step(), as a smtp.task; is empty in the end
+---@param wait? fun(mode: string, fd: integer, deadline: number) the host's; nil: this thread may block
+---@param forget? fun(fd: integer) the host's
+function together.run(tasks, wait, forget)
+  local poller = wait and core.poller()
+  local waits, watched = {}, {}
+  if poller and forget then forget(poller:fd()) end
+  while #tasks > 0 do
+    local deadline, now = math.huge, core.now()
+    for i = #tasks, 1, -1 do
+      local task = tasks[i]
+      local one = waits[task]
+      if not one or one.ready or now >= one.deadline then
+        -- before the task can close it
+        if one and watched[one.fd] == one then
+          poller:drop(one.fd)
+          watched[one.fd] = nil
+        end
+        local mode, fd, limit = task:step()
+        if mode == "done" then
+          waits[task] = nil
+          table.remove(tasks, i)
+        else
+          one = { mode = mode, fd = fd, deadline = limit, ready = false }
+          waits[task] = one
+          if poller and fd >= 0 then
+            watched[fd] = one
+            if not poller:watch(mode, fd) then one.deadline = math.min(limit, core.now() + GLANCE) end
+          end
+        end
+      end
+      if waits[task] then deadline = math.min(deadline, one.deadline) end
+    end
+    if #tasks > 0 then
+      if poller then
+        poll_hosted(wait, poller, watched, deadline)
+      elseif wait then
+        glance(wait, tasks, waits, deadline)
+      else
+        poll(tasks, waits, deadline)
+      end
+    end
+  end
+  if poller then
+    if forget then forget(poller:fd()) end
+    poller:close()
+  end
+end
+
+return together
