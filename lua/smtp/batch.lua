@@ -152,20 +152,20 @@ function batch.each(self, iterator, most)
 
   -- As many messages as go into one flight.
   local function flight()
-    local mails, octets = {}, 0
+    local mails, octets, commands = {}, 0, 0
     while #mails == 0 or #mails < most() do
       look_ahead()
       local mail = waiting[first]
       if not (mail and delivery.fits(self, mail) and transaction.has_room(self, #mails)) then break end
-      octets = octets + #mail.held.bytes
-      if not flights.has_room(#mails, octets) then break end
+      octets, commands = octets + #mail.held.bytes, commands + #mail.held.block + #"RSET\r\nBDAT 1234567 LAST\r\n"
+      if not flights.has_room(#mails, octets, commands) then break end
       mails[#mails + 1] = take()
     end
     return mails
   end
 
   local function look_far_ahead()
-    while not ended and last - first + 1 < most() and flights.has_room(last - first + 1, 0) do fetch() end
+    while not ended and last - first + 1 < most() and flights.has_room(last - first + 1, 0, 0) do fetch() end
   end
 
   -- The long way for the message at the front.

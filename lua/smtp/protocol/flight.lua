@@ -79,9 +79,10 @@ end
 --- Whether one message more may go along in a flight by BDAT.
 ---@param messages integer that are in it
 ---@param octets integer of their content and the new one's
+---@param commands integer octets of their commands and the new one's
 ---@return boolean
-function flight.has_room(messages, octets)
-  return messages == 0 or messages < MESSAGES and octets <= OCTETS
+function flight.has_room(messages, octets, commands)
+  return messages == 0 or messages < MESSAGES and octets <= OCTETS and commands <= WINDOW
 end
 
 return flight
