@@ -30,11 +30,11 @@ local WAYS = {
 }
 
 describe("a connection cut in the middle", function()
-  local server, delivered, refuses
+  local server, delivered, arrived, refuses
   setup(function()
     server = assert(smtp.server {
-      auth = nil,
       on_message = function(_, message)
+        arrived[message] = true
         if refuses and message == raw(2) then return "554 5.7.1 not wanted" end
         delivered[message] = (delivered[message] or 0) + 1
       end,
@@ -45,7 +45,7 @@ describe("a connection cut in the middle", function()
   local hosts = 0
   -- One dialogue, cut like that. Returns its link, uncut where `cut` is nil, and the results.
   local function play(how, cut, more)
-    delivered, hosts = {}, hosts + 1
+    delivered, arrived, hosts = {}, {}, hosts + 1
     local results, list = {}, {}
     for i = 1, COUNT do list[i] = letter(i, more) end
     local transport = relay.memory(server, function() return cut end)
@@ -94,14 +94,15 @@ describe("a connection cut in the middle", function()
     ["smtp.send"] = alone(nil), ["smtp.send by BDAT"] = alone "chunk",
   }
 
-  -- Raises where a result is not true of what the server has.
-  local function check(results, count, label)
+  -- Raises where a result is not true of what the server has. `exact`: the client knows how much the server got.
+  local function check(results, count, label, exact)
     assert.are.equal(count, #results, label)
     for i, result in ipairs(results) do
       local times = delivered[raw(i)] or 0
       delivered[raw(i)] = nil
       local claim = result.accepted and result.reply and "sent" or result.outcome
-      local true_claim = claim == "sent" and times == 1 or claim == "unknown" and times <= 1
+      local true_claim = claim == "sent" and times == 1
+        or claim == "unknown" and times <= 1 and (arrived[raw(i)] or not exact)
         or claim == "not_sent" and times == 0
       if not true_claim then
         error(("%s: message %d is %s and was delivered %d times: %s"):format(label, i, claim, times, tostring(result)))
@@ -110,7 +111,9 @@ describe("a connection cut in the middle", function()
     assert.is_nil(next(delivered), label .. ": something else was delivered")
   end
 
+  -- At every so many octets, each time in another way; all ways at every octet take minutes.
   local function sweep(stride)
+    local turn = 0
     for name, how in pairs(CASES) do
       for _, more in ipairs { {}, { partial = false } } do
         for _, refusing in ipairs { false, true } do
@@ -118,14 +121,15 @@ describe("a connection cut in the middle", function()
           local whole, results = play(how, nil, more)
           local count = #results
           check(results, count, name)
-          for w, way in ipairs(WAYS) do
-            for _, direction in ipairs { "up", "down" } do
-              for at = (w - 1) % stride, whole[direction] - 1, stride do
-                local cut = { [direction] = at }
-                for key, value in pairs(way) do cut[key] = value end
-                results = select(2, play(how, cut, more))
-                check(results, count, ("%s cut %s at %d, way %d"):format(name, direction, at, w))
-              end
+          for _, direction in ipairs { "up", "down" } do
+            for at = turn % stride, whole[direction] - 1, stride do
+              turn = turn + 1
+              local way = WAYS[turn % #WAYS + 1]
+              local cut = { [direction] = at }
+              for key, value in pairs(way) do cut[key] = value end
+              results = select(2, play(how, cut, more))
+              check(results, count, ("%s cut %s at %d, way %d"):format(name, direction, at, turn % #WAYS + 1),
+                direction == "up" and not (way.took or way.plain))
             end
           end
         end
@@ -133,6 +137,6 @@ describe("a connection cut in the middle", function()
     end
   end
 
-  it("never makes a result untrue", function() sweep(29) end)
+  it("never makes a result untrue", function() sweep(5) end)
   it("never makes a result untrue, wherever it is #real", function() sweep(1) end)
 end)
