@@ -177,7 +177,8 @@ describe("after a failed write", function()
       local one = play { "S: 220 hi", "deaf", "S: 552 5.3.4 too large", "close" }
       one:reply(LATER)
       one:command "NOOP"
-      assert.are.same({ n = 4, nil, "closed", "Broken pipe", WORDS }, { n = 4, one[verb](one, LATER) })
+      local ok, kind, reason, words = one[verb](one, LATER)
+      assert.are.same({ n = 4, nil, "closed", "Broken pipe", WORDS }, { n = 4, ok, kind, reason, words })
     end
   end)
 
@@ -210,7 +211,8 @@ describe("after a failed write", function()
       local one = play { "S: 220 hi", "deaf", last }
       one:reply(LATER)
       one:command "NOOP"
-      assert.are.same({ nil, "closed", "Broken pipe" }, { one:flush(LATER) })
+      local ok, kind, reason, words = one:flush(LATER)
+      assert.are.same({ n = 4, nil, "closed", "Broken pipe", nil }, { n = 4, ok, kind, reason, words })
     end
   end)
 end)

@@ -140,7 +140,7 @@ function batch.each(self, iterator, most)
       end
     elseif ok then
       -- it fails again, and this way knows what that means
-      reply, err = delivery.hand_over(self, {}, went or false)
+      reply, err = delivery.hand_over(self, {}, went and #follower.block + follower.lines + 1 or 0)
     else
       reply, err = exchange.fail(self, "body", "protocol", went)
     end

@@ -47,26 +47,26 @@ end
 
 --- Writes a content's end, which is queued, and reads the final reply.
 ---@param tally table as for content
----@param behind boolean something is queued behind that end
+---@param behind integer octets that are queued behind that end
 ---@param report fun()?
 function delivery.hand_over(self, tally, behind, report)
   local deadline = exchange.deadline(self, self.plan.timeouts.block)
-  local written, failed, failure, said = self.pump:flush(deadline, true)
+  local written, failed, failure, said, left = self.pump:flush(deadline, true)
   local reply, err
   if written then
     self.outcome = "unknown"
     if report then report() end
     if tally.meanwhile then tally.meanwhile() end
     reply, err = verdict(self, tally)
-  elseif behind and said and exchange.class(said) == 2 then
+  elseif behind > 0 and said and exchange.class(said) == 2 then
     -- only what stood behind the terminator was lost
     reply = said
     exchange.kill(self, { kind = failed, stage = "final", reason = failure })
   else
-    -- the terminator is the last thing written: what was not written whole cannot have been a message, unless only the
-    -- command behind it is missing
+    -- without its terminator it cannot have been a message; a transport that cannot tell how far it came may miss only
+    -- what stands behind that
     local no = said and said.code >= 400
-    self.outcome = behind and not no and "unknown" or "not_sent"
+    self.outcome = behind > 0 and behind >= (left or 0) and not no and "unknown" or "not_sent"
     reply, err = exchange.fail_pump(self, "final", failed, failure, no and said or nil)
   end
   self.outcome = "not_sent"
@@ -107,11 +107,14 @@ function delivery.content(self, source, tally, more, report)
   end
   local ok, why = self.pump:finish(octets, plan.lmtp and #tally.accepted or 1)
   if not ok then return exchange.fail(self, "body", "protocol", why) end
+  local behind = 0
   if more then
+    local before = self.pump.wire:queued()
     local queued, err = more()
     if not queued then return nil, err end
+    behind = self.pump.wire:queued() - before
   end
-  local reply, err = delivery.hand_over(self, tally, more ~= nil, report and function() report(octets) end)
+  local reply, err = delivery.hand_over(self, tally, behind, report and function() report(octets) end)
   self.midway = false
   return reply, err, octets
 end

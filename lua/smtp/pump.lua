@@ -125,11 +125,12 @@ end
 ---@return string? kind "timeout"|"closed"
 ---@return string? reason
 ---@return smtp.Reply? reply what the server said before it closed the connection
+---@return integer? left octets at the end that the transport has not taken, where it can tell
 function Pump:flush(deadline, any)
   if self.wire:queued() == 0 then return true end
-  local ok, kind, reason = self:write(deadline)
+  local ok, kind, reason, left = self:write(deadline)
   if ok then return true end
-  return nil, kind, reason, kind == "closed" and last_words(self, deadline, any) or nil
+  return nil, kind, reason, kind == "closed" and last_words(self, deadline, any) or nil, left
 end
 
 -- Waits for more from the peer. True, or nil, kind, reason.
