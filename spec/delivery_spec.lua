@@ -576,7 +576,8 @@ describe("a write that fails", function()
         assert.are.equal("in", receipt.reply.text)
       else
         assert.is_nil(receipt)
-        assert.are.same({ "closed", "final", case[3], case[4] }, fate(err))
+        -- the pipe of this variant can tell that nothing went out at all
+        assert.are.same({ "closed", "final", dribble and case[3] or "not_sent", case[4] }, fate(err))
       end
       local s = play.open(script(hello("PIPELINING"), ENVELOPE, "S: 250 1", "S: 250 2", "S: 354 go", "deaf", case[1]),
         nil, dribble)
