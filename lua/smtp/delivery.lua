@@ -52,21 +52,22 @@ end
 function delivery.hand_over(self, tally, behind, report)
   local deadline = exchange.deadline(self, self.plan.timeouts.block)
   local written, failed, failure, said, left = self.pump:flush(deadline, true)
+  -- without its terminator it cannot have been a message; a transport that cannot tell how far it came may miss only what
+  -- stands behind that
+  local ended = behind > 0 and behind >= (left or 0)
   local reply, err
   if written then
     self.outcome = "unknown"
     if report then report() end
     if tally.meanwhile then tally.meanwhile() end
     reply, err = verdict(self, tally)
-  elseif behind > 0 and said and exchange.class(said) == 2 then
+  elseif ended and said and exchange.class(said) == 2 then
     -- only what stood behind the terminator was lost
     reply = said
     exchange.kill(self, { kind = failed, stage = "final", reason = failure })
   else
-    -- without its terminator it cannot have been a message; a transport that cannot tell how far it came may miss only
-    -- what stands behind that
     local no = said and said.code >= 400
-    self.outcome = behind > 0 and behind >= (left or 0) and not no and "unknown" or "not_sent"
+    self.outcome = ended and not no and "unknown" or "not_sent"
     reply, err = exchange.fail_pump(self, "final", failed, failure, no and said or nil)
   end
   self.outcome = "not_sent"
