@@ -52,8 +52,8 @@ end
 function delivery.hand_over(self, tally, behind, report)
   local deadline = exchange.deadline(self, self.plan.timeouts.block)
   local written, failed, failure, said, left = self.pump:flush(deadline, true)
-  -- without its terminator it cannot have been a message; a transport that cannot tell how far it came may miss only what
-  -- stands behind that
+  -- without its terminator it cannot have been a message; a transport that cannot tell how far it came may miss only
+  -- what stands behind that
   local ended = behind > 0 and behind >= (left or 0)
   local reply, err
   if written then
