@@ -29,9 +29,10 @@ function chunk.trusted(self)
   return able(self) and swallows[key(self.plan)] or false
 end
 
---- Queues QUIT, and before it the question whether the server swallows, where that is worth knowing and not known.
+--- Queues QUIT, and before it the question whether the server swallows, where that is worth knowing and not known. Never
+--- inside a transaction: the recipients it has would get the chunk.
 function chunk.queue_quit(self)
-  self.asking = able(self) and self.capabilities.BINARYMIME and swallows[key(self.plan)] == nil
+  self.asking = able(self) and not self.transaction and self.capabilities.BINARYMIME and swallows[key(self.plan)] == nil
   if self.asking then
     local ok, why = self.pump:chunk("NOOP\r\n", true)
     if not ok then return exchange.fail_input(self, "quit", why) end

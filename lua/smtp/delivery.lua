@@ -225,7 +225,8 @@ function delivery.send(self, mail, last)
   local one, err = begin(self, mail)
   if not one then return nil, err end
   return carry(self, one, last and pipelines(self) and function()
-    self.quitting = true
+    -- the terminator in front ends the transaction
+    self.quitting, self.transaction = true, false
     return chunk.queue_quit(self)
   end or nil)
 end
