@@ -83,6 +83,29 @@ describe("a server that offers BINARYMIME", function()
     end
   end)
 
+  both("is not asked inside a transaction: its recipients would get the chunk", function(dribble)
+    local MAIL, RCPT = "C: MAIL FROM:<ada@example.org>", "C: RCPT TO:<bob@example.test>"
+    local function quits(lines, run)
+      local session, transport = fresh(play.script(OFFER, lines, "C: QUIT", "S: 221 bye"), nil, dribble)
+      run(open(session))
+      assert(session:quit())
+      play.finished(transport)
+    end
+    quits({ MAIL, "S: 250 1", RCPT, "S: 250 2" }, function(session)
+      assert(session:mail("ada@example.org"))
+      assert(session:rcpt("bob@example.test"))
+    end)
+    quits({ "C: mail from:<ada@example.org>", "S: 250 1" }, function(session)
+      assert(session:command("mail from:<ada@example.org>"))
+    end)
+    quits({ "C~ ^MAIL FROM", RCPT, "C: RCPT TO:<eve@example.test>", "S: 250 1", "S: 250 2", "S: 550 3" },
+      function(session)
+        local _, err = session:send { from = "ada@example.org", to = { "bob@example.test", "eve@example.test" },
+          raw = "A: b\r\n\r\n", partial = false }
+        assert.are.equal(550, err.code)
+      end)
+  end)
+
   both("is asked behind the content of smtp.send too, without another wait", function(dribble)
     hosts = hosts + 1
     local options, transport = play.options(play.script(OFFER, "C~ ^MAIL FROM", "C~ ^RCPT TO", "C: DATA", "S: 250 1", "S: 250 2",

@@ -73,9 +73,10 @@ function chunk.answer(self)
   return reply
 end
 
---- Queues QUIT, and before it the question, where that is worth knowing and not known.
+--- Queues QUIT, and before it the question, where that is worth knowing and not known. Never inside a transaction: the
+--- recipients it has would get the chunk.
 function chunk.queue_quit(self)
-  self.asking = chunk.is_unknown(self) and self.capabilities.BINARYMIME
+  self.asking = chunk.is_unknown(self) and not self.transaction and self.capabilities.BINARYMIME
   if self.asking then return queue_question(self, "quit", "QUIT") end
   return exchange.queue(self, "quit", "QUIT")
 end

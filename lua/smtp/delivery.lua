@@ -238,7 +238,8 @@ end
 ---@return smtp.Error? err
 function delivery.send(self, mail, last)
   local quit = last and function()
-    self.quitting = true
+    -- the content's end in front ends the transaction
+    self.quitting, self.transaction = true, false
     return chunk.queue_quit(self)
   end or nil
   if delivery.fits(self, mail) then

@@ -459,6 +459,7 @@ function Session:command(line)
   end
   local shown = self.midway and "****" or start and words ~= "" and start .. " ****" or line
   if self.midway or start then self.trace.hide(start and words or line) end
+  if line:find("^[Mm][Aa][Ii][Ll]") then self.transaction = true end
   local reply
   reply, err = exchange.command(self, "command", line, nil, false, shown)
   if reply then self.midway = exchange.class(reply) == 3 and "command" end
