@@ -292,6 +292,7 @@ def syscalls(work, client):
 
 def instructions(work, client):
     out = f"{BENCH}/callgrind.out"
+    numbers = (4, 12) if work.argument == "cold" else (20, 60)
 
     def total(sink, count):
         run(work, client, sink, sink.ports[1 if work.tls else 0], count,
@@ -299,8 +300,8 @@ def instructions(work, client):
         return int(re.search(r"^(?:summary|totals): (\d+)", open(out).read(), re.M).group(1))
 
     with Sink(*work.sink) as sink:
-        few, many = total(sink, 20), total(sink, 60)
-    return (many - few) / 40
+        few, many = (total(sink, number) for number in numbers)
+    return (many - few) / (numbers[1] - numbers[0])
 
 
 def count(work, names, absent):
@@ -398,7 +399,7 @@ def main():
     for key in only:
         work = WORKS[key]
         names = [name for name in work.clients if name in clients and name.split(",")[0] not in absent]
-        print(f"measuring: {work.title}", file=sys.stderr)
+        print(f"{time.strftime('%H:%M:%S')} {work.title}", file=sys.stderr)
         figures = measure(work, names, given.rounds, given.scale)
         counted = count(work, figures, absent) if work.counts else {}
         best = min((one["seconds"] for name, one in figures.items() if CLIENTS[name].kind == "peer"), default=None)
