@@ -98,7 +98,8 @@ lint-luacheck:
 
 lint-warnings:
 	@for cc in gcc clang; do command -v $$cc >/dev/null || continue; \
-		$(MAKE) -s --no-print-directory CC=$$cc CFLAGS='-O2 -Werror' BUILD=build/lint/$$cc/$(LUA) || exit 1; done
+		$(MAKE) -s --no-print-directory CC=$$cc CFLAGS='-O2 -Werror' BUILD=build/lint/$$cc/$(LUA) && \
+		$$cc $(BENCH_CFLAGS) -Werror -fsyntax-only $(wildcard spec/bench/*.c spec/bench/clients/*.c) || exit 1; done
 
 # one file a process: in a second one the va_list check sees ghosts
 lint-tidy:

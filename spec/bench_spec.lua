@@ -80,7 +80,7 @@ describe("make bench #real", function()
 
   it("leaves no process behind when it is interrupted", function()
     os.execute [[
-      timeout -s INT 3 /usr/bin/python3 spec/bench/bench.py --only slow --clients "smtp, 10 connections" --out build/bench >/dev/null 2>&1
+      timeout -s INT 3 /usr/bin/python3 spec/bench/bench.py --only slow --clients "smtp, 10 conns" --out build/bench >/dev/null 2>&1
       sleep 0.3]]
     local pipe = io.popen [[pgrep -f "^($PWD/build/bench/|[^ ]+ $PWD/spec/bench/clients/)"; true]]
     local left = pipe:read "*a"

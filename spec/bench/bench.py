@@ -67,9 +67,9 @@ CLIENTS = {
     "smtp, 10 a flight": ours(PIPELINE="chunk"),
     "smtp, auth": ours(PIPELINE="auth"),
     "smtp, auth+chunk": ours(PIPELINE="auth+chunk"),
-    "smtp, 10 connections": ours(CONNECTIONS="10"),
+    "smtp, 10 conns": ours(CONNECTIONS="10"),
     "smtp, 10, chunk": ours(CONNECTIONS="10", PIPELINE="chunk"),
-    "smtp, 100 connections": ours(CONNECTIONS="100"),
+    "smtp, 100 conns": ours(CONNECTIONS="100"),
     "smtp-source": Client(SOURCE),
     "smtp-source, 10 conns": Client(SOURCE, {"CONNECTIONS": "10"}),
     "libcurl": Client([f"{BENCH}/curl"]),
@@ -123,10 +123,10 @@ WORKS = {
                          ["floor", "floor, resumed", "smtp", "smtp, auth+chunk"], tls=True, counts=True),
     "big": Work("An attachment of 25 MB", "big", "MB/s", 1, 21, BIG, slower=20, rounds=3),
     "big-tls": Work("An attachment of 25 MB, TLS", "big", "MB/s", 1, 13, BIG, slower=12, tls=True, rounds=3),
-    "trips": Work("Round trips of 50 ms, connection kept", "keep", "s", 2, 12, TRIPS, slower=3, delay=25, rounds=1),
-    "trips-10": Work("Round trips of 50 ms, 10 recipients", "keep", "s", 2, 12, TRIPS, slower=5, delay=25, rounds=1, rcpts=10),
+    "trips": Work("Round trips of 50 ms, connection kept", "keep", "s", 5, 15, TRIPS, slower=3, delay=25, rounds=1),
+    "trips-10": Work("Round trips of 50 ms, 10 recipients", "keep", "s", 5, 15, TRIPS, slower=5, delay=25, rounds=1, rcpts=10),
     "slow": Work("100 messages, 100 ms a command", "pool", "s", 100, 0,
-                 ["smtp, 10 connections", "smtp, 10, chunk", "smtp, 100 connections", "smtp-source, 10 conns",
+                 ["smtp, 10 conns", "smtp, 10, chunk", "smtp, 100 conns", "smtp-source, 10 conns",
                   "Nodemailer, 10 conns"], sink=("-d", "100"), rounds=1),
 }
 
@@ -292,6 +292,7 @@ def syscalls(work, client):
 
 def instructions(work, client):
     out = f"{BENCH}/callgrind.out"
+    numbers = (4, 12) if work.argument == "cold" else (20, 60)
 
     def total(sink, count):
         run(work, client, sink, sink.ports[1 if work.tls else 0], count,
@@ -299,8 +300,8 @@ def instructions(work, client):
         return int(re.search(r"^(?:summary|totals): (\d+)", open(out).read(), re.M).group(1))
 
     with Sink(*work.sink) as sink:
-        few, many = total(sink, 20), total(sink, 60)
-    return (many - few) / 40
+        few, many = (total(sink, number) for number in numbers)
+    return (many - few) / (numbers[1] - numbers[0])
 
 
 def count(work, names, absent):
@@ -398,7 +399,7 @@ def main():
     for key in only:
         work = WORKS[key]
         names = [name for name in work.clients if name in clients and name.split(",")[0] not in absent]
-        print(f"measuring: {work.title}", file=sys.stderr)
+        print(f"{time.strftime('%H:%M:%S')} {work.title}", file=sys.stderr)
         figures = measure(work, names, given.rounds, given.scale)
         counted = count(work, figures, absent) if work.counts else {}
         best = min((one["seconds"] for name, one in figures.items() if CLIENTS[name].kind == "peer"), default=None)
