@@ -1,5 +1,7 @@
+local conformance = require "spec.transport_conformance"
 local core = require "smtp.core"
 local loopback = require "spec.support.loopback"
+local smtp = require "smtp"
 local socket = require "smtp.transport.socket"
 
 local LATE = 0.1 -- seconds a call may run past its deadline
@@ -333,3 +335,23 @@ describe("a host's own wait", function()
     listener.close()
   end)
 end)
+
+conformance("the socket transport", socket.new(), { run = function(run) return run() end })
+
+conformance("the socket transport in a task", socket.new(), {
+  run = function(run)
+    local task = smtp.task(run)
+    while true do
+      local what, first, second, third = task:step()
+      if what == "done" then return first, second, third end
+      core.wait(what, first, second)
+    end
+  end,
+  drop = function(run)
+    local task = smtp.task(run)
+    for _ = 1, 4 do
+      local _, fd = task:step()
+      core.wait("read", fd, core.now() + 0.02)
+    end
+  end,
+})

@@ -1,0 +1,305 @@
+-- transport_conformance: what every transport over sockets must do, whatever loop it waits in: the same as the blocking
+-- one over the same dialogues, never later than its deadlines, with nothing left over.
+local assert = require "luassert"
+local away = require "spec.support.away"
+local busted = require "busted"
+local core = require "smtp.core"
+local loopback = require "spec.support.loopback"
+local smtp = require "smtp"
+local tls = require "smtp.tls"
+
+local LATE = 0.05 -- seconds a call may run past its deadline
+local blocking = require "smtp.transport.socket".new()
+
+local SCRIPTS = {
+  ["a greeting that says no"] = { "S: 554 5.3.2 not today", "C:", "close" },
+  ["an end after the greeting"] = { "S: 220 mail.example.test ESMTP", "C:" },
+  ["an end before it"] = { "close" },
+  ["something that is no SMTP"] = { "S: HTTP/1.0 400 Bad Request" },
+  ["an end in the content"] = { "S: 220 mail.example.test ESMTP", "C:", "S: 250 mail.example.test", "C:", "S: 250 ok", "C:",
+    "S: 250 ok", "C:", "S: 354 go", "C:", "close" },
+  ["421 after MAIL"] = { "S: 220 mail.example.test ESMTP", "C:", "S: 250 mail.example.test", "C:", "S: 421 4.3.2 bye" },
+}
+
+local function soon()
+  return core.now() + 5
+end
+
+-- What a call gave, in words that are the same each time.
+local function told(receipt, err)
+  if receipt then
+    return ("sent to %s, %d octets, %s"):format(table.concat(receipt.accepted, " "), receipt.size,
+      receipt.tls and receipt.tls.version or "in clear")
+  end
+  return ("%s %s %s %s %s %s"):format(err.kind, err.stage, err.outcome, tostring(err.code), tostring(err.temporary),
+    tostring(err.reason):gsub("Message%-ID:.*", ""))
+end
+
+local function digest(bytes)
+  return (tls.hash("sha256", bytes):gsub(".", function(c) return ("%02x"):format(c:byte()) end))
+end
+
+--- Describes a transport. `host` has
+---   run(f): runs f in the loop until it returns; gives its results
+---   spawn(f): from inside of the loop, runs f beside what runs; nil: nothing can
+---   drop(f): begins f and gives it up with its loop, while it waits; nil: it cannot be given up
+---@param name string
+---@param transport table
+---@param host table
+return function(name, transport, host)
+  local describe, it, setup, teardown = busted.describe, busted.it, busted.setup, busted.teardown
+  describe(name, function()
+    local servers, closed = {}, nil
+
+    setup(function()
+      for _, mode in ipairs { "none", "starttls", "implicit" } do servers[mode] = away.start(mode) end
+      closed = loopback.listen()
+      closed.close()
+    end)
+
+    teardown(function()
+      for _, server in pairs(servers) do server:stop() end
+    end)
+
+    local function letter(port, more)
+      local all = { host = "127.0.0.1", port = port, tls = "none", helo = "client.example.org", from = "ada@example.org",
+        to = "grace@example.test", transport = transport, timeout = 20 }
+      for key, value in pairs(more or {}) do all[key] = value end
+      if not all.raw then
+        all.subject, all.text, all.message_id = all.subject or "hello", "Hello.\n", "<1@example.org>"
+      end
+      return all
+    end
+
+    local function send(given)
+      return host.run(function() return smtp.send(given) end)
+    end
+
+    -- The same results as over the blocking transport.
+    local function same(given)
+      local mine = told(send(given))
+      given.transport = blocking
+      assert.are.equal(told(smtp.send(given)), mine)
+      return mine
+    end
+
+    -- Runs in the loop what ends by its deadline: not before, and not much later. A machine that is busy with something
+    -- else gets another try.
+    local function takes(seconds, run)
+      local results, took
+      for _ = 1, 3 do
+        local began
+        results = { host.run(function()
+          began = core.now()
+          local first, second, third = run(began + seconds)
+          took = core.now() - began
+          return first, second, third
+        end) }
+        assert.is_true(took >= seconds - 0.001, ("ended after %.4f s"):format(took))
+        if took < seconds + LATE then break end
+      end
+      assert.is_true(took < seconds + LATE, ("took %.3f s instead of %.3f"):format(took, seconds))
+      return results
+    end
+
+    it("sends as the blocking one does: in clear, by STARTTLS with a login, by TLS at once", function()
+      assert.matches("^sent", same(letter(servers.none.port)))
+      assert.matches("TLSv1", same(letter(servers.starttls.port, { tls = "starttls", host = "localhost",
+        ca_file = servers.starttls.certificate, username = "ada", password = "pass word" })))
+      assert.matches("TLSv1", same(letter(servers.implicit.port, { tls = "implicit", host = "localhost",
+        ca_file = servers.implicit.certificate })))
+    end)
+
+    it("fails as the blocking one does", function()
+      assert.matches("^rejected final", same(letter(servers.none.port, { subject = "refuse this" })))
+      assert.matches("^auth", same(letter(servers.starttls.port, { tls = "starttls", ca_file = servers.starttls.certificate,
+        username = "ada", password = "mistaken" })))
+      assert.matches("^tls", same(letter(servers.implicit.port, { tls = "implicit" })))
+      assert.matches("^connect", same(letter(closed.port)))
+      assert.matches("^connect", same(letter(closed.port, { host = "localhost" })))
+      assert.matches("^resolve", same(letter(25, { host = "no-such-host.invalid" })))
+    end)
+
+    it("tells of a server's odd ways what the blocking one tells", function()
+      for title, script in pairs(SCRIPTS) do
+        local server = away.start(script)
+        local given = letter(server.port, { timeout = 5 })
+        local mine = told(send(given))
+        given.transport = blocking
+        local theirs = told(smtp.send(given))
+        server:stop()
+        assert.are.equal(theirs, mine, title)
+      end
+    end)
+
+    it("carries a session with many messages, and pool:send_many with connections side by side", function()
+      local server = servers.none
+      local before = #server:messages()
+      local function each(count)
+        local i = 0
+        return function()
+          i = i + 1
+          if i <= count then
+            return { from = "ada@example.org", to = "grace@example.test", subject = "many " .. i, text = "x" }
+          end
+        end
+      end
+      local sent, most = 0, 0
+      host.run(function()
+        local pool = assert(smtp.pool { host = "127.0.0.1", port = server.port, tls = "none", size = 4, transport = transport })
+        assert(pool:send_many(each(60), function(receipt, err)
+          assert(receipt, err)
+          sent, most = sent + 1, math.max(most, pool.open)
+        end))
+        -- the same connections go on outside of it
+        assert(pool:send { from = "ada@example.org", to = "grace@example.test", subject = "one", text = "x" })
+        assert(pool:send_many(each(10), function(receipt, err) sent = sent + (assert(receipt, err) and 1) end))
+        pool:close()
+        assert(pool.open == 0)
+      end)
+      assert.are.same({ 70, 4, before + 71 }, { sent, most, #server:messages() })
+    end)
+
+    it("ends a read, a write and a rest at their deadline", function()
+      local silent = loopback.listen()
+      local function pipe()
+        return assert(transport.connect("127.0.0.1", silent.port, {}, soon()))
+      end
+      for _, seconds in ipairs { 0.1, 0.011 } do
+        local got = takes(seconds, function(deadline)
+          local one = pipe()
+          local bytes, kind = one:read(deadline)
+          one:close()
+          return bytes, kind
+        end)
+        assert.are.same({ nil, "timeout" }, { got[1], got[2] })
+        -- it may come back a little early
+        takes(seconds, function(deadline)
+          while core.now() < deadline do transport.wait("read", -1, deadline) end
+        end)
+      end
+      local got = takes(0.1, function(deadline)
+        local one = pipe()
+        local ok, kind = one:write(("x"):rep(2 ^ 24), deadline)
+        one:close()
+        return ok, kind
+      end)
+      assert.are.same({ nil, "timeout" }, { got[1], got[2] })
+      got = takes(0.2, function() return smtp.send(letter(silent.port, { timeout = 0.2 })) end)
+      assert.are.equal("timeout", got[2].kind)
+      silent.close()
+    end)
+
+    it("ends an attempt to connect at its deadline", function()
+      local silent = loopback.listen()
+      local crowd = loopback.crowd(silent)
+      local got = takes(0.1, function(deadline) return transport.connect("127.0.0.1", silent.port, {}, deadline) end)
+      for _, sock in ipairs(crowd) do sock:close() end
+      silent.close()
+      assert.are.equal("timeout", got[2])
+    end)
+
+    it("sends much to a server that reads slowly, whole; the loop goes on meanwhile", function()
+      local slow = away.start("none", 0.002)
+      local raw = "Subject: large\r\n\r\n" .. ("0123456789abcdefghijklmnopqrstuvwxyz.\r\n.\r\n"):rep(120000)
+      local ticks, longest, took, receipt, err = 0, 0, nil, nil, nil
+      host.run(function()
+        local ended
+        if host.spawn then
+          host.spawn(function()
+            while not ended do
+              local began = core.now()
+              transport.wait("read", -1, began + 0.005)
+              ticks, longest = ticks + 1, math.max(longest, core.now() - began)
+            end
+          end)
+        end
+        local began = core.now()
+        receipt, err = smtp.send(letter(slow.port, { raw = raw }))
+        took, ended = core.now() - began, true
+      end)
+      assert.truthy(receipt, tostring(err))
+      local messages = slow:messages()
+      slow:stop()
+      assert.are.same({ ("large %d %s"):format(#raw, digest(raw)) }, messages)
+      if host.spawn then
+        assert.is_true(ticks >= took / 0.02, ("%d ticks in %.2f s, the longest %.3f s"):format(ticks, took, longest))
+      end
+    end)
+
+    if host.spawn then
+      it("wakes who reads when another closes the pipe", function()
+        local silent = loopback.listen()
+        local began = core.now()
+        local bytes, kind = host.run(function()
+          local pipe = assert(transport.connect("127.0.0.1", silent.port, {}, soon()))
+          host.spawn(function()
+            transport.wait("read", -1, core.now() + 0.05)
+            pipe:close()
+          end)
+          return pipe:read(soon())
+        end)
+        silent.close()
+        assert.are.same({ nil, "closed" }, { bytes, kind })
+        assert.is_true(core.now() - began < 2)
+      end)
+
+      it("keeps twenty sends at once apart", function()
+        local before = #servers.none:messages()
+        local sent = 0
+        host.run(function()
+          local left = 20
+          for i = 1, 20 do
+            host.spawn(function()
+              local receipt = smtp.send(letter(servers.none.port, { subject = "apart " .. i, host = "localhost" }))
+              sent, left = sent + (receipt and 1 or 0), left - 1
+            end)
+          end
+          local late = core.now() + 20
+          while left > 0 and core.now() < late do transport.wait("read", -1, core.now() + 0.01) end
+        end)
+        assert.are.same({ 20, before + 20 }, { sent, #servers.none:messages() })
+      end)
+    end
+
+    it("works in a task, whatever it is the transport of", function()
+      local task = smtp.task(smtp.send, letter(servers.none.port))
+      local what, fd, deadline, receipt
+      local late = soon()
+      repeat
+        what, fd, deadline = task:step()
+        if what == "done" then receipt = fd else core.wait(what, fd, math.min(deadline, late)) end
+      until receipt or core.now() > late
+      assert.truthy(receipt)
+    end)
+
+    it("leaves no descriptor, whether it worked or not, and none that is mistaken for another", function()
+      send(letter(servers.none.port))
+      local before = loopback.descriptors()
+      for i = 1, 30 do
+        local failing = i % 3 == 0
+        local receipt = send(letter(failing and closed.port or servers.none.port, { host = i % 2 == 0 and "localhost" or nil }))
+        assert.are.equal(not failing, receipt ~= nil)
+        -- one that nobody closes: its number comes again
+        host.run(function() assert(smtp.connect { host = "127.0.0.1", port = servers.none.port, tls = "none",
+          transport = transport }) end)
+        collectgarbage()
+        collectgarbage()
+      end
+      assert.is_true(loopback.settle(before) <= before, ("%d before, %d now"):format(before, loopback.descriptors()))
+    end)
+
+    if host.drop then
+      it("given up in the middle leaves no descriptor", function()
+        local silent = loopback.listen()
+        local before = loopback.descriptors()
+        for _ = 1, 5 do
+          host.drop(function() smtp.send(letter(silent.port)) end)
+          host.drop(function() smtp.send(letter(silent.port, { host = "localhost" })) end)
+        end
+        assert.is_true(loopback.settle(before) <= before)
+        silent.close()
+      end)
+    end
+  end)
+end
