@@ -145,8 +145,21 @@ describe("a flight of whole messages", function()
     local session = open(script(OFFER, whole(1), "C: RSET", whole(2), TAKEN, "S: 250 surplus", RESET, TAKEN), TRUST, dribble)
     run(session, letters(2))
     local _, err = session:send(letter(3))
-    assert.are.equal("protocol", err.kind)
+    assert.are.same({ "not_sent", "dead" }, { err.outcome, session.state })
+    assert.is_truthy(err.reason:find("no command was waiting", 1, true))
+  end)
+
+  it("a reply too many behind the last one ends the connection, and the trust in that server", function()
+    local lines = script(OFFER, envelope(1), GO, content(1), ASKED, "S: 250 in", "S: 503 no", "S: 250 noop", whole(2), "C: RSET",
+      whole(3), TAKEN, RESET, TAKEN, "S: 500 what?")
+    local session = open(lines)
+    assert.are.same({ "sent", "sent", "sent" }, run(session, letters(3)))
     assert.are.equal("dead", session.state)
+    hosts = hosts - 1
+    local transport
+    session, transport = open(script(OFFER, envelope(1), GO, content(1), "S: 250 in"))
+    assert(session:send(letter(1)))
+    play.finished(transport)
   end)
 
   both("with nobody accepted, a content taken all the same is a broken protocol", function(dribble)
