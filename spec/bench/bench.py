@@ -231,7 +231,8 @@ def per_message(work, client, sink, port, scale):
     if len(runs) == 1:
         return {key: runs[0][key] / numbers[0] if key == "cpu" else runs[0][key] for key in ("seconds", "cpu", "memory")}
     more = numbers[1] - numbers[0]
-    return {**{key: (runs[1][key] - runs[0][key]) / more for key in ("seconds", "cpu")}, "memory": runs[1]["memory"]}
+    # few messages on a busy machine may seem to take less than none
+    return {**{key: max(1e-9, (runs[1][key] - runs[0][key]) / more) for key in ("seconds", "cpu")}, "memory": runs[1]["memory"]}
 
 
 def median(values):
