@@ -1,5 +1,6 @@
 --- Whole messages by BDAT, several in one flight: each envelope with its content behind it, and all the replies after
 --- that. RFC 3030 4.1. Only to a server that swallows what it refuses, see chunk.
+local chunk = require "smtp.chunk"
 local core = require "smtp.core"
 local errors = require "smtp.errors"
 local exchange = require "smtp.exchange"
@@ -108,6 +109,11 @@ function bundle.send(self, mails, meanwhile, more)
     results[i] = { receipt or false, err }
   end
   if not (written or gone) then exchange.kill(self, { kind = kind, stage = "final", reason = reason }) end
+  if self.state ~= "dead" and pump.wire:residue() > 0 then
+    chunk.distrust(self)
+    exchange.kill(self, { kind = "protocol", stage = "final",
+      reason = "the server sent a reply that no command was waiting for" })
+  end
   self.midway = false
   return results
 end

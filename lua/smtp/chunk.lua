@@ -35,6 +35,11 @@ function chunk.is_unknown(self)
   return able(self) and not self.trusted and swallows[key(self.plan)] == nil
 end
 
+--- The server said more than it was asked: it may have read content as commands.
+function chunk.distrust(self)
+  swallows[key(self.plan)], self.trusted = false, false
+end
+
 -- Queues the question whether the server swallows, and behind it a command that every server knows.
 local function queue_question(self, stage, last)
   local ok, why = self.pump:chunk("XNOP\r\n", true)
