@@ -162,6 +162,19 @@ describe("a flight of whole messages", function()
     play.finished(transport)
   end)
 
+  it("a reply too many behind the last one ends the connection, and the trust in that server", function()
+    local lines = script(OFFER, envelope(1), GO, content(1), ASKED, "S: 250 in", "S: 503 no", "S: 250 noop", whole(2), "C: RSET",
+      whole(3), TAKEN, RESET, TAKEN, "S: 500 what?")
+    local session = open(lines)
+    assert.are.same({ "sent", "sent", "sent" }, run(session, letters(3)))
+    assert.are.equal("dead", session.state)
+    hosts = hosts - 1
+    local transport
+    session, transport = open(script(OFFER, envelope(1), GO, content(1), "S: 250 in"))
+    assert(session:send(letter(1)))
+    play.finished(transport)
+  end)
+
   both("with nobody accepted, a content taken all the same is a broken protocol", function(dribble)
     local session = open(script(OFFER, whole(1), "S: 250 1", "S: 550 no", "S: 250 in"), TRUST, dribble)
     local _, err = session:send(letter(1))

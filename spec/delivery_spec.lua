@@ -306,6 +306,15 @@ describe("recipients", function()
     play.finished(transport)
   end)
 
+  both("MAIL refused and nothing behind it: who was taken must not get an empty message", function(dribble)
+    local receipt, err, transport = send(script(hello("PIPELINING"), ENVELOPE, "S: 503 5.5.1 nested", "S: 250 2",
+      "S: 354 3"), nil, dribble)
+    assert.is_nil(receipt)
+    assert.are.same({ "rejected", "mail", "not_sent", 503 }, fate(err))
+    assert.are.equal(EHLO .. FLIGHT, table.concat(transport.pipe.written))
+    assert.is_true(transport.pipe.closed)
+  end)
+
   it("MAIL refused in lockstep: nothing follows", function()
     local _, err, transport = send(script(hello(), ENVELOPE[1], "S: 450 4.7.1 later", "C: QUIT", "S: 221 bye"), { to = TO })
     assert.are.same({ "rejected", "mail", "not_sent", 450 }, fate(err))

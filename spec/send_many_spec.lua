@@ -94,6 +94,14 @@ describe("send_many", function()
     end
   end)
 
+  it("a reply that comes right behind the 354 is not the receipt", function()
+    local session, transport = play.open(script(OFFER, envelope(1), GO, content(1), envelope(2), "S: 250 in", GO,
+      "S: 250 early"))
+    assert.are.same({ "sent <1@example.org>", "protocol body not_sent", "closed mail not_sent" },
+      (run(session, { letter(1), letter(2), letter(3) })))
+    assert.is_nil(table.concat(transport.pipe.written):find("<2@example.org>", 1, true))
+  end)
+
   both("a content refused leaves the envelope behind it as it is", function(dribble)
     local session, transport = play.open(script(OFFER, envelope(1), GO, content(1), envelope(2), "S: 554 5.7.1 spam", GO,
       content(2), "S: 250 in"), nil, dribble)

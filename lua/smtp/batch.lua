@@ -111,6 +111,11 @@ function batch.each(self, iterator, most)
       agreed = wire:agree(plan.agreed)
     end
     if not agreed then return nil end
+    if wire:residue() > 0 then
+      -- it would pass for the final reply, and each reply for the next message's
+      on_wire = nil
+      return false, select(2, delivery.listen(self))
+    end
 
     local started, rounds_before = began, rounds
     local ok, went

@@ -75,6 +75,18 @@ function delivery.hand_over(self, tally, behind, report)
   return reply, err
 end
 
+--- Whether the server, which waits for content or its end, says nothing yet; else the session ends.
+---@return boolean? quiet
+---@return smtp.Error? err
+function delivery.listen(self)
+  local kind, reason, words = self.pump:unasked()
+  if not kind then return true end
+  if words and kind == "protocol" then kind, reason = "rejected", nil end
+  local _, err = exchange.fail_pump(self, "body", kind, reason, words)
+  exchange.kill(self, err)
+  return nil, err
+end
+
 --- The content behind a 354 and its final reply; `more` is queued behind the terminator, `report` hears how many octets
 --- the transport has taken.
 ---@param source string|fun(): string?, any
@@ -98,13 +110,8 @@ function delivery.content(self, source, tally, more, report)
   -- a reply that comes before its time is a refusal, or else would pass for the final one; content that goes out in one
   -- piece with its end, right behind the 354, leaves it no time
   if type(source) ~= "string" or tally.late or self.pump.wire:residue() > 0 then
-    kind, reason, words = self.pump:unasked()
-  end
-  if kind then
-    if words and kind == "protocol" then kind, reason = "rejected", nil end
-    local _, err = exchange.fail_pump(self, "body", kind, reason, words)
-    exchange.kill(self, err)
-    return nil, err
+    local quiet, err = delivery.listen(self)
+    if not quiet then return nil, err end
   end
   local ok, why = self.pump:finish(octets, plan.lmtp and #tally.accepted or 1)
   if not ok then return exchange.fail(self, "body", "protocol", why) end

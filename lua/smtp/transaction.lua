@@ -1,5 +1,6 @@
 --- The envelope of one message on its way: MAIL, RCPT, DATA, in as few flights as the server allows, and what it said
 --- to each. RFC 5321 3.3, RFC 2920 3.1 (what may stand in one group), RFC 9422 (LIMITS).
+local errors = require "smtp.errors"
 local exchange = require "smtp.exchange"
 local limits = require "smtp.protocol.limits"
 local parameter = require "smtp.protocol.parameter"
@@ -167,6 +168,7 @@ local function read_each(self, one, flight, seconds)
     if not reply then return nil, err end
     if exchange.class(reply) == 2 then
       one.accepted[#one.accepted + 1] = address
+      self.transaction = true -- whatever it said to MAIL
     else
       one.rejected[#one.rejected + 1] = transaction.refused(self, address, reply)
     end
@@ -248,7 +250,12 @@ function transaction.refusal(self, one, abandon)
   elseif transaction.is_refused(one) then
     stage, reply = "rcpt", one.rejected[1]
   end
-  if one.open then abandon() end
+  if one.open and #one.accepted > 0 then
+    -- MAIL was refused and RCPT not: these would get an empty message
+    exchange.kill(self, { kind = "rejected", stage = stage, reason = errors.reply_line(reply) })
+  elseif one.open then
+    abandon()
+  end
   if exchange.class(reply) < 4 then return exchange.expect(self, stage, reply, 4) end
   local temporary = exchange.class(reply) == 4
   if stage == "rcpt" then temporary = transaction.may_work_later(one.rejected, one.mail) end
