@@ -102,7 +102,7 @@ class Work:
         if not self.many:
             return (self.few,)
         share = (self.slower if client.kind == "peer" else 1) * client.slower
-        few = max(1, self.few // client.slower)
+        few = max(1, self.few // (share if self.delay else client.slower))
         return few, few + max(1, int((self.many - self.few) * scale / share))
 
 
@@ -113,9 +113,9 @@ BIG = ["floor", "smtp", *PEERS]
 TRIPS = ["floor", "smtp", "smtp-source", *PEERS]
 
 WORKS = {
-    "small": Work("A message of 1 KB, connection kept", "keep", "us", 300, 6000, [*KEPT, "smtp-source", "LuaSocket", *PEERS],
+    "small": Work("A message of 1 KB, connection kept", "keep", "us", 300, 4500, [*KEPT, "smtp-source", "LuaSocket", *PEERS],
                   slower=4, counts=True),
-    "small-tls": Work("A message of 1 KB, connection kept, TLS", "keep", "us", 300, 6000, [*KEPT, *PEERS], slower=4, tls=True,
+    "small-tls": Work("A message of 1 KB, connection kept, TLS", "keep", "us", 300, 4500, [*KEPT, *PEERS], slower=4, tls=True,
                       counts=True),
     "cold": Work("Cold: connect, TLS 1.3, log in, 1 KB message, quit", "cold", "us", 5, 150, COLD, tls=True,
                  sink=("-x", "TICKETS"), counts=True),
