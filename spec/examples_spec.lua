@@ -132,6 +132,31 @@ describe("the example", function()
     assert.are.equal(1, #server.inbox)
   end)
 
+  for _, name in ipairs { "cqueues", "luv" } do
+    it(name .. " sends three at once, and its loop goes on", function()
+      local found, reason = pcall(require, name)
+      if not found then return pending("NO " .. name:upper() .. " for " .. _VERSION .. ": " .. reason) end
+      local code, output = example(name .. ".lua")
+      assert.are.equal(0, code, output)
+      assert.are.equal(3, #server.inbox)
+      assert.is_true(tonumber(output:match("(%d+) ticks")) >= 1, output)
+      code, output = run(name .. ".lua", "SMTP_URL='" .. url .. "'", server)
+      assert.are.equal(1, code, output)
+      assert.truthy(output:find("self-signed", 1, true), output)
+    end)
+  end
+
+  it("transport sends its own way", function()
+    local found, reason = pcall(require, "socket")
+    if not found then return pending("NO LUASOCKET for " .. _VERSION .. ": " .. reason) end
+    local code, output = example("transport.lua")
+    assert.are.equal(0, code, output)
+    assert.are.equal(1, #server.inbox)
+    code, output = run("transport.lua", ("SMTP_URL='%s'"):format(url:gsub("%d+$", "1")), server)
+    assert.are.equal(1, code, output)
+    assert.truthy(output:find("connect", 1, true), output)
+  end)
+
   it("receive prints what arrives", function()
     local port_finder = assert(smtp.server {})
     local port = port_finder.port

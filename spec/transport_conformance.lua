@@ -39,10 +39,7 @@ local function digest(bytes)
   return (tls.hash("sha256", bytes):gsub(".", function(c) return ("%02x"):format(c:byte()) end))
 end
 
---- Describes a transport. `host` has
----   run(f): runs f in the loop until it returns; gives its results
----   spawn(f): from inside of the loop, runs f beside what runs; nil: nothing can
----   drop(f): begins f and gives it up with its loop, while it waits; nil: it cannot be given up
+--- Describes a transport. `host`: see spec/support/loops.lua; without spawn, nothing can run beside.
 ---@param name string
 ---@param transport table
 ---@param host table

@@ -72,7 +72,8 @@ end
 
 -- Until then, without blocking a task or the transport's host.
 local function sleep(self, deadline)
-  while core.now() < deadline do self.transport.wait("read", -1, deadline) end
+  local wait = self.transport.wait or socket.wait
+  while core.now() < deadline do wait("read", -1, deadline) end
 end
 
 local function leave(self, one)

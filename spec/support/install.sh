@@ -84,6 +84,7 @@ look_test() {
 	want lua-busted 'runs the specs' command -v busted
 	want lua-check 'checks the Lua code' command -v luacheck
 	want luarocks 'packaging specs' command -v luarocks
+	want lua-socket 'sockets of another make' lua5.4 -e 'require "socket"'
 	want lua-cqueues 'an event loop' lua5.4 -e 'require "cqueues"'
 	want lua-luv 'an event loop' lua5.4 -e 'require "luv"'
 	want lua-copas 'an event loop' lua5.1 -e 'require "copas"'

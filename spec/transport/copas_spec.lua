@@ -1,30 +1,13 @@
 local conformance = require "spec.transport_conformance"
+local host = require "spec.support.loops".copas
 
--- Debian has it in the folder of Lua 5.1 only, and no version of Lua is too new for it.
-local path = package.path
-package.path = path .. ";/usr/share/lua/5.1/?.lua"
-local found, copas = pcall(require, "copas")
-package.path = path
-
-if not found then
+if host.missing then
   return describe("the copas transport", function()
-    it("is used", function() pending("NO COPAS for " .. _VERSION .. ": " .. copas) end)
+    it("is used", function() pending(host.missing) end)
   end)
 end
 
 local transport = require "smtp.transport.copas"
-local host = {}
-
-function host.run(run)
-  local results
-  copas.addthread(function() results = { run() } end)
-  while not results do copas.step() end
-  return results[1], results[2], results[3]
-end
-
-function host.spawn(run)
-  copas.addthread(run)
-end
 
 conformance("the copas transport", transport, host)
 

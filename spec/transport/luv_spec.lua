@@ -1,25 +1,13 @@
 local conformance = require "spec.transport_conformance"
-local found, uv = pcall(require, "luv")
+local host = require "spec.support.loops".luv
 
-if not found then
+if host.missing then
   return describe("the luv transport", function()
-    it("is used", function() pending("NO LUV for " .. _VERSION .. ": " .. uv) end)
+    it("is used", function() pending(host.missing) end)
   end)
 end
 
 local transport = require "smtp.transport.luv"
-local host = {}
-
-function host.run(run)
-  local results
-  coroutine.wrap(function() results = { run() } end)()
-  uv.run()
-  return results[1], results[2], results[3]
-end
-
-function host.spawn(run)
-  coroutine.wrap(run)()
-end
 
 conformance("the luv transport", transport, host)
 

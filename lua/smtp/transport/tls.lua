@@ -436,7 +436,7 @@ end
 ---@return string|nil host
 ---@return integer|nil port
 function Pipe:name()
-  return self.inner:name()
+  if self.inner.name then return self.inner:name() end
 end
 
 return M

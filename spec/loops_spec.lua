@@ -1,0 +1,92 @@
+-- The loops of others under load #real: many sends at once, what is left after thousands, a real mail server.
+local away = require "spec.support.away"
+local child = require "spec.support.child"
+local loopback = require "spec.support.loopback"
+local loops = require "spec.support.loops"
+local postfix = require "spec.support.postfix"
+local smtp = require "smtp"
+
+-- Octets of this process in memory.
+local function resident()
+  return tonumber(child.read("/proc/self/statm"):match("^%d+ (%d+)")) * 4096
+end
+
+for _, name in ipairs { "cqueues", "luv", "copas" } do
+  local host = loops[name]
+  describe("in a loop of " .. name .. " #real", function()
+    local server, mailer, reason
+
+    setup(function()
+      server = away.start "none"
+      mailer, reason = postfix.start()
+    end)
+
+    teardown(function()
+      server:stop()
+      postfix.stop()
+    end)
+
+    local function on(title, run)
+      it(title, function()
+        if host.missing then return pending(host.missing) end
+        run(require("smtp.transport." .. name))
+      end)
+    end
+
+    -- select, by which copas waits, has room for no more
+    local count = name == "copas" and 200 or 1000
+    for _, way in ipairs { "each", "pool" } do
+      on(("%d sends at once arrive (%s), and the loop goes on"):format(count, way), function()
+        local before = #server:messages()
+        local code, output = child.beside(("sh -c 'ulimit -n $(ulimit -Hn); exec env ASAN_OPTIONS=detect_leaks=0 %s"
+          .. " spec/support/many_sends.lua %s %d %d %s'"):format(child.interpreter, name, server.port, count, way))
+        assert.are.equal(0, code, output)
+        assert.matches(("^%d sent"):format(count), output)
+        assert.is_true(tonumber(output:match("(%d+) ticks")) >= 3, output)
+        assert.are.equal(before + count, #server:messages())
+      end)
+    end
+
+    on("thousands of sends, every other one a failure, leave no descriptor and no memory", function(transport)
+      local closed = loopback.listen()
+      closed.close()
+      local function round()
+        host.run(function()
+          local left = 100
+          for i = 1, 100 do
+            host.spawn(function()
+              local receipt, err = smtp.send { transport = transport, host = i % 5 == 0 and "localhost" or "127.0.0.1",
+                port = i % 4 == 1 and closed.port or server.port, tls = i % 4 == 3 and "starttls" or "none", from = "ada@example.org",
+                to = "grace@example.test", subject = "flat", text = ("x"):rep(20000) }
+              assert((receipt ~= nil) == (i % 2 == 0), tostring(err))
+              left = left - 1
+            end)
+          end
+          while left > 0 do transport.wait("read", -1, smtp.now() + 0.01) end
+        end)
+        collectgarbage()
+        collectgarbage()
+      end
+      for _ = 1, 5 do round() end
+      local files, kilobytes, octets = loopback.descriptors(), collectgarbage "count", resident()
+      for _ = 1, 20 do round() end
+      assert.is_true(loopback.settle(files) <= files, ("%d files before, %d now"):format(files, loopback.descriptors()))
+      local grown = collectgarbage "count" - kilobytes
+      assert.is_true(grown < 50, ("Lua's memory has grown by %.1f kilobytes"):format(grown))
+      grown = resident() - octets
+      assert.is_true(grown < 4e6, ("the process has grown by %d octets"):format(grown))
+    end)
+
+    on("delivers to Postfix over STARTTLS with a login", function(transport)
+      if not mailer then return pending(reason) end
+      local receipt, err = host.run(function()
+        return smtp.send { transport = transport, host = "localhost", port = mailer.submission_port, ca_file = mailer.ca_file,
+          username = "user", password = "pass word", from = "ada@example.test", to = "user@example.test",
+          subject = "from a loop of " .. name, text = "Hello.\n", timeout = 30 }
+      end)
+      assert.truthy(receipt, tostring(err))
+      assert.are.equal("TLSv1.3", receipt.tls.version)
+      assert.truthy(postfix.wait_for_message(mailer.maildir, receipt.message_id))
+    end)
+  end)
+end

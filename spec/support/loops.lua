@@ -1,0 +1,63 @@
+--- loops
+-- loops: the event loops of others, each as
+--   run(f): runs f in the loop until it returns; gives its results
+--   spawn(f): from inside of the loop, runs f beside what runs
+--   drop(f): begins f and gives it up with its loop, while it waits (where that can be done)
+--   missing: why it cannot be used here
+local loops = { cqueues = {}, luv = {}, copas = {} }
+
+local found, cqueues = pcall(require, "cqueues")
+if not found then loops.cqueues.missing = "NO CQUEUES for " .. _VERSION .. ": " .. cqueues end
+
+function loops.cqueues.run(run)
+  local loop, results = cqueues.new(), nil
+  loop:wrap(function() results = { run() } end)
+  assert(loop:loop())
+  return results[1], results[2], results[3]
+end
+
+function loops.cqueues.spawn(run)
+  cqueues.running():wrap(run)
+end
+
+function loops.cqueues.drop(run)
+  local loop = cqueues.new()
+  loop:wrap(run)
+  for _ = 1, 4 do loop:step(0.02) end
+end
+
+local uv
+found, uv = pcall(require, "luv")
+if not found then loops.luv.missing = "NO LUV for " .. _VERSION .. ": " .. uv end
+
+function loops.luv.run(run)
+  local results
+  coroutine.wrap(function() results = { run() } end)()
+  uv.run()
+  return results[1], results[2], results[3]
+end
+
+function loops.luv.spawn(run)
+  coroutine.wrap(run)()
+end
+
+-- Debian has it in the folder of Lua 5.1 only, and no version of Lua is too new for it.
+local path = package.path
+package.path = path .. ";/usr/share/lua/5.1/?.lua"
+local copas
+found, copas = pcall(require, "copas")
+package.path = path
+if not found then loops.copas.missing = "NO COPAS for " .. _VERSION .. ": " .. copas end
+
+function loops.copas.run(run)
+  local results
+  copas.addthread(function() results = { run() } end)
+  while not results do copas.step() end
+  return results[1], results[2], results[3]
+end
+
+function loops.copas.spawn(run)
+  copas.addthread(run)
+end
+
+return loops
