@@ -87,6 +87,12 @@ local function in_words(link, list)
   return table.concat(result, " | ")
 end
 
+-- How many flights a connection over TLS had; the goodbye of TLS itself, a record of 24 octets, is none.
+local function count_flights(link)
+  local list = relay.flights(link)
+  return #list - (#list[#list] == 24 and 1 or 0)
+end
+
 -- What a tier is like: how messages are sent, and the flights of three of them to `count` recipients after EHLO. `rounds`
 -- is what the receipts tell.
 local function session_send(count, list, options)
@@ -150,7 +156,8 @@ local TIERS = {
 }
 
 -- A server's specs. start() gives it or nil and a reason: `port`, `to` (ten recipients) and stored(mail), the contents
--- that are there. `beside`: it lives in this process.
+-- that are there. `beside`: it lives in this process. With TLS `options` too, `flights` and `waits`, how many come before
+-- the first MAIL (of the waits: beside those of a plain connection). `chunks` is false: it does not offer CHUNKING.
 local function exercise(start)
   local server, reason, between
   setup(function() server, reason = start() end)
@@ -168,9 +175,22 @@ local function exercise(start)
   local function play(how, list, pipeline)
     local count = #list[1].to
     return together.run(function()
-      return how(count, list, { host = "127.0.0.1", port = between.port, tls = "none", helo = "client.example.org",
-        pipeline = pipeline })
+      local options = { host = "127.0.0.1", port = between.port, tls = "none", helo = "client.example.org",
+        pipeline = pipeline }
+      for name, value in pairs(server.options or {}) do options[name] = value end
+      return how(count, list, options)
     end, between, 30)
+  end
+
+  -- Were these the connection's flights, from the first MAIL on?
+  local function check_flights(link, list, count, expected)
+    expected = expected:gsub("%$R", (times(count, "RCPT")))
+    if server.flights then
+      local _, bars = expected:gsub("|", "")
+      assert.are.equal(server.flights + bars + 1, count_flights(link))
+    else
+      assert.are.equal("EHLO | " .. expected, in_words(link, list))
+    end
   end
 
   -- Each message is there once for each recipient, or once for all, byte for byte.
@@ -193,11 +213,11 @@ local function exercise(start)
       local name, pipeline, how = tier[1], tier[2], tier[3]
       it(("%s, %d recipients"):format(name, count), function()
         need()
+        if pipeline == "chunk" and server.chunks == false then return end
         local list = letters(tier.messages or 3, recipients())
         local waits = play(how, list, pipeline)
-        local expected = type(tier.flights) == "function" and tier.flights(count)
-          or tier.flights:gsub("%$R", (times(count, "RCPT")))
-        assert.are.equal("EHLO | " .. expected, in_words(between.links[1], list))
+        if how == send then waits[1] = waits[1] - (server.waits or 0) end
+        check_flights(between.links[1], list, count, type(tier.flights) == "function" and tier.flights(count) or tier.flights)
         assert.are.same(type(tier.waits) == "function" and tier.waits(count) or tier.waits, waits)
         check_stored(list)
       end)
@@ -205,13 +225,15 @@ local function exercise(start)
 
     it(("send_many asks once, and goes on in whole messages, %d recipients"):format(count), function()
       need()
-      local R = times(count, "RCPT")
       local first, second = letters(4, recipients()), letters(2, recipients())
-      assert.are.same({ 3 }, play(send_many, first))
-      assert.are.same({ 1 }, play(send_many, second))
-      assert.are.equal(("EHLO | MAIL $R DATA | content ask NOOP | MAIL $R BDAT RSET MAIL $R BDAT RSET MAIL $R BDAT | QUIT")
-        :gsub("%$R", R), in_words(between.links[1], first))
-      assert.are.equal(("EHLO | MAIL $R BDAT RSET MAIL $R BDAT | QUIT"):gsub("%$R", R), in_words(between.links[2], second))
+      if server.chunks == false then
+        assert.are.same({ 5, 3 }, { play(send_many, first)[1], play(send_many, second)[1] })
+      else
+        assert.are.same({ 3, 1 }, { play(send_many, first)[1], play(send_many, second)[1] })
+        check_flights(between.links[1], first, count,
+          "MAIL $R DATA | content ask NOOP | MAIL $R BDAT RSET MAIL $R BDAT RSET MAIL $R BDAT | QUIT")
+        check_flights(between.links[2], second, count, "MAIL $R BDAT RSET MAIL $R BDAT | QUIT")
+      end
       check_stored(first)
       check_stored(second)
     end)
@@ -290,11 +312,109 @@ describe("the flights to Exim #real:", function()
         from = "ada@example.test", to = "user@example.test", subject = "s", text = "t" })
     end
     local log = server.maildir:gsub("mail$", "log")
-    local lines = child.read(log .. "/mainlog")
+    local lines = child.read(log .. "/main")
     assert.is_truthy(lines:find("<= ada@example.test", 1, true))
-    for _, one in ipairs { lines, child.read(log .. "/rejectlog"), child.read(log .. "/paniclog") } do
+    for _, one in ipairs { lines, child.read(log .. "/reject"), child.read(log .. "/panic") } do
       assert.is_nil(one:find("synchronization", 1, true), one)
       assert.is_nil(one:find("protocol", 1, true), one)
     end
+  end)
+end)
+
+
+local LOGIN = { tls = "implicit", username = "user", password = "pass word", auth = "PLAIN" }
+
+local function with(base, more)
+  local all = {}
+  for name, value in pairs(base) do all[name] = value end
+  for name, value in pairs(more) do all[name] = value end
+  return all
+end
+
+describe("the flights to Dovecot #real:", function()
+  local behind
+  setup(function() behind = assert(smtp.server {}) end)
+  teardown(function()
+    dovecot.stop()
+    behind:close()
+  end)
+
+  exercise(function()
+    local server, reason = dovecot.start(behind.port)
+    if not server then return nil, reason end
+    local to = {}
+    for i = 1, 10 do to[i] = ("to%d@example.test"):format(i) end
+    return { port = server.submissions_port, beside = behind, options = with(LOGIN, { ca_file = server.ca_file }), to = to,
+      flights = 4, waits = 2, stored = function(mail)
+        local found = {}
+        for _, one in ipairs(behind.inbox) do
+          -- Received is its own
+          if one.data:find(mail.id, 1, true) then found[#found + 1] = one.data:match("\r\n(Date: .*)$") end
+        end
+        return found
+      end }
+  end)
+end)
+
+describe("the flights to npm's smtp-server #real:", function()
+  teardown(smtp_server.stop)
+  exercise(function()
+    local server, reason = smtp_server.start()
+    if not server then return nil, reason end
+    local to = {}
+    for i = 1, 10 do to[i] = ("to%d@example.test"):format(i) end
+    return { port = server.port, options = { tls = "starttls", ca_file = server.ca_file }, to = to, chunks = false, flights = 4,
+      waits = 3, stored = function(mail)
+        local found = {}
+        local pipe = io.popen(("grep -lF '%s' %s/[0-9]*"):format(mail.id, server.dir))
+        for path in pipe:lines() do found[#found + 1] = child.read(path) end
+        pipe:close()
+        return found
+      end }
+  end)
+end)
+
+-- Waits of a cold smtp.send, with TCP's and those of TLS, QUIT not counted.
+describe("a cold smtp.send with a login", function()
+  local WAITS = { auto = 7, data = 7, auth = 6, chunk = 6, ["auth+chunk"] = 5 }
+
+  local function check(port, beside, options, fewer)
+    for pipeline, waits in pairs(WAITS) do
+      local between = relay.new(port, nil, beside)
+      local mail = letter { "user@example.test" }
+      local receipt = together.run(function()
+        return assert(smtp.send(with(with(options_of(mail), options), { host = "127.0.0.1", port = between.port,
+          pipeline = pipeline })))
+      end, between, 30)
+      between:close()
+      assert.are.equal(waits - fewer, receipt.round_trips, pipeline)
+      -- the greeting and TCP are waited for without a word
+      local flights = fewer == 0 and count_flights(between.links[1]) or #relay.flights(between.links[1])
+      assert.are.equal(waits - 1 - (fewer == 0 and 0 or 2), flights, pipeline)
+    end
+  end
+
+  it("waits 5, 4 or 3 times after TCP and TLS: smtp.server", function()
+    local server = assert(smtp.server { auth = function(_, password) return password == "pass word" end })
+    check(server.port, server, with(LOGIN, { tls = "none", allow_insecure_auth = true }), 1)
+    assert.are.equal(5, #server.inbox)
+    server:close()
+  end)
+
+  it("waits 5, 4 or 3 times after TCP and TLS: Postfix #real", function()
+    local server, reason = postfix.start()
+    if not server then pending(reason) end
+    check(server.smtps_port, nil, with(LOGIN, { ca_file = server.ca_file }), 0)
+    postfix.stop()
+  end)
+
+  it("waits 5, 4 or 3 times after TCP and TLS: Dovecot #real", function()
+    local behind = assert(smtp.server {})
+    local server, reason = dovecot.start(behind.port)
+    if not server then pending(reason) end
+    check(server.submissions_port, behind, with(LOGIN, { ca_file = server.ca_file }), 0)
+    assert.are.equal(5, #behind.inbox)
+    dovecot.stop()
+    behind:close()
   end)
 end)
