@@ -102,6 +102,12 @@ describe("send_many", function()
     assert.is_nil(table.concat(transport.pipe.written):find("<2@example.org>", 1, true))
   end)
 
+  both("a content that is answered with a 3xx may have been taken", function(dribble)
+    local session = play.open(script(OFFER, envelope(1), GO, content(1), envelope(2), "S: 250 in", GO, content(2),
+      "S: 354 go on"), nil, dribble)
+    assert.are.same({ "sent <1@example.org>", "protocol final unknown 354" }, (run(session, { letter(1), letter(2) })))
+  end)
+
   both("a content refused leaves the envelope behind it as it is", function(dribble)
     local session, transport = play.open(script(OFFER, envelope(1), GO, content(1), envelope(2), "S: 554 5.7.1 spam", GO,
       content(2), "S: 250 in"), nil, dribble)

@@ -140,6 +140,11 @@ function batch.each(self, iterator, most)
       if pipe:receive(wire, limit < expires and limit or expires) then code, text, enhanced = wire:reply() end
       if code then
         reply = { code = code, enhanced = enhanced, text = text }
+        if exchange.class(reply) == 3 then
+          self.outcome = "unknown"
+          reply, err = exchange.expect(self, "final", reply, 2)
+          self.outcome = "not_sent"
+        end
       else
         reply, err = no_reply(text, enhanced, limit - core.now())
       end
