@@ -127,7 +127,9 @@ function batch.each(self, iterator, most)
     on_wire = nil
     local reply, err
     local limit = now + timeouts.block
-    if ok and pipe:send(wire, limit < expires and limit or expires) then
+    local sent, kind, reason
+    if ok then sent, kind, reason = pipe:send(wire, limit < expires and limit or expires) end
+    if sent then
       line.rounds = line.rounds + 1
       if went then
         on_wire, began, rounds = after, now, line.rounds
@@ -149,8 +151,8 @@ function batch.each(self, iterator, most)
         reply, err = no_reply(text, enhanced, limit - core.now())
       end
     elseif ok then
-      -- it fails again, and this way knows what that means
-      reply, err = delivery.hand_over(self, {}, went and #follower.block + follower.lines + 1 or 0)
+      local behind = went and #follower.block + follower.lines + 1 or 0
+      reply, err = delivery.hand_over(self, {}, behind, nil, { kind = kind, reason = reason })
     else
       reply, err = exchange.fail(self, "body", "protocol", went)
     end
