@@ -52,6 +52,19 @@ local function run(session, iterator)
   return results
 end
 
+describe("a whole message in one flight", function()
+  both("that is answered with a 3xx may have been sent all the same", function(dribble)
+    for _, replies in ipairs {
+      { "S: 250 1", "S: 250 2", "S: 354 go on", "S: 250 in" }, { "S: 250 1", "S: 354 2", "S: 250 in" },
+    } do
+      local session = open(script(OFFER, whole(1), replies), { pipeline = "chunk" }, dribble)
+      local receipt, err = session:send(letter(1))
+      assert.is_nil(receipt)
+      assert.are.same({ "protocol", "unknown", 354, "dead" }, { err.kind, err.outcome, err.code, session.state })
+    end
+  end)
+end)
+
 describe("a batch to a server with CHUNKING", function()
   both("asks once whether it swallows, and then sends whole messages in one flight", function(dribble)
     local session, transport = open(script(OFFER, envelope(1), GO, content(1), ASKED, "S: 250 in", "S: 503 no", "S: 250 noop",

@@ -173,6 +173,13 @@ describe("content in chunks", function()
     assert.is_nil(play.written(transport):find("BDAT", 1, true))
   end)
 
+  it("the last one answered with a 3xx: nobody knows", function()
+    local session = fresh(play.script(play.hello("CHUNKING"), "C: BDAT 2 LAST", "C: ", "S: 354 go on"))
+    assert(session:open())
+    local _, err = session:bdat("\r\n")
+    assert.are.same({ "protocol", "final", "unknown", "dead" }, { err.kind, err.stage, err.outcome, session.state })
+  end)
+
   it("lost before the reply to the last one: nobody knows", function()
     local session = fresh(play.script(play.hello("CHUNKING"), "C: BDAT 2 LAST", "C: ", "close"))
     assert(session:open())

@@ -102,6 +102,27 @@ describe("send_many", function()
     assert.is_nil(table.concat(transport.pipe.written):find("<2@example.org>", 1, true))
   end)
 
+  it("a content's end that could not be written was not sent, also where the pipe kept it (TLS)", function()
+    for kind, words in pairs { timeout = "timeout final not_sent", closed = "closed final not_sent" } do
+      local session, transport = play.open(script(OFFER, envelope(1), GO, content(1), envelope(2), "S: 250 in", GO, "hang"))
+      local results = session:send_many(each { letter(1), letter(2) })
+      assert(results())
+      function transport.pipe.send(_, wire)
+        wire:take()
+        return nil, kind, "nothing went"
+      end
+      local receipt, err = results()
+      assert.is_false(receipt)
+      assert.are.equal(words, table.concat({ err.kind, err.stage, err.outcome }, " "))
+    end
+  end)
+
+  both("a content that is answered with a 3xx may have been taken", function(dribble)
+    local session = play.open(script(OFFER, envelope(1), GO, content(1), envelope(2), "S: 250 in", GO, content(2),
+      "S: 354 go on"), nil, dribble)
+    assert.are.same({ "sent <1@example.org>", "protocol final unknown 354" }, (run(session, { letter(1), letter(2) })))
+  end)
+
   both("a content refused leaves the envelope behind it as it is", function(dribble)
     local session, transport = play.open(script(OFFER, envelope(1), GO, content(1), envelope(2), "S: 554 5.7.1 spam", GO,
       content(2), "S: 250 in"), nil, dribble)

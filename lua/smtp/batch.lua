@@ -127,7 +127,9 @@ function batch.each(self, iterator, most)
     on_wire = nil
     local reply, err
     local limit = now + timeouts.block
-    if ok and pipe:send(wire, limit < expires and limit or expires) then
+    local sent, kind, reason
+    if ok then sent, kind, reason = pipe:send(wire, limit < expires and limit or expires) end
+    if sent then
       line.rounds = line.rounds + 1
       if went then
         on_wire, began, rounds = after, now, line.rounds
@@ -140,12 +142,17 @@ function batch.each(self, iterator, most)
       if pipe:receive(wire, limit < expires and limit or expires) then code, text, enhanced = wire:reply() end
       if code then
         reply = { code = code, enhanced = enhanced, text = text }
+        if exchange.class(reply) == 3 then
+          self.outcome = "unknown"
+          reply, err = exchange.expect(self, "final", reply, 2)
+          self.outcome = "not_sent"
+        end
       else
         reply, err = no_reply(text, enhanced, limit - core.now())
       end
     elseif ok then
-      -- it fails again, and this way knows what that means
-      reply, err = delivery.hand_over(self, {}, went and #follower.block + follower.lines + 1 or 0)
+      local behind = went and #follower.block + follower.lines + 1 or 0
+      reply, err = delivery.hand_over(self, {}, behind, nil, { kind = kind, reason = reason })
     else
       reply, err = exchange.fail(self, "body", "protocol", went)
     end

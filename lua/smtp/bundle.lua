@@ -35,9 +35,10 @@ local function settle(self, one, denied)
   local ok, err = transaction.read(self, one)
   local reply
   if ok then reply, err = exchange.receive(self, "final", self.plan.timeouts.final) end
+  if reply and exchange.class(reply) == 3 then reply, err = exchange.expect(self, "final", reply, 2) end
   if not reply then
     -- a refusal is no doubt
-    if err.code then err.outcome = "not_sent" end
+    if (err.code or 0) >= 400 then err.outcome = "not_sent" end
     return nil, err
   end
   self.outcome = "not_sent"

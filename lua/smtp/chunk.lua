@@ -120,6 +120,7 @@ function chunk.content(self, source, report)
       local reply, err = exchange.receive(self, stage, seconds)
       if not reply then return nil, err end
       owed, last = owed - 1, reply
+      if exchange.class(reply) == 3 then return exchange.expect(self, stage, reply, 2) end
       if exchange.class(reply) ~= 2 then refused = refused or reply end
     end
     return true

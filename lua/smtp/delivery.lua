@@ -49,9 +49,15 @@ end
 ---@param tally table as for content
 ---@param behind integer octets that are queued behind that end
 ---@param report fun()?
-function delivery.hand_over(self, tally, behind, report)
-  local deadline = exchange.deadline(self, self.plan.timeouts.block)
-  local written, failed, failure, said, left = self.pump:flush(deadline, true)
+---@param lost { kind: string, reason: string }? the end was written already, and that failed
+function delivery.hand_over(self, tally, behind, report, lost)
+  local deadline, line = exchange.deadline(self, self.plan.timeouts.block), self.pump
+  local written, failed, failure, said, left
+  if lost then
+    written, failed, failure, said, left = line:fail(deadline, true, lost.kind, lost.reason, #line.wire:take())
+  else
+    written, failed, failure, said, left = line:flush(deadline, true)
+  end
   -- without its terminator it cannot have been a message; a transport that cannot tell how far it came may miss only
   -- what stands behind that
   local ended = behind > 0 and behind >= (left or 0)

@@ -130,6 +130,16 @@ function Pump:flush(deadline, any)
   if self.wire:queued() == 0 then return true end
   local ok, kind, reason, left = self:write(deadline)
   if ok then return true end
+  return self:fail(deadline, any, kind, reason, left)
+end
+
+--- The result of flush for a write that failed.
+---@param deadline number
+---@param any boolean?
+---@param kind string
+---@param reason string
+---@param left integer?
+function Pump:fail(deadline, any, kind, reason, left)
   return nil, kind, reason, kind == "closed" and last_words(self, deadline, any) or nil, left
 end
 
