@@ -37,8 +37,9 @@ def text(x, y, words, kind=""):
 
 def panel(left, top, title, rows):
     """A workload: a bar a client, from the floor (or the fastest, where there is none) to where it is."""
-    rows = sorted(({**row, "ratio": row["to_floor"] or row["seconds"] / rows[0]["seconds"]} for row in rows),
-                  key=lambda row: row["ratio"])
+    least = 1e-7  # seconds: so few messages that the difference is noise
+    rows = sorted(({**row, "ratio": max(1e-4, row["to_floor"] or row["seconds"] / max(least, rows[0]["seconds"]))}
+                   for row in rows), key=lambda row: row["ratio"])
     ratios = [row["ratio"] for row in rows]
     low = math.floor(math.log10(min(ratios)) - 1e-9) if min(ratios) < 0.9 else 0
     high = max(low + 1, math.ceil(math.log10(max(ratios))))
@@ -64,8 +65,8 @@ def panel(left, top, title, rows):
 
 
 def draw(result):
-    works = {key: sorted((row for row in result["rows"] if row["work"] == key and row["seconds"] > 0),
-                         key=lambda row: row["seconds"]) for key in result["works"]}
+    works = {key: sorted((row for row in result["rows"] if row["work"] == key), key=lambda row: row["seconds"])
+             for key in result["works"]}
     works = {key: rows for key, rows in works.items() if rows}
     out, tops = [], [70, 70]
     for key, rows in works.items():
