@@ -158,7 +158,7 @@ return function(name, transport, host)
     end)
 
     it("says goodbye on all of a pool's connections at once", function()
-      local slow = away.start("none", 0.1)
+      local slow = away.start("none", 0.05)
       local took, open
       host.run(function()
         local pool = assert(smtp.pool { host = "127.0.0.1", port = slow.port, tls = "none", size = 12, transport = transport })
@@ -174,7 +174,7 @@ return function(name, transport, host)
       end)
       slow:stop()
       assert.are.equal(12, open)
-      assert.is_true(took < 12 * 0.1 / 2, ("%.2f s"):format(took))
+      assert.is_true(took < 12 * 0.05 / 2, ("%.2f s"):format(took))
     end)
 
     it("ends a read, a write and a rest at their deadline", function()
@@ -195,9 +195,10 @@ return function(name, transport, host)
           while core.now() < deadline do transport.wait("read", -1, deadline) end
         end)
       end
+      local much = ("x"):rep(2 ^ 24)
       local got = takes(0.1, function(deadline)
         local one = pipe()
-        local ok, kind = one:write(("x"):rep(2 ^ 24), deadline)
+        local ok, kind = one:write(much, deadline)
         one:close()
         return ok, kind
       end)
