@@ -3,6 +3,7 @@
 local child = require "spec.support.child"
 local dovecot = require "spec.support.dovecot"
 local exim = require "spec.support.exim"
+local play = require "spec.support.play"
 local postfix = require "spec.support.postfix"
 local relay = require "spec.support.relay"
 local smtp = require "smtp"
@@ -156,7 +157,8 @@ local TIERS = {
 
 -- A server's specs. start() gives it or nil and a reason: `port`, `to` (ten recipients) and stored(mail), the contents
 -- that are there. `beside`: it lives in this process. With TLS `options` too, `flights` and `waits`, how many come before
--- the first MAIL (of the waits: beside those of a plain connection). `chunks` is false: it does not offer CHUNKING.
+-- the first MAIL (of the waits: beside those of a plain connection). `chunks` is false: it does not offer CHUNKING;
+-- `alone`: nothing goes behind the end of a content but QUIT.
 local function exercise(start)
   local server, reason, between
   setup(function() server, reason = start() end)
@@ -171,7 +173,7 @@ local function exercise(start)
     if not server then pending(reason) end
   end
 
-  local function play(how, list, pipeline)
+  local function run(how, list, pipeline)
     local count = #list[1].to
     return together.run(function()
       local options = { host = "127.0.0.1", port = between.port, tls = "none", helo = "client.example.org",
@@ -213,11 +215,15 @@ local function exercise(start)
       it(("%s, %d recipients"):format(name, count), function()
         need()
         if pipeline == "chunk" and server.chunks == false then return end
+        local flights, expected = tier.flights, tier.waits
+        if how == send_many and pipeline == "data" and server.alone then
+          flights, expected = flights:gsub("content MAIL", "content | MAIL"), { 6 }
+        end
         local list = letters(tier.messages or 3, recipients())
-        local waits = play(how, list, pipeline)
+        local waits = run(how, list, pipeline)
         if how == send then waits[1] = waits[1] - (server.waits or 0) end
-        check_flights(between.links[1], list, count, type(tier.flights) == "function" and tier.flights(count) or tier.flights)
-        assert.are.same(type(tier.waits) == "function" and tier.waits(count) or tier.waits, waits)
+        check_flights(between.links[1], list, count, type(flights) == "function" and flights(count) or flights)
+        assert.are.same(type(expected) == "function" and expected(count) or expected, waits)
         check_stored(list)
       end)
     end
@@ -225,10 +231,12 @@ local function exercise(start)
     it(("send_many asks once, and goes on in whole messages, %d recipients"):format(count), function()
       need()
       local first, second = letters(4, recipients()), letters(2, recipients())
-      if server.chunks == false then
-        assert.are.same({ 5, 3 }, { play(send_many, first)[1], play(send_many, second)[1] })
+      if server.alone then
+        assert.are.same({ 8, 4 }, { run(send_many, first)[1], run(send_many, second)[1] })
+      elseif server.chunks == false then
+        assert.are.same({ 5, 3 }, { run(send_many, first)[1], run(send_many, second)[1] })
       else
-        assert.are.same({ 3, 1 }, { play(send_many, first)[1], play(send_many, second)[1] })
+        assert.are.same({ 3, 1 }, { run(send_many, first)[1], run(send_many, second)[1] })
         check_flights(between.links[1], first, count,
           "MAIL $R DATA | content ask NOOP | MAIL $R BDAT RSET MAIL $R BDAT RSET MAIL $R BDAT | QUIT")
         check_flights(between.links[2], second, count, "MAIL $R BDAT RSET MAIL $R BDAT | QUIT")
@@ -344,7 +352,7 @@ describe("the flights to Dovecot #real:", function()
     local to = {}
     for i = 1, 10 do to[i] = ("to%d@example.test"):format(i) end
     return { port = server.submissions_port, beside = behind, options = with(LOGIN, { ca_file = server.ca_file }), to = to,
-      flights = 4, waits = 2, stored = function(mail)
+      alone = true, flights = 4, waits = 2, stored = function(mail)
         local found = {}
         for _, one in ipairs(behind.inbox) do
           -- Received is its own
@@ -370,6 +378,67 @@ describe("the flights to npm's smtp-server #real:", function()
         pipe:close()
         return found
       end }
+  end)
+end)
+
+describe("a server that falls over what stands behind the end of a content", function()
+  local function envelope(i)
+    return { "C: MAIL FROM:<ada@example.test>", ("C: RCPT TO:<to%d@example.test>"):format(i), "C: DATA" }
+  end
+  local GO, CONTENT = { "S: 250 1", "S: 250 2", "S: 354 go" }, { "C: A: b", "C: ", "C: ." }
+  local OFFER = play.ehlo("PIPELINING", "CHUNKING")
+
+  -- The fates of three messages over a session to `host` that goes like that.
+  local function fates(host, greeting, pipeline, ...)
+    local session, transport = play.open(play.script("S: 220 " .. greeting, OFFER, ...), { host = host, pipeline = pipeline })
+    local i, list = 0, {}
+    for receipt, err in session:send_many(function()
+      i = i + 1
+      return i <= 3 and { from = "ada@example.test", to = ("to%d@example.test"):format(i), raw = "A: b\r\n\r\n" } or nil
+    end) do list[#list + 1] = receipt and "sent" or err.outcome end
+    local pipe = transport.pipe
+    if pipe.script[pipe.at] ~= "close" then play.finished(transport) end
+    return list
+  end
+
+  local ALONE = {}
+  for i = 1, 3 do ALONE[i] = { envelope(i), GO, CONTENT, "S: 250 in" } end
+
+  it("gets nothing there where it is Dovecot", function()
+    for _, pipeline in ipairs { "auto", "data" } do
+      assert.are.same({ "sent", "sent", "sent" },
+        fates("dovecot.example.org", "mail.example.org Dovecot ready.", pipeline, ALONE))
+    end
+  end)
+
+  it("gets nothing there a second time", function()
+    for pipeline, behind in pairs { auto = { "C: BDAT 6 LAST", "C: XNOP", "C: NOOP" }, data = envelope(2) } do
+      local host = pipeline .. ".brittle.example.org"
+      assert.are.same({ "unknown", "not_sent", "not_sent" },
+        fates(host, "hello", pipeline, envelope(1), GO, CONTENT, behind, "close"))
+      assert.are.same({ "sent", "sent", "sent" }, fates(host, "hello", pipeline, ALONE))
+    end
+  end)
+
+  it("is not taken for one that has borne it before, nor one that lost the connection otherwise", function()
+    for name, case in pairs {
+      borne = { { envelope(1), GO, CONTENT, envelope(2), "S: 250 in", GO, CONTENT, envelope(3), "close" },
+        { "sent", "unknown", "not_sent" } },
+      otherwise = { { envelope(1), "close" }, { "not_sent", "not_sent", "not_sent" } },
+      refused = { { envelope(1), GO, CONTENT, envelope(2), "S: 421 going", "close" }, { "not_sent", "not_sent", "not_sent" } },
+    } do
+      local host = name .. ".firm.example.org"
+      assert.are.same(case[2], fates(host, "hello", "data", case[1]), name)
+      assert.are.same({ "sent", "sent", "sent" }, fates(host, "hello", "data", envelope(1), GO, CONTENT, envelope(2), "S: 250 in",
+        GO, CONTENT, envelope(3), "S: 250 in", GO, CONTENT, "S: 250 in"), name)
+    end
+  end)
+
+  it("over the question is not asked again", function()
+    assert.are.same({ "sent", "not_sent", "not_sent" }, fates("asked.example.org", "hello", "auto", envelope(1), GO, CONTENT,
+      "C: BDAT 6 LAST", "C: XNOP", "C: NOOP", "S: 250 in", "close"))
+    assert.are.same({ "sent", "sent", "sent" }, fates("asked.example.org", "hello", "auto", envelope(1), GO, CONTENT, envelope(2),
+      "S: 250 in", GO, CONTENT, envelope(3), "S: 250 in", GO, CONTENT, "S: 250 in"))
   end)
 end)
 
@@ -416,4 +485,63 @@ describe("a cold smtp.send with a login", function()
     dovecot.stop()
     behind:close()
   end)
+end)
+
+-- It offers CHUNKING, refuses BDAT and reads the chunk as commands: whoever wrote the content commands the server.
+describe("a server that does not swallow what it refuses", function()
+  local bdat = commands.BDAT
+  local server
+  before_each(function() server = assert(smtp.server {}) end)
+  after_each(function()
+    commands.BDAT = bdat
+    server:close()
+  end)
+
+  for name, refusal in pairs {
+    ["says no"] = function(connection) connection:respond(502, "5.5.1", "no") end,
+    ["says yes"] = function(connection) connection:respond(250, "2.0.0", "taken") end,
+    ["says later"] = function(connection) connection:respond(452, "4.3.1", "full") end,
+    ["says two things"] = function(connection)
+      connection:respond(502, "5.5.1", "no")
+      connection:respond(503, "5.5.1", "not here")
+    end,
+    ["leaves"] = function(connection) connection:leave(421, "4.7.0", "bye") end,
+    ["hangs up"] = function(connection)
+      connection:flush()
+      connection:close()
+    end,
+  } do
+    it(("and %s: gets no content by BDAT, ever"):format(name), function()
+      local chunks = {}
+      function commands.BDAT(connection, argument)
+        chunks[#chunks + 1] = argument
+        refusal(connection)
+      end
+      local transport = relay.memory(server)
+      local options = { host = name:gsub(" ", "-") .. ".example.org", tls = "none", transport = transport, timeout = 2 }
+      -- what is not sent goes over the next connection
+      local list = letters(6, { "user@example.test" })
+      local left, connections = list, 0
+      while #left > 0 do
+        connections = connections + 1
+        assert.is_true(connections <= 2)
+        local session, again = assert(smtp.connect(options)), {}
+        local number = 0
+        for receipt, err in session:send_many(each(left)) do
+          number = number + 1
+          if not receipt then
+            assert.are.equal("not_sent", err.outcome)
+            again[#again + 1] = left[number]
+          end
+        end
+        session:close()
+        left = again
+      end
+      assert.are.same({ "6 LAST" }, chunks)
+      assert.are.equal(#list, #server.inbox)
+      for i, mail in ipairs(list) do
+        assert.are.same({ mail.from, mail.raw, mail.to }, { server.inbox[i].from, server.inbox[i].data, server.inbox[i].to })
+      end
+    end)
+  end
 end)

@@ -201,8 +201,8 @@ function batch.each(self, iterator, most)
     if not one then return nil, err end
     one.meanwhile = look_ahead
     look_ahead()
-    local more, asked = delivery.pipelines(self) and along or nil, false
-    if asks() then
+    local more, asked = delivery.goes_on(self) and along or nil, false
+    if more and asks() then
       more = function()
         asked = true
         return chunk.queue_question(self)
@@ -210,6 +210,7 @@ function batch.each(self, iterator, most)
     end
     local receipt
     receipt, err = delivery.carry(self, one, more)
+    if asked or on_wire then delivery.learn(self, err) end
     if asked and self.state == "ready" then chunk.answer(self) end
     return receipt, err
   end

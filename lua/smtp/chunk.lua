@@ -14,9 +14,7 @@ local OWED = 64     -- replies to chunks that may be outstanding: more could fil
 -- What this process has learnt: "host:port" -> whether it swallows.
 local swallows = {}
 
-local function key(plan)
-  return plan.path or plan.host:lower() .. ":" .. plan.port
-end
+local key = exchange.key
 
 local function able(self)
   local offered = self.capabilities
@@ -44,6 +42,8 @@ end
 local function queue_question(self, stage, last)
   local ok, why = self.pump:chunk("XNOP\r\n", true)
   if not ok then return exchange.fail_input(self, stage, why) end
+  -- a connection that is lost over it must not be followed by others
+  swallows[key(self.plan)] = false
   return exchange.queue(self, stage, last)
 end
 
@@ -80,8 +80,9 @@ end
 
 --- Queues QUIT, and before it the question, where that is worth knowing and not known. Never inside a transaction: the
 --- recipients it has would get the chunk.
-function chunk.queue_quit(self)
-  self.asking = chunk.is_unknown(self) and not self.transaction and self.capabilities.BINARYMIME
+---@param alone boolean? nothing goes before it
+function chunk.queue_quit(self, alone)
+  self.asking = not alone and chunk.is_unknown(self) and not self.transaction and self.capabilities.BINARYMIME
   if self.asking then return queue_question(self, "quit", "QUIT") end
   return exchange.queue(self, "quit", "QUIT")
 end

@@ -242,6 +242,30 @@ function delivery.pipelines(self)
   return self.capabilities.PIPELINING and self.plan.pipeline and not self.plan.lmtp
 end
 
+-- What this process has learnt: exchange.key -> whether the server bears commands behind the end of a content.
+local bears = {}
+
+--- Whether more than QUIT may go behind the end of a content. Dovecot 2.3 takes the message, finds a RCPT or BDAT there
+--- and ends with a failed assertion before it has answered; so may servers that do not name themselves.
+function delivery.goes_on(self)
+  if not delivery.pipelines(self) then return false end
+  local known = bears[exchange.key(self.plan)]
+  if known ~= nil then return known end
+  return not self.greeting.text:find("Dovecot", 1, true)
+end
+
+--- Learns from what became of a content with more than QUIT behind its end: one good answer is proof, and before there
+--- was one a lost connection is taken for its consequence.
+---@param err smtp.Error? of the content
+function delivery.learn(self, err)
+  local key = exchange.key(self.plan)
+  if not err then
+    bears[key] = true
+  elseif bears[key] == nil and err.kind == "closed" and err.outcome == "unknown" then
+    bears[key] = false
+  end
+end
+
 --- Sends one message. With `last`, QUIT goes along with the end of the content where the server pipelines; what
 --- becomes of it changes nothing. LMTP may refuse a recipient after the content, too late for `partial = false` to hold
 --- back what the others get: the receipt lists both.
@@ -253,7 +277,7 @@ function delivery.send(self, mail, last)
   local quit = last and function()
     -- the content's end in front ends the transaction
     self.quitting, self.transaction = true, false
-    return chunk.queue_quit(self)
+    return chunk.queue_quit(self, not delivery.goes_on(self))
   end or nil
   if delivery.fits(self, mail) then
     local ok, err = delivery.look(self)

@@ -12,6 +12,11 @@ local FATAL = {
   timeout = true, closed = true, protocol = true, tls = true, source = true, connect = true, resolve = true,
 }
 
+--- The server, as this process remembers it and what it has learnt of it.
+function exchange.key(plan)
+  return plan.path or plan.host:lower() .. ":" .. plan.port
+end
+
 --- Nothing more can be said on this connection.
 function exchange.kill(self, err)
   self.state = "dead"
