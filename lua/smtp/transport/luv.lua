@@ -5,6 +5,13 @@
 ---   uv.run()
 local core = require "smtp.core"
 local socket = require "smtp.transport.socket"
+
+do -- luv calls back into the thread that has loaded it, and crashes where that is a coroutine
+  local running, main = coroutine.running()
+  if running and not main and not package.loaded.luv then
+    error('smtp.transport.luv: require "luv" in the main coroutine first', 0)
+  end
+end
 local uv = require "luv"
 
 local EVENTS = { read = "r", write = "w" }
