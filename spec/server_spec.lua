@@ -309,6 +309,15 @@ describe("the server's line ends", function()
     end)
   end
 
+  it("refuse a sender or recipient with more than has to be kept", function()
+    serve { extensions = { "DSN" } }
+    local client = greeted()
+    local long = " ORCPT=rfc822;" .. ("x"):rep(3000)
+    client:say("MAIL FROM:<ada@example.org>")
+    assert.truthy(client:say("RCPT TO:<bob@example.test>" .. long):find("^500 5%.5%.2 the line is too long"))
+    assert.truthy(client:say("RCPT TO:<bob@example.test>" .. long:sub(1, 1500)):find("^250"))
+  end)
+
   it("refuse a line that never ends", function()
     serve()
     local client = greeted()

@@ -478,7 +478,8 @@ describe("agree", function()
       local agreed, why = wire(bytes:sub(1, length)):agree "223"
       assert.are.same({ nil, "again" }, { agreed, why })
     end
-    for _, other in ipairs { "550 a\r\n", "250 a\r\n450 b\r\n", "250 a\r\n250 b\r\n355 c\r\n", "x\r\n", "250 a\r\n250-b\r\n550 c\r\n" } do
+    for _, other in ipairs { "550 a\r\n", "250 a\r\n450 b\r\n", "250 a\r\n250 b\r\n355 c\r\n", "x\r\n", "250 a\r\n250-b\r\n550 c\r\n",
+      "250\rx\r\n" } do
       assert.is_false(wire(other):agree "223", other)
     end
     assert.is_false(wire("250 a\r\n", 1):agree "22")

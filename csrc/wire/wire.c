@@ -189,7 +189,7 @@ enum smtp_status smtp_wire_agree(struct smtp_wire *wire, const char *classes)
 		if (next - line < 4 || next - first > AGREED_MAX || line[0] != (unsigned char)*classes ||
 		    !smtp_reply_has_code(line, (size_t)(next - line)) ||
 		    (*classes == '3' && memcmp(line, "354", 3) != 0) || memcmp(line, first, 3) != 0 ||
-		    (line[3] != ' ' && line[3] != '-' && line[3] != '\r'))
+		    (line[3] != ' ' && line[3] != '-' && !(line[3] == '\r' && next - line == 4)))
 			return SMTP_E_INPUT;
 		if (line[3] != '-') {
 			classes++;

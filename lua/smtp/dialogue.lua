@@ -10,6 +10,7 @@ local dialogue = {}
 local MISTAKES = 20     -- then the connection ends
 local JOIN = 256        -- pieces of content that are joined to one
 local LINGER = 1        -- seconds
+local COMMAND = 2048    -- octets of MAIL and RCPT: what a thousand recipients come with is kept
 local REPLY = 480       -- octets of the owner's words in a reply (RFC 5321 4.5.3.1.5: 512 with all around)
 
 ---@class smtp.Connection
@@ -174,6 +175,8 @@ function Connection:obey(line)
   local verb, argument = split(line)
   if not commands[verb] then
     self:mistake(500, "5.5.1", "no such command")
+  elseif #line > COMMAND and (verb == "MAIL" or verb == "RCPT") then
+    self:mistake(500, "5.5.2", "the line is too long")
   elseif BARE[verb] and argument ~= "" then
     self:mistake(501, "5.5.4", verb .. " has no argument")
   else

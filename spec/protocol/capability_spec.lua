@@ -27,6 +27,13 @@ describe("capability.parse", function()
     end)
   end
 
+  it("takes no longer for a line of blanks than for others", function()
+    local began = os.clock()
+    assert.are.same({ X = "x" .. (" "):rep(60000) .. "x", Y = true },
+      capability.parse("hello\nX x" .. (" "):rep(60000) .. "x\nY" .. (" "):rep(60000)))
+    assert.is_true(os.clock() - began < 0.5)
+  end)
+
   it("survives lines that are no capabilities", function()
     assert.are.same({}, capability.parse("hello\n\n \n=\n-x\n\195\188"))
     assert.are.same({}, capability.parse(""))

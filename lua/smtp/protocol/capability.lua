@@ -10,8 +10,10 @@ function capability.parse(text)
   for line in text:gmatch("[^\n]+") do
     if not first then
       -- "AUTH=LOGIN" is an old form of "AUTH LOGIN" that some servers still send beside it
-      local keyword, parameters = line:match("^([%w][%w-]*)[ =]?%s*(.-)%s*$")
+      local keyword, parameters = line:match("^([%w][%w-]*)[ =]?(.*)$")
       if keyword then
+        -- the last that is not blank first: one pattern for all would take time in the square of a line of blanks
+        parameters = (parameters:match("^.*%S") or ""):gsub("^%s+", "")
         keyword = keyword:upper()
         if keyword == "AUTH" and type(found.AUTH) == "string" then parameters = found.AUTH .. " " .. parameters end
         found[keyword] = parameters ~= "" and parameters or true

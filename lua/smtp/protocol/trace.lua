@@ -46,6 +46,17 @@ local function url_encoded(bytes)
   return (bytes:gsub("[^%w%-%._~]", function(byte) return ("%%%02X"):format(byte:byte()) end))
 end
 
+-- As it stands in base64 behind `count` (0 to 2) other bytes and before others still: the characters that are its alone.
+local function inner_base64(bytes, count)
+  local encoded = core.base64(("\0"):rep(count) .. bytes):sub(count == 0 and 1 or count + 2)
+  return (encoded:gsub(".=+$", ""))
+end
+
+-- As a quoted string.
+local function quoted(bytes)
+  return (bytes:gsub('["\\]', "\\%0"))
+end
+
 -- As it reads in a reply: the parser shows bytes that are not text as \xNN, and keeps no more of a line than this.
 local function shown(bytes)
   local wire = core.wire(1)
@@ -64,7 +75,8 @@ function trace.new(wanted)
     if #secret < SHORTEST then return end
     local url = url_encoded(secret)
     local lower = url:gsub("%%%x%x", string.lower)
-    local forms = { secret, core.base64(secret), hex(secret), hex(secret):upper(), url, lower, shown(secret) }
+    local forms = { secret, core.base64(secret), hex(secret), hex(secret):upper(), url, lower, shown(secret),
+      quoted(secret), inner_base64(secret, 0), inner_base64(secret, 1), inner_base64(secret, 2) }
     for _, form in ipairs(forms) do
       if #form >= SHORTEST then secrets[#secrets + 1] = form end
     end
