@@ -261,8 +261,8 @@ end
 --- A transport over sockets.
 ---@param waiter? fun(mode: "read"|"write", fd: integer, deadline: number) how to wait; with fd -1: until the deadline
 --- (seconds of smtp.now). Default: poll. In a task the task's step waits instead.
----@param forget? fun(fd: integer) called before a descriptor is closed, but not where the collector closes it. A wait for
---- it that is under way is to return.
+---@param forget? fun(fd: integer) called before a descriptor is closed, but not where the collector does that. A wait
+--- for it that is under way is to return.
 function socket.new(waiter, forget)
   waiter = waiter and in_tasks(waiter) or socket.wait
 
