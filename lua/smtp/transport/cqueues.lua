@@ -15,8 +15,9 @@ local function wait(mode, fd, deadline)
     cqueues.sleep(math.max(0, deadline - core.now()))
   else
     cqueues.poll { pollfd = fd, events = EVENTS[mode], timeout = math.max(0, deadline - core.now()) }
+    -- a loop would keep it registered, and end with an error when the collector closes it
+    cqueues.cancel(fd)
   end
 end
 
--- A loop keeps what it has registered for a descriptor's number.
 return socket.new(wait, cqueues.cancel)

@@ -41,14 +41,6 @@ local function shut(one, forget)
   one:close()
 end
 
--- A new socket or look-up, if there is one. One before it that had the same number may have been left to the collector,
--- which tells no host.
-local function fresh(forget, one, ...)
-  local fd = forget and one and one:fd() or -1
-  if fd >= 0 then forget(fd) end
-  return one, ...
-end
-
 local Pipe = {}
 Pipe.__index = Pipe
 
@@ -171,7 +163,7 @@ end
 
 -- Addresses of a name, found off this thread.
 local function resolve(waiter, forget, host, port, deadline)
-  local lookup, reason = fresh(forget, core.resolve(host, port))
+  local lookup, reason = core.resolve(host, port)
   if not lookup then return nil, "resolve", reason, true end
   while true do
     local addresses, why, temporary = lookup:result()
@@ -226,7 +218,7 @@ local function race(waiter, forget, addresses, locals, deadline)
       local now = core.now()
       -- where there is little time every address still has its share of it
       due = now + math.min(DELAY, (deadline - now) / (#addresses - started + 1))
-      local sock, reason = fresh(forget, begin(addresses[started], locals))
+      local sock, reason = begin(addresses[started], locals)
       if sock then
         running[#running + 1] = { sock = sock, number = started }
       else
@@ -269,8 +261,8 @@ end
 --- A transport over sockets.
 ---@param waiter? fun(mode: "read"|"write", fd: integer, deadline: number) how to wait; with fd -1: until the deadline
 --- (seconds of smtp.now). Default: poll. In a task the task's step waits instead.
----@param forget? fun(fd: integer) called before a descriptor is closed, and when its number has begun a new life: what
---- the host holds for it is void. If something still waits for it, that must return.
+---@param forget? fun(fd: integer) called before a descriptor is closed, but not where the collector does that. A wait
+--- for it that is under way is to return.
 function socket.new(waiter, forget)
   waiter = waiter and in_tasks(waiter) or socket.wait
 

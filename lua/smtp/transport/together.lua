@@ -36,7 +36,6 @@ end
 function together.run(tasks, wait, forget)
   local poller = wait and core.poller()
   local waits, watched = {}, {}
-  if poller and forget then forget(poller:fd()) end
   while #tasks > 0 do
     local deadline, now = math.huge, core.now()
     for i = #tasks, 1, -1 do
