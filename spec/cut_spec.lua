@@ -125,7 +125,18 @@ describe("a connection cut in the middle", function()
     assert.is_nil(next(delivered), label .. ": something else was delivered")
   end
 
-  -- At every so many octets, each time in another way; all ways at every octet take minutes.
+  -- Where messages end, and one octet before and behind that.
+  local function ends(link)
+    local said, list = table.concat(relay.flights(link)), {}
+    for i = 1, COUNT do
+      local stop = select(2, said:find(("..%d\r\n"):format(i), 1, true))
+      -- behind it stands the terminator, where there is one
+      for at = stop and stop - 1 or 1, stop and stop + 4 or 0 do list[#list + 1] = at end
+    end
+    return list
+  end
+
+  -- At every so many octets, each time in another way (all ways at every octet take minutes), and at every message's end.
   local function sweep(stride)
     local turn = 0
     for name, how in pairs(CASES) do
@@ -135,6 +146,12 @@ describe("a connection cut in the middle", function()
           local whole, results = play(how, nil, more)
           local count = #results
           check(results, count, name)
+          for _, at in ipairs(ends(whole)) do
+            for _, plain in ipairs { false, true } do
+              results = select(2, play(how, { up = at, mute = true, plain = plain }, more))
+              check(results, count, ("%s cut up at the end %d"):format(name, at), not plain and how.guarded ~= WRONG)
+            end
+          end
           for _, direction in ipairs { "up", "down" } do
             for at = turn % stride, whole[direction] - 1, stride do
               turn = turn + 1

@@ -28,6 +28,7 @@ function batch.each(self, iterator, most)
   local first, last, ended = 1, 0, false
   local latest                     -- the last message that the iterator gave
   local on_wire, began, rounds     -- the message whose envelope has gone along already, since when
+  local reset = false              -- with RSET before it
   local done, next_done = {}, 1    -- results of a flight that are not handed over yet
   local left = 0                   -- when the last result was handed over
   local curious = true             -- perhaps the server's ways with chunks are worth finding out
@@ -65,7 +66,7 @@ function batch.each(self, iterator, most)
     local mail = waiting[first]
     if not (mail and transaction.has_room(self)) then return true end
     local one = transaction.new(self, mail)
-    if one and not one.plan.chunks and transaction.queue(self, one, false) then
+    if one and not one.plan.chunks and transaction.queue(self, one, reset) then
       on_wire, began, rounds = take(), core.now(), self.pump.rounds
     end
     return true
@@ -185,7 +186,7 @@ function batch.each(self, iterator, most)
     local one, err
     if on_wire and self.state == "ready" then
       one = transaction.new(self, on_wire)
-      one.began, one.rounds, one.late = began, rounds, core.now() - left > LATE
+      one.began, one.rounds, one.late, one.reset = began, rounds, core.now() - left > LATE, reset
     elseif on_wire then
       -- its envelope went along with what broke the connection
       one, err = exchange.begin(self, "mail")
@@ -201,8 +202,10 @@ function batch.each(self, iterator, most)
     if not one then return nil, err end
     one.meanwhile = look_ahead
     look_ahead()
-    local more, asked = delivery.goes_on(self) and along or nil, false
-    if more and asks() then
+    local goes, asked
+    goes, reset = delivery.goes_on(self)
+    local more = goes and along or nil
+    if not reset and asks() then
       more = function()
         asked = true
         return chunk.queue_question(self)
@@ -226,7 +229,7 @@ function batch.each(self, iterator, most)
     local now = core.now()
     self.expires = life or timeout and now + timeout or huge
     local receipt, err
-    if on_wire and self.state == "ready" and now - left <= LATE then
+    if on_wire and not reset and self.state == "ready" and now - left <= LATE then
       if short == nil then short = self.pump.pipe.send ~= nil and not (self.trace.wanted or self.plan.lmtp) end
       if short then
         receipt, err = quick(on_wire, now)

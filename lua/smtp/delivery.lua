@@ -245,13 +245,15 @@ end
 -- What this process has learnt: exchange.key -> whether the server bears commands behind the end of a content.
 local bears = {}
 
---- Whether more than QUIT may go behind the end of a content. Dovecot 2.3 takes the message, finds a RCPT or BDAT there
---- and ends with a failed assertion before it has answered; so may servers that do not name themselves.
+--- Whether another envelope may go behind the end of a content. Dovecot 2.3 takes the message, finds a RCPT or BDAT
+--- there and ends with a failed assertion before it has answered, unless RSET stands between; servers that do not name
+--- themselves may do the like.
+---@return boolean goes
+---@return boolean reset only behind RSET, and nothing else but QUIT
 function delivery.goes_on(self)
-  if not delivery.pipelines(self) then return false end
-  local known = bears[exchange.key(self.plan)]
-  if known ~= nil then return known end
-  return not self.greeting.text:find("Dovecot", 1, true)
+  local able = delivery.pipelines(self) and bears[exchange.key(self.plan)] ~= false
+  if not able then return false, true end
+  return true, self.greeting.text:find("Dovecot", 1, true) ~= nil
 end
 
 --- Learns from what became of a content with more than QUIT behind its end: one good answer is proof, and before there
@@ -277,7 +279,7 @@ function delivery.send(self, mail, last)
   local quit = last and function()
     -- the content's end in front ends the transaction
     self.quitting, self.transaction = true, false
-    return chunk.queue_quit(self, not delivery.goes_on(self))
+    return chunk.queue_quit(self, select(2, delivery.goes_on(self)))
   end or nil
   if delivery.fits(self, mail) then
     local ok, err = delivery.look(self)
