@@ -5,3 +5,4 @@ files["spec"] = { max_line_length = 150 } -- a case in a table reads best on one
 unused_args = true
 self = false
 files["examples/nginx"] = { std = "+ngx_lua" }
+files["examples/love"] = { std = "+love" }

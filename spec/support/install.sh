@@ -88,6 +88,8 @@ look_test() {
 	want lua-cqueues 'an event loop' lua5.4 -e 'require "cqueues"'
 	want lua-luv 'an event loop' lua5.4 -e 'require "luv"'
 	want lua-copas 'an event loop' lua5.1 -e 'require "copas"'
+	want lua-posix 'forks' lua5.1 -e 'require "posix"'
+	want love 'a game engine' command -v love
 	want zip 'packs rocks' command -v zip
 	want unzip 'unpacks rocks' command -v unzip
 	want clang-tidy 'checks the C code' command -v clang-tidy

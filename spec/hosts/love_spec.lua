@@ -1,0 +1,46 @@
+-- The example game in a real LÖVE, without a window.
+local child = require "spec.support.child"
+local smtp = require "smtp"
+
+local function output_of(command)
+  local pipe = assert(io.popen(command .. " 2>&1"))
+  local output = pipe:read "*a"
+  pipe:close()
+  return output
+end
+
+describe("a LÖVE game #real", function()
+  local missing = output_of "command -v love" == "" and "NO LÖVE (spec/support/install.sh test installs love)"
+  if not missing then output_of "env -u LD_PRELOAD -u MAKEFLAGS -u MFLAGS make -s LUA=luajit" end
+
+  local function play(environment, server)
+    return child.beside(([[env -u LD_PRELOAD SDL_AUDIODRIVER=dummy HEADLESS=1 %s sh -c 'eval "$(make -s env LUA=luajit)"; exec love examples/love']])
+      :format(environment), server)
+  end
+
+  it("mails while its frames go on", function()
+    if missing then return pending(missing) end
+    local server = assert(smtp.server {
+      tls = "starttls",
+      auth = function(username, password) return username == "ada" and password == "pass word" end,
+    })
+    local certificate = child.keep(server.certificate)
+    local code, output = play(("CA_FILE=%s SMTP_URL=smtp://ada:pass%%20word@localhost:%d FROM=ada@example.org TO=grace@example.org")
+      :format(certificate, server.port), server)
+    server:close()
+    os.remove(certificate)
+    assert.are.equal(0, code, output)
+    assert.are.equal(1, #server.inbox, output)
+    -- a wait within a step would be seen as one frame for several replies
+    local frames, longest = output:match "after (%d+) frames; the longest step took ([%d.]+) ms"
+    assert.is_true(tonumber(frames) > 4, output)
+    assert.is_true(tonumber(longest) < 50, output)
+  end)
+
+  it("is told what is wrong", function()
+    if missing then return pending(missing) end
+    local code, output = play "SMTP_URL=smtp+insecure://localhost:1 FROM=ada@example.org TO=grace@example.org"
+    assert.are.equal(0, code, output)
+    assert.truthy(output:find("the message was not sent", 1, true), output)
+  end)
+end)
