@@ -46,7 +46,7 @@ local function url_encoded(bytes)
   return (bytes:gsub("[^%w%-%._~]", function(byte) return ("%%%02X"):format(byte:byte()) end))
 end
 
--- As it stands in base64 behind `count` (0 to 2) other bytes and before others still: the characters that are its alone.
+-- As it stands in base64 behind `count` (0 to 2) other bytes and before others: the characters that are its alone.
 local function inner_base64(bytes, count)
   local encoded = core.base64(("\0"):rep(count) .. bytes):sub(count == 0 and 1 or count + 2)
   return (encoded:gsub(".=+$", ""))
