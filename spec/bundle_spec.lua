@@ -154,6 +154,21 @@ describe("a flight of whole messages", function()
     assert.are.same({ "sent", "rejected mail not_sent 421", "closed final not_sent" }, run(session, letters(3)))
   end)
 
+  both("a 421 from a server that stays all the same decides nothing about what it takes then", function(dribble)
+    local session = open(script(OFFER, whole(1), "C: RSET", whole(2), "C: RSET", whole(3), TAKEN, "S: 421 4.7.0 slowly",
+      "S: 250 1", "S: 250 2", "S: 250 in", RESET, "S: 421 4.7.0 slowly", "S: 503 no", "S: 503 no"), TRUST, dribble)
+    assert.are.same({ "sent", "sent", "rejected mail not_sent 421" }, run(session, letters(3)))
+    assert.are.equal("dead", session.state)
+    for last, words in pairs {
+      ["S: 250 in"] = "sent", close = "closed reset not_sent", hang = "timeout reset unknown",
+    } do
+      session = open(script(OFFER, whole(1), "C: RSET", whole(2), "S: 250 1", "S: 250 2", "S: 421 4.3.0 full",
+        last == "S: 250 in" and { RESET, "S: 250 1", "S: 250 2" } or {}, last), TRUST, dribble)
+      assert.are.same({ "rejected final not_sent 421", words }, run(session, letters(2)))
+      assert.are.equal("dead", session.state)
+    end
+  end)
+
   both("a reply too many ends the connection: it is no later message's", function(dribble)
     local session = open(script(OFFER, whole(1), "C: RSET", whole(2), TAKEN, "S: 250 surplus", RESET, TAKEN), TRUST, dribble)
     run(session, letters(2))

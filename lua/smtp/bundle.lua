@@ -36,6 +36,16 @@ local function settle(self, one, denied)
   local reply
   if ok then reply, err = exchange.receive(self, "final", self.plan.timeouts.final) end
   if reply and exchange.class(reply) == 3 then reply, err = exchange.expect(self, "final", reply, 2) end
+  local leaving = self.leaving
+  if leaving and not reply and err.kind == "closed" then
+    -- it went, as it had said: nothing behind its 421 was read
+    err.outcome = "not_sent"
+    if leaving.one == one then
+      local said = leaving.reply
+      err.kind, err.stage, err.reason = "rejected", leaving.stage, nil
+      err.code, err.enhanced, err.text = said.code, said.enhanced, self.trace.scrub(said.text)
+    end
+  end
   if not reply then
     -- a refusal is no doubt
     if (err.code or 0) >= 400 then err.outcome = "not_sent" end
@@ -47,6 +57,11 @@ local function settle(self, one, denied)
     return receipts.new(self, one, reply, #one.plan.bytes)
   end
   if denied then return nil, denied end
+  if reply.code == 421 then
+    transaction.leave(self, one, "final", reply)
+    return nil, errors.new { kind = "rejected", stage = "final", code = 421, enhanced = reply.enhanced,
+      text = self.trace.scrub(reply.text), transcript = self.trace.transcript() }
+  end
   if one.refused or transaction.is_refused(one) then return transaction.refusal(self, one) end
   ok, err = exchange.expect(self, "final", reply, 2)
   if ok then return exchange.fail(self, "final", "protocol", "the server took a message for no recipient") end
@@ -99,9 +114,9 @@ function bundle.send(self, mails, meanwhile, more)
       err = errors.new { kind = gone.kind, stage = "final", reason = gone.reason, outcome = self.outcome,
         temporary = gone.temporary, transcript = self.trace.transcript() }
       -- a server that says 421 leaves what comes after that alone
-      if gone.code == 421 then err.kind, err.outcome = "closed", "not_sent" end
+      if self.leaving and gone.outcome == "not_sent" then err.kind, err.outcome = "closed", "not_sent" end
     elseif not err then
-      one.began, one.rounds = began, rounds
+      one.began, one.rounds, one.whole = began, rounds, true
       receipt, err = settle(self, one, i == 1 and denied)
       if not written and err and err.kind ~= "rejected" then err.kind, err.reason = kind, reason end
       if self.state == "dead" then gone = err end
@@ -114,6 +129,9 @@ function bundle.send(self, mails, meanwhile, more)
     chunk.distrust(self)
     exchange.kill(self, { kind = "protocol", stage = "final",
       reason = "the server sent a reply that no command was waiting for" })
+  end
+  if self.leaving and self.state ~= "dead" then
+    exchange.kill(self, { kind = "closed", stage = "final", reason = "the server said that it closes the connection" })
   end
   self.midway = false
   return results

@@ -1,5 +1,6 @@
 --- The envelope of one message on its way: MAIL, RCPT, DATA, in as few flights as the server allows, and what it said
 --- to each. RFC 5321 3.3, RFC 2920 3.1 (what may stand in one group), RFC 9422 (LIMITS).
+local core = require "smtp.core"
 local errors = require "smtp.errors"
 local exchange = require "smtp.exchange"
 local limits = require "smtp.protocol.limits"
@@ -32,6 +33,7 @@ local unpack = table.unpack or unpack
 ---@field data smtp.Reply? of DATA, where it is not a 354
 ---@field ready boolean the server waits for the content
 ---@field open boolean DATA was answered with a 354
+---@field whole boolean? its content is on the wire too
 
 --- A recipient that the server does not want, as receipts and errors list it.
 function transaction.refused(self, address, reply)
@@ -139,11 +141,25 @@ function transaction.queue(self, one, reset)
   return true
 end
 
+-- Seconds that a server which said 421 has to close.
+local LEAVING = 2
+
+--- A server that says 421 closes, or else what went out behind that command may be taken all the same: the connection
+--- is listened to for a while yet.
+function transaction.leave(self, one, stage, reply)
+  if self.leaving then return end
+  self.leaving = { one = one, stage = stage, reply = reply }
+  self.expires = math.min(self.expires, core.now() + LEAVING)
+end
+
 -- One reply that was not as hoped for, or may not be.
-local function receive(self, stage, seconds)
+local function receive(self, one, stage, seconds)
   local reply, err = exchange.receive(self, stage, seconds)
   if not reply then return nil, err end
-  if reply.code == 421 then return exchange.refuse(self, stage, reply) end
+  if reply.code == 421 then
+    if not one.whole then return exchange.refuse(self, stage, reply) end
+    transaction.leave(self, one, stage, reply)
+  end
   if exchange.class(reply) == 3 and stage ~= "data" then return exchange.expect(self, stage, reply, 2) end
   return reply
 end
@@ -153,18 +169,18 @@ local function read_each(self, one, flight, seconds)
   local command = seconds or self.plan.timeouts.command
   local reply, err
   if one.reset then
-    reply, err = receive(self, "reset", command)
+    reply, err = receive(self, one, "reset", command)
     if not reply then return nil, err end
     self.transaction = false
   end
   if flight.mail then
-    reply, err = receive(self, "mail", command)
+    reply, err = receive(self, one, "mail", command)
     if not reply then return nil, err end
     if exchange.class(reply) == 2 then self.transaction = true else one.refused = reply end
   end
   for i = flight.first, flight.first + flight.count - 1 do
     local address = one.mail.envelope.to[i]
-    reply, err = receive(self, "rcpt", command)
+    reply, err = receive(self, one, "rcpt", command)
     if not reply then return nil, err end
     if exchange.class(reply) == 2 then
       one.accepted[#one.accepted + 1] = address
@@ -174,7 +190,7 @@ local function read_each(self, one, flight, seconds)
     end
   end
   if not flight.data then return true end
-  reply, err = receive(self, "data", seconds or self.plan.timeouts.data)
+  reply, err = receive(self, one, "data", seconds or self.plan.timeouts.data)
   if not reply then return nil, err end
   one.open, one.data = reply.code == 354, reply
   return true
@@ -209,7 +225,7 @@ function transaction.read(self, one)
   if not flight.data then return true end
   one.open = self.pump:agree("3", exchange.deadline(self, timeouts.data))
   if one.open then return true end
-  local reply, err = receive(self, "data", one.open == nil and 0 or timeouts.data)
+  local reply, err = receive(self, one, "data", one.open == nil and 0 or timeouts.data)
   if not reply then return nil, err end
   one.open, one.data = reply.code == 354, reply
   return true

@@ -86,12 +86,14 @@ local function id_field(value)
   if not ok then
     return nil, why
   end
-  local name, inner = value:match("^ *([^<>]-) *<([^<>]*)>$")
+  local name, inner = value:match("^([^<>]*)<([^<>]*)>$")
   inner = inner or value
+  -- its blanks one side after the other: in one pattern they take time in the cube of their number
+  name = ((name or ""):match("^.*[^ ]") or ""):gsub("^ +", "")
   if #inner > 255 or not inner:find(DOT_ATOM) or not inner:find(".", 1, true)
     or ("." .. inner .. "."):find("..", 1, true) then
     return nil, "must be list.example.org or Name <list.example.org>: " .. text.show(value)
-  elseif (name or "") == "" then
+  elseif name == "" then
     return header.field("List-Id", "<" .. inner .. ">")
   end
   return header.addresses("List-Id", { { name = name:match('^"([^"\\]*)"$') or name, address = inner } })
