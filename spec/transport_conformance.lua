@@ -157,6 +157,28 @@ return function(name, transport, host)
       assert.are.same({ 70, 4, before + 71 }, { sent, most, #server:messages() })
     end)
 
+    if host.pause then
+      it("lets what pool:send_many is given wait in the loop's own way", function()
+        local server, asked, results, began = servers.none, 0, 0, smtp.now()
+        host.run(function()
+          local pool = assert(smtp.pool { host = "127.0.0.1", port = server.port, tls = "none", size = 3, transport = transport })
+          assert(pool:send_many(function()
+            asked = asked + 1
+            if asked > 9 then return nil end
+            host.pause(0.01)
+            return { from = "ada@example.org", to = "grace@example.test", subject = "s", text = "t" }
+          end, function(receipt, err)
+            assert(receipt, err)
+            host.pause(0.01)
+            results = results + 1
+          end))
+          pool:close()
+        end)
+        assert.are.equal(9, results)
+        assert(smtp.now() - began > 0.03)
+      end)
+    end
+
     it("says goodbye on all of a pool's connections at once", function()
       local slow = away.start("none", 0.05)
       local took, open
