@@ -313,6 +313,18 @@ function socket.new(waiter, forget, beside)
     return pipe
   end
 
+  -- Whether a task or a host's loop is to go on while this thread waits.
+  local function hosted()
+    local running = coroutine.running()
+    return waiter ~= socket.wait or (running and socket.stepped[running] or false)
+  end
+
+  --- What waits for several descriptors as this transport does.
+  ---@return table watch wait(fds, modes, deadline) -> ready indices; close()
+  local function watch()
+    return together.watch(waiter, forget, function() return not hosted() end)
+  end
+
   --- Calls several functions side by side until each has returned; raises what one of them raises. May yield.
   ---@param runs function[]
   local function all(runs)
@@ -321,10 +333,10 @@ function socket.new(waiter, forget, beside)
     if beside and not stepped then return beside(runs) end
     local tasks = {}
     for i, run in ipairs(runs) do tasks[i] = stepper(run) end
-    together.run(tasks, (stepped or waiter ~= socket.wait) and waiter or nil, forget)
+    together.run(tasks, hosted() and waiter or nil, forget)
   end
 
-  return { connect = connect, wait = waiter, together = all }
+  return { connect = connect, wait = waiter, together = all, watch = watch }
 end
 
 return socket
