@@ -42,7 +42,7 @@ for _, name in ipairs { "cqueues", "luv", "copas" } do
           .. " spec/support/many_sends.lua %s %d %d %s'"):format(child.interpreter, name, server.port, count, way))
         assert.are.equal(0, code, output)
         assert.matches(("^%d sent"):format(count), output)
-        assert.is_true(tonumber(output:match("(%d+) ticks")) >= 3, output)
+        assert.is_true(tonumber(output:match("(%d+) ticks")) >= 1, output) -- few where all went fast
         assert.are.equal(before + count, #server:messages())
       end)
     end

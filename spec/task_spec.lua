@@ -169,3 +169,21 @@ describe("a task", function()
     server:close()
   end)
 end)
+
+describe("a server", function()
+  it("runs in a task, until it is closed", function()
+    local server = assert(smtp.server {})
+    local run, send = smtp.task(server.run, server), smtp.task(smtp.send, options(server.port))
+    local stop = core.now() + 5
+    local what, receipt, err
+    repeat
+      assert.are_not.equal("done", (step(run)))
+      what, receipt, err = step(send)
+      core.wait("read", -1, core.now() + 0.002)
+    until what == "done" or core.now() > stop
+    assert(receipt, err)
+    server:close()
+    assert.are.equal("done", (step(run)))
+    assert.are.equal(1, #server.inbox)
+  end)
+end)

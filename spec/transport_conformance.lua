@@ -157,6 +157,59 @@ return function(name, transport, host)
       assert.are.same({ 70, 4, before + 71 }, { sent, most, #server:messages() })
     end)
 
+    if host.pause then
+      it("lets what pool:send_many is given wait in the loop's own way", function()
+        local server, asked, results, began = servers.none, 0, 0, smtp.now()
+        host.run(function()
+          local pool = assert(smtp.pool { host = "127.0.0.1", port = server.port, tls = "none", size = 3, transport = transport })
+          assert(pool:send_many(function()
+            asked = asked + 1
+            if asked > 9 then return nil end
+            host.pause(0.01)
+            return { from = "ada@example.org", to = "grace@example.test", subject = "s", text = "t" }
+          end, function(receipt, err)
+            assert(receipt, err)
+            host.pause(0.01)
+            results = results + 1
+          end))
+          pool:close()
+        end)
+        assert.are.equal(9, results)
+        assert(smtp.now() - began > 0.03)
+      end)
+    end
+
+    if host.spawn then
+      it("carries the receiving side too, until it is closed", function()
+        local server = assert(smtp.server {
+          tls = "starttls", transport = transport, auth = function() return true end, max_connections = 3,
+        })
+        local count, ended, done_at = 0, nil, nil
+        host.run(function()
+          host.spawn(function()
+            server:run()
+            ended = smtp.now()
+          end)
+          local runs = {}
+          for i = 1, 8 do
+            runs[i] = function()
+              assert(smtp.send { transport = transport, host = "localhost", port = server.port, tls = "starttls",
+                ca_file = server.certificate, username = "ada", password = "x", from = "ada@example.org",
+                to = "grace@example.test", subject = "s", text = "t" })
+              count = count + 1
+            end
+          end
+          transport.together(runs)
+          done_at = smtp.now()
+          server:close()
+          while not ended and smtp.now() < done_at + 2 do transport.wait("read", -1, smtp.now() + 0.01) end
+        end)
+        assert.is_nil(server.failure)
+        assert.are.same({ 8, 8 }, { count, #server.inbox })
+        assert(ended and ended - done_at < 0.05, "it goes on")
+      end)
+    end
+
     it("says goodbye on all of a pool's connections at once", function()
       local slow = away.start("none", 0.05)
       local took, open

@@ -7,7 +7,6 @@ local errors = require "smtp.errors"
 local options = require "smtp.options"
 local session = require "smtp.session"
 local socket = require "smtp.transport.socket"
-local task = require "smtp.task"
 
 local pool = {}
 
@@ -286,9 +285,9 @@ function Pool:send_many(iterator, on_result)
   end
 
   if self.transport.together then
-    local tasks = {}
-    for i = 1, self.size do tasks[i] = task.new(work) end
-    self.transport.together(tasks)
+    local works = {}
+    for i = 1, self.size do works[i] = work end
+    self.transport.together(works)
   else
     work()
   end
@@ -298,16 +297,16 @@ end
 --- Says goodbye on every idle connection; those in use end when their message has its result. Later calls fail.
 function Pool:close()
   self.closed = true
-  local together, tasks = self.transport.together, {}
+  local together, goodbyes = self.transport.together, {}
   while #self.idle > 0 do
     local one = table.remove(self.idle)
     if together then
-      tasks[#tasks + 1] = task.new(leave, self, one)
+      goodbyes[#goodbyes + 1] = function() leave(self, one) end
     else
       leave(self, one)
     end
   end
-  if together then together(tasks) end
+  if together then together(goodbyes) end
 end
 
 Pool.__close = Pool.close

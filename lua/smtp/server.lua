@@ -22,6 +22,7 @@ Server.__index = Server
 local KNOWN = {
   host = "string", port = "number", tls = "string", cert = "string", key = "string", auth = "function", size = "number",
   lmtp = "boolean", extensions = "table", on_message = "function", timeout = "number", max_connections = "number",
+  transport = "table",
 }
 local MODES = { none = true, starttls = true, implicit = true }
 local BACKLOG = 64 -- connections taken in one step, so that those being served get their turn
@@ -93,6 +94,7 @@ end
 ---   extensions: EHLO lines to offer, whose parameters on_message gets and answers for: "DSN", "REQUIRETLS",
 ---     "DELIVERBY 60", "FUTURERELEASE 3600 2030-01-01T00:00:00Z", "MT-PRIORITY", "BINARYMIME". With DSN the envelope
 ---     has `rcpt_params`, the parameters of each recipient in `to`
+---   transport: one made by smtp.transport.socket, such as smtp.transport.cqueues: step and run wait as it does
 ---   on_message: function(envelope, message) returning nil, or a reply to refuse with: "550 5.7.1 not wanted", or a
 ---     table {code=, enhanced=, text=}; with lmtp also a table address -> reply. When it raises or yields, the client
 ---     is told to try again later
@@ -120,6 +122,7 @@ function server.new(given)
     listener = nil,    -- nil: closed
     connections = {},
     rested = 0,        -- when accepting may go on
+    watch = (given.transport or socket.new()).watch(),
     stepping = false,
   }, Server)
   if not MODES[self.mode] then
@@ -168,11 +171,15 @@ local function accept(self)
   end
 end
 
---- Serves what can be served now, waiting at most `timeout` seconds for something to do (0: not at all).
+--- Serves what can be served now, waiting at most `timeout` seconds for something to do (0: not at all). May yield
+--- where its transport does, and in a task.
 ---@param timeout number? default 0
 function Server:step(timeout)
   if not self.listener then return end
-  if self.stepping then error("smtp.server: on_message and auth must not call step", 2) end
+  if self.stepping then
+    error("smtp.server: another call of step has not ended; on_message and auth must not call it", 2)
+  end
+  self.stepping = true
   local connections, fds, modes = self.connections, {}, {}
   local now = core.now()
   local deadline = now + (timeout or 0)
@@ -187,12 +194,12 @@ function Server:step(timeout)
     fds[count + 1], modes[count + 1] = self.listener:fd(), "read"
   end
 
-  local ready = core.poll(fds, modes, deadline)
+  local ready = self.watch:wait(fds, modes, deadline)
   local kept = {}
   now = core.now()
-  self.stepping = true
   for i, connection in ipairs(connections) do
-    if ready[i] or now >= connection.deadline then resume(self, connection) end
+    -- none is left where the server was closed while it waited
+    if self.listener and (ready[i] or now >= connection.deadline) then resume(self, connection) end
     if connection.thread then kept[#kept + 1] = connection end
   end
   if self.listener then -- on_message may have closed it
@@ -202,7 +209,7 @@ function Server:step(timeout)
   self.stepping = false
 end
 
---- Serves until the server is closed. Blocks.
+--- Serves until the server is closed. Blocks; in a task, or with the transport of a host, only those who called it.
 function Server:run()
   while self.listener do self:step(60) end
 end
@@ -211,6 +218,7 @@ end
 function Server:close()
   if self.listener then self.listener:close() end
   self.listener = nil
+  self.watch:close()
   for _, connection in ipairs(self.connections) do connection:close() end
   self.connections = {}
 end

@@ -69,6 +69,7 @@ look_bench() {
 	want libcurl4-openssl-dev 'libcurl to compare with' header curl/curl.h
 	want lua-socket 'LuaSocket to compare with' "$lua" -e 'require "socket.smtp"'
 	want lua-sec 'its TLS' "$lua" -e 'require "ssl"'
+	want lua-posix 'forks' lua5.1 -e 'require "posix"'
 	want openssl 'makes test certificates' command -v openssl
 	want python3 'runs the benchmark' command -v python3
 	want strace 'counts system calls' command -v strace

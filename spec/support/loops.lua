@@ -2,6 +2,7 @@
 -- loops: the event loops of others, each as
 --   run(f): runs f in the loop until it returns; gives its results
 --   spawn(f): from inside of the loop, runs f beside what runs
+--   pause(seconds): from inside of the loop, rests in the loop's own way (where it has one)
 --   drop(f): begins f and gives it up with its loop, while it waits (where that can be done)
 --   missing: why it cannot be used here
 local loops = { cqueues = {}, luv = {}, copas = {} }
@@ -18,6 +19,10 @@ end
 
 function loops.cqueues.spawn(run)
   cqueues.running():wrap(run)
+end
+
+function loops.cqueues.pause(seconds)
+  cqueues.sleep(seconds)
 end
 
 function loops.cqueues.drop(run)
@@ -39,6 +44,15 @@ function loops.luv.run(run)
   coroutine.wrap(function() results = { run() } end)()
   uv.run()
   return results[1], results[2], results[3]
+end
+
+function loops.luv.pause(seconds)
+  local thread, timer = coroutine.running(), uv.new_timer()
+  timer:start(seconds * 1000, 0, function()
+    timer:close()
+    assert(coroutine.resume(thread))
+  end)
+  coroutine.yield()
 end
 
 function loops.luv.spawn(run)

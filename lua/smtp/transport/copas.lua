@@ -64,4 +64,27 @@ local function forget(fd)
   if watching[fd] then watching[fd].poller:alarm(0) end
 end
 
-return socket.new(wait, forget)
+-- In threads of copas, so that what is called there may wait in its other ways, too.
+local function beside(runs)
+  local left, caller, failure = #runs, nil, nil
+  local function ended(reason)
+    left, failure = left - 1, failure or reason
+    if left == 0 and caller then caller.poller:alarm(0) end
+  end
+  for _, run in ipairs(runs) do
+    copas.addthread(function()
+      copas.setErrorHandler(ended)
+      run()
+      ended()
+    end)
+  end
+  while left > 0 do
+    caller = gate_of(coroutine.running())
+    caller.looks = 0
+    assert(caller.poller:alarm(core.now() + 60))
+    copas.receive(caller, 1)
+  end
+  if failure then error(failure, 0) end
+end
+
+return socket.new(wait, forget, beside)

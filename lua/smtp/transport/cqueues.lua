@@ -20,4 +20,14 @@ local function wait(mode, fd, deadline)
   end
 end
 
-return socket.new(wait, cqueues.cancel)
+-- In coroutines of the loop, so that what is called there may wait in its other ways, too.
+local function beside(runs)
+  if not runs[1] then return end -- an empty loop would wait for ever
+  local loop = cqueues.new()
+  for _, run in ipairs(runs) do loop:wrap(run) end
+  local ok, reason = loop:loop()
+  loop:close()
+  if not ok then error(reason, 0) end
+end
+
+return socket.new(wait, cqueues.cancel, beside)

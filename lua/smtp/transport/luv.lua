@@ -18,14 +18,25 @@ local EVENTS = { read = "r", write = "w" }
 
 local handles = {} -- descriptor -> its poll handle and timer, and the thread that waits for them
 
+-- Who gets to know the error that ends a coroutine.
+local failures = setmetatable({}, { __mode = "k" })
+
+local function report(reason, thread)
+  io.stderr:write(debug.traceback(thread, tostring(reason)), "\n")
+end
+
+local function resume(thread)
+  local ok, reason = coroutine.resume(thread)
+  if not ok then (failures[thread] or report)(reason, thread) end
+end
+
 local function go_on(one)
   local thread = one.thread
   one.thread = nil
   if one.poll then one.poll:stop() end
   one.timer:stop()
   if not one.kept then one.timer:close() end
-  local ok, reason = coroutine.resume(thread)
-  if not ok then io.stderr:write(debug.traceback(thread, tostring(reason)), "\n") end
+  resume(thread)
 end
 
 local function watch(fd)
@@ -42,11 +53,14 @@ local function watch(fd)
   return one
 end
 
-local function wait(mode, fd, deadline)
+local function this_coroutine()
   local thread, main = coroutine.running()
-  if not thread or main then
-    error("smtp.transport.luv: call it in a coroutine, coroutine.wrap(function() … end)(), then uv.run()", 0)
-  end
+  if thread and not main then return thread end
+  error("smtp.transport.luv: call it in a coroutine, coroutine.wrap(function() … end)(), then uv.run()", 0)
+end
+
+local function wait(mode, fd, deadline)
+  local thread = this_coroutine()
   local one = handles[fd] or watch(fd)
   one.thread = thread
   if one.poll then one.poll:start(EVENTS[mode], one.ready) end
@@ -68,4 +82,24 @@ local function forget(fd)
   end
 end
 
-return socket.new(wait, forget)
+-- In coroutines that anybody may resume, so that what is called there may wait in other ways, too.
+local function beside(runs)
+  local caller, left, waiting, failure = this_coroutine(), #runs, false, nil
+  local function ended(reason)
+    left, failure = left - 1, failure or reason
+    if waiting and left == 0 then resume(caller) end
+  end
+  for _, run in ipairs(runs) do
+    local thread = coroutine.create(function()
+      run()
+      ended()
+    end)
+    failures[thread] = ended
+    resume(thread)
+  end
+  waiting = left > 0
+  if waiting then coroutine.yield() end
+  if failure then error(failure, 0) end
+end
+
+return socket.new(wait, forget, beside)

@@ -41,6 +41,18 @@ local function shut(one, forget)
   one:close()
 end
 
+-- A function in steps, as a smtp.task.
+local function stepper(run)
+  local thread = coroutine.create(run)
+  socket.stepped[thread], socket.stepping = true, true
+  return { step = function()
+    local ok, mode, fd, deadline = coroutine.resume(thread)
+    if not ok then error(mode, 0) end
+    if coroutine.status(thread) == "dead" then return "done" end
+    return mode, fd, deadline
+  end }
+end
+
 local Pipe = {}
 Pipe.__index = Pipe
 
@@ -263,7 +275,9 @@ end
 --- (seconds of smtp.now). Default: poll. In a task the task's step waits instead.
 ---@param forget? fun(fd: integer) called before a descriptor is closed, but not where the collector does that. A wait
 --- for it that is under way is to return.
-function socket.new(waiter, forget)
+---@param beside? fun(runs: function[]) calls functions in coroutines of the host, until all have returned, and raises
+--- what one of them raises. Default: in coroutines of our own, where they can wait by `waiter` only
+function socket.new(waiter, forget, beside)
   waiter = waiter and in_tasks(waiter) or socket.wait
 
   --- A connected pipe: to whichever of the name's addresses answers first, tried in turn; its `resolved` is the time
@@ -299,15 +313,30 @@ function socket.new(waiter, forget)
     return pipe
   end
 
-  --- Runs several tasks side by side until all have ended. May yield.
-  ---@param tasks table[] each with step(), as a smtp.task
-  local function all(tasks)
+  -- Whether a task or a host's loop is to go on while this thread waits.
+  local function hosted()
     local running = coroutine.running()
-    local hosted = waiter ~= socket.wait or running and socket.stepped[running]
-    together.run(tasks, hosted and waiter or nil, forget)
+    return waiter ~= socket.wait or (running and socket.stepped[running] or false)
   end
 
-  return { connect = connect, wait = waiter, together = all }
+  --- What waits for several descriptors as this transport does.
+  ---@return table watch wait(fds, modes, deadline) -> ready indices; close()
+  local function watch()
+    return together.watch(waiter, forget, function() return not hosted() end)
+  end
+
+  --- Calls several functions side by side until each has returned; raises what one of them raises. May yield.
+  ---@param runs function[]
+  local function all(runs)
+    local running = coroutine.running()
+    local stepped = running and socket.stepped[running]
+    if beside and not stepped then return beside(runs) end
+    local tasks = {}
+    for i, run in ipairs(runs) do tasks[i] = stepper(run) end
+    together.run(tasks, hosted() and waiter or nil, forget)
+  end
+
+  return { connect = connect, wait = waiter, together = all, watch = watch }
 end
 
 return socket

@@ -78,4 +78,47 @@ function together.run(tasks, wait, forget)
   end
 end
 
+local Watch = {}
+Watch.__index = Watch
+
+--- What waits for several descriptors, again and again.
+---@param wait fun(mode: string, fd: integer, deadline: number) the host's
+---@param forget? fun(fd: integer) the host's
+---@param may_block fun(): boolean whether this thread may
+---@return table watch
+function together.watch(wait, forget, may_block)
+  return setmetatable({ host_wait = wait, forget = forget, may_block = may_block, poller = nil }, Watch)
+end
+
+--- Waits until one of them is ready, or the deadline has passed, or the watch is closed. May yield.
+---@param fds integer[]
+---@param modes string[] "read" or "write", of each
+---@param deadline number
+---@return table<integer, boolean> ready the indices of those that are
+function Watch:wait(fds, modes, deadline)
+  if self.may_block() then return core.poll(fds, modes, deadline) end
+  if core.now() < deadline then
+    self.poller = self.poller or core.poller()
+    if self.poller then
+      for i, fd in ipairs(fds) do self.poller:watch(modes[i], fd) end
+      self.host_wait("read", self.poller:fd(), deadline)
+      -- so that it does not tell again of one that is not watched next time
+      if self.poller then self.poller:ready() end
+    else
+      self.host_wait("read", -1, math.min(deadline, core.now() + GLANCE))
+    end
+  end
+  return core.poll(fds, modes, 0)
+end
+
+--- Ends a wait that is under way.
+function Watch:close()
+  local poller = self.poller
+  self.poller = nil
+  if poller then
+    if self.forget then self.forget(poller:fd()) end
+    poller:close()
+  end
+end
+
 return together
