@@ -1,6 +1,7 @@
 -- Every script in examples/ is run as its reader would run it, in a process of its own, against the receiving server
 -- here.
 local child = require "spec.support.child"
+local loops = require "spec.support.loops"
 local smtp = require "smtp"
 
 -- A script that ends in os.exit leaves its Lua state open, which a leak checker that is on in this process would report.
@@ -134,8 +135,7 @@ describe("the example", function()
 
   for _, name in ipairs { "cqueues", "luv" } do
     it(name .. " sends three at once, and its loop goes on", function()
-      local found, reason = pcall(require, name)
-      if not found then return pending("NO " .. name:upper() .. " for " .. _VERSION .. ": " .. reason) end
+      if loops[name].missing then return pending(loops[name].missing) end
       local code, output = example(name .. ".lua")
       assert.are.equal(0, code, output)
       assert.are.equal(3, #server.inbox)

@@ -31,7 +31,8 @@ function loops.cqueues.drop(run)
   for _ = 1, 4 do loop:step(0.02) end
 end
 
--- luv bears only one opening in a process, and busted forgets between two spec files what was loaded
+-- luv bears only one opening in a process, and busted forgets between two spec files what was loaded: so it is required
+-- here before anywhere else.
 local registry = debug.getregistry()
 package.loaded.luv = package.loaded.luv or registry["spec.luv"]
 local uv
