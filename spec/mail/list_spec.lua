@@ -47,14 +47,6 @@ describe("priority", function()
     assert.truthy(raised({ priority = 1 }):find('"priority" must be a string', 1, true))
   end)
 
-  it("takes an id with as many blanks as one likes in linear time", function()
-    local began = os.clock()
-    local blanks = (" "):rep(20000)
-    assert.truthy(reason { list = { id = blanks .. "x" } }:find("^list%.id: must be"))
-    assert.truthy(head { list = { id = blanks .. "Team" .. blanks .. "<a.b>" } }:find("\r\nList-Id: Team <a.b>\r\n", 1, true))
-    assert.is_true(os.clock() - began < 1)
-  end)
-
   it("and headers do not write a field twice", function()
     for _, name in ipairs { "X-Priority", "importance", "PRIORITY" } do
       assert.are.equal(("headers: %s is written by the option priority"):format(name),
