@@ -36,7 +36,7 @@ local function scram(mechanism, change)
   local first = change.first or ("r=%s,s=%s,i=%d"):format(both, b64(salt), count)
   local without = "c=" .. b64(header, binding) .. ",r=" .. both
   local auth = bare .. "," .. first .. "," .. without
-  local salted = tls.pbkdf2(hash, change.password or CANARY, salt, count)
+  local salted = tls.pbkdf2(hash, change.password or CANARY, salt, count):step(count)
   local key = tls.hmac(hash, salted, "Client Key")
   local proof = tls.xor(key, tls.hmac(hash, tls.hash(hash, key), auth))
   return {
@@ -90,6 +90,21 @@ describe("SCRAM", function()
       play.finished(transport)
     end)
   end
+
+  it("lets the host go on while it computes", function()
+    local said = scram("SCRAM-SHA-256", { count = 20000 })
+    local all, transport = options(script(hello("AUTH SCRAM-SHA-256"), said.begin, said.first, said.proof,
+      "S: 235 2.7.0 " .. said.last))
+    local turns = 0
+    function transport.wait(mode, fd, deadline)
+      assert.are.same({ "read", -1 }, { mode, fd })
+      assert(deadline <= core.now())
+      turns = turns + 1
+    end
+    assert(smtp.connect(all))
+    play.finished(transport)
+    assert.is_true(turns >= 9)
+  end)
 
   local EXPORTER, END_POINT = { ["tls-exporter"] = "exported" }, { ["tls-server-end-point"] = "digest" }
   for name, case in pairs {

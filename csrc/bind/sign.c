@@ -9,6 +9,7 @@
 
 #include <limits.h>
 
+#define DERIVATION "smtp.tls.derivation"
 #define HASHER "smtp.tls.hasher"
 #define SIGNER "smtp.tls.signer"
 
@@ -56,11 +57,9 @@ static int hmac(lua_State *L)
 	return push_digest(L, status, digest, digest_length);
 }
 
-/* tls.pbkdf2(algorithm, password, salt, iterations) -> key as long as the digest | nil, text */
+/* tls.pbkdf2(algorithm, password, salt, iterations) -> derivation | nil, text */
 static int pbkdf2(lua_State *L)
 {
-	unsigned char key[SMTP_DIGEST_MAX];
-	size_t key_length = 0;
 	size_t password_length;
 	size_t salt_length;
 	const char *algorithm = check_algorithm(L);
@@ -68,9 +67,37 @@ static int pbkdf2(lua_State *L)
 	const char *salt = luaL_checklstring(L, 3, &salt_length);
 	lua_Integer iterations = luaL_checkinteger(L, 4);
 	luaL_argcheck(L, iterations >= 1 && iterations <= INT_MAX, 4, "not a count of iterations");
-	enum smtp_status status = smtp_digest_pbkdf2(algorithm, password, password_length, salt, salt_length,
-	                                             (unsigned)iterations, key, &key_length);
-	return push_digest(L, status, key, key_length);
+	struct smtp_derivation *derivation = smtp_new(L, sizeof *derivation, DERIVATION);
+	enum smtp_status status = smtp_derivation_init(derivation, algorithm, password, password_length, salt, salt_length,
+	                                               (unsigned)iterations);
+	if (status == SMTP_E_INPUT)
+		return smtp_fail(L, no_algorithm);
+	if (status < 0)
+		return luaL_error(L, "%s", smtp_status_text(status));
+	return 1;
+}
+
+/* derivation:step(count) -> key as long as the digest | false: more iterations are to be done */
+static int derivation_step(lua_State *L)
+{
+	struct smtp_derivation *derivation = luaL_checkudata(L, 1, DERIVATION);
+	lua_Integer count = luaL_checkinteger(L, 2);
+	luaL_argcheck(L, count >= 1 && count <= INT_MAX, 2, "not a count of iterations");
+	luaL_argcheck(L, derivation->work, 1, "the derivation is closed");
+	enum smtp_status status = smtp_derivation_step(derivation, (unsigned)count);
+	if (status < 0)
+		return luaL_error(L, "%s", smtp_status_text(status));
+	if (derivation->left > 0)
+		lua_pushboolean(L, 0);
+	else
+		lua_pushlstring(L, (const char *)derivation->key, derivation->length);
+	return 1;
+}
+
+static int derivation_gc(lua_State *L)
+{
+	smtp_derivation_wipe(luaL_checkudata(L, 1, DERIVATION));
+	return 0;
 }
 
 /* tls.same(a, b) -> boolean, in a time that tells no more than their lengths */
@@ -214,6 +241,7 @@ static int signer_gc(lua_State *L)
 
 void smtp_open_sign(lua_State *L)
 {
+	static const luaL_Reg derivation_methods[] = {{"step", derivation_step}, {NULL, NULL}};
 	static const luaL_Reg hasher_methods[] = {{"update", hasher_update}, {"finish", hasher_finish}, {NULL, NULL}};
 	static const luaL_Reg signer_methods[] = {
 		{"algorithm", signer_algorithm}, {"size", signer_size}, {"sign", signer_sign}, {NULL, NULL}};
@@ -222,6 +250,7 @@ void smtp_open_sign(lua_State *L)
 		{"xor", xor},   {"saslprep", saslprep}, {"hasher", hasher_new}, {"signer", signer_new},
 		{NULL, NULL},
 	};
+	smtp_class(L, DERIVATION, derivation_methods, derivation_gc);
 	smtp_class(L, HASHER, hasher_methods, hasher_gc);
 	smtp_class(L, SIGNER, signer_methods, signer_gc);
 	smtp_setfuncs(L, functions);

@@ -1,10 +1,10 @@
 /* digest: see digest.h. */
 #include "digest.h"
 
-#include <limits.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
+#include <string.h>
 
 enum smtp_status smtp_digest_hash(const char *algorithm, const void *bytes, size_t length,
                                   unsigned char digest[SMTP_DIGEST_MAX], size_t *digest_length)
@@ -25,21 +25,86 @@ enum smtp_status smtp_digest_hmac(const char *algorithm, const void *key, size_t
 	return made ? SMTP_OK : SMTP_E_INPUT;
 }
 
-enum smtp_status smtp_digest_pbkdf2(const char *algorithm, const void *password, size_t password_length,
-                                    const void *salt, size_t salt_length, unsigned iterations,
-                                    unsigned char key[SMTP_DIGEST_MAX], size_t *key_length)
+/* A hash that has taken in the password as HMAC wants it: padded to a block, each byte with `pad` (RFC 2104 2). */
+static EVP_MD_CTX *half(const EVP_MD *md, const unsigned char block[EVP_MAX_MD_SIZE * 2], size_t size, unsigned char pad)
 {
-	if (password_length > INT_MAX || salt_length > INT_MAX || iterations < 1 || iterations > INT_MAX)
-		return SMTP_E_INPUT;
+	unsigned char padded[EVP_MAX_MD_SIZE * 2];
+	for (size_t i = 0; i < size; i++)
+		padded[i] = block[i] ^ pad;
+	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+	if (ctx && !(EVP_DigestInit_ex2(ctx, md, NULL) && EVP_DigestUpdate(ctx, padded, size))) {
+		EVP_MD_CTX_free(ctx);
+		ctx = NULL;
+	}
+	OPENSSL_cleanse(padded, sizeof padded);
+	return ctx;
+}
+
+/* What HMAC makes of the bytes that the work hash has taken in after the inner half. */
+static int finish_hmac(struct smtp_derivation *d)
+{
+	return EVP_DigestFinal_ex(d->work, d->last, NULL) && EVP_MD_CTX_copy_ex(d->work, d->outer) &&
+	       EVP_DigestUpdate(d->work, d->last, d->length) && EVP_DigestFinal_ex(d->work, d->last, NULL);
+}
+
+static int prepare(struct smtp_derivation *d, const EVP_MD *md, const void *password, size_t password_length,
+                   const void *salt, size_t salt_length)
+{
+	static const unsigned char first_block[] = {0, 0, 0, 1};
+	unsigned char block[EVP_MAX_MD_SIZE * 2] = {0};
+	size_t size = (size_t)EVP_MD_get_block_size(md);
+	int ok = size <= sizeof block;
+	if (password_length > size)
+		ok = ok && EVP_Digest(password, password_length, block, NULL, md, NULL);
+	else if (password_length > 0)
+		memcpy(block, password, password_length);
+	if (ok) {
+		d->length = (size_t)EVP_MD_get_size(md);
+		d->inner = half(md, block, size, 0x36);
+		d->outer = half(md, block, size, 0x5c);
+		d->work = EVP_MD_CTX_new();
+	}
+	OPENSSL_cleanse(block, sizeof block);
+	return ok && d->inner && d->outer && d->work && EVP_MD_CTX_copy_ex(d->work, d->inner) &&
+	       EVP_DigestUpdate(d->work, salt, salt_length) && EVP_DigestUpdate(d->work, first_block, sizeof first_block) &&
+	       finish_hmac(d);
+}
+
+enum smtp_status smtp_derivation_init(struct smtp_derivation *d, const char *algorithm, const void *password,
+                                      size_t password_length, const void *salt, size_t salt_length,
+                                      unsigned iterations)
+{
+	*d = (struct smtp_derivation){.left = iterations - 1};
 	ERR_clear_error();
 	EVP_MD *md = EVP_MD_fetch(NULL, algorithm, NULL);
-	int length = md ? EVP_MD_get_size(md) : 0;
-	int ok = length > 0 && PKCS5_PBKDF2_HMAC(password, (int)password_length, salt, (int)salt_length,
-	                                         (int)iterations, md, length, key);
+	enum smtp_status status = SMTP_E_INPUT;
+	if (md)
+		status = prepare(d, md, password, password_length, salt, salt_length) ? SMTP_OK : SMTP_E_MEMORY;
+	memcpy(d->key, d->last, sizeof d->key);
 	EVP_MD_free(md);
 	ERR_clear_error();
-	*key_length = ok ? (size_t)length : 0;
-	return ok ? SMTP_OK : SMTP_E_INPUT;
+	return status;
+}
+
+void smtp_derivation_wipe(struct smtp_derivation *d)
+{
+	EVP_MD_CTX_free(d->inner);
+	EVP_MD_CTX_free(d->outer);
+	EVP_MD_CTX_free(d->work);
+	OPENSSL_cleanse(d, sizeof *d);
+}
+
+enum smtp_status smtp_derivation_step(struct smtp_derivation *d, unsigned count)
+{
+	int ok = 1;
+	ERR_clear_error();
+	for (; ok && count > 0 && d->left > 0; count--, d->left--) {
+		ok = EVP_MD_CTX_copy_ex(d->work, d->inner) && EVP_DigestUpdate(d->work, d->last, d->length) && finish_hmac(d);
+		for (size_t i = 0; i < d->length; i++)
+			d->key[i] ^= d->last[i];
+	}
+	ERR_clear_error();
+	return ok ? SMTP_OK : SMTP_E_MEMORY;
 }
 
 bool smtp_digest_same(const void *a, const void *b, size_t length)

@@ -17,11 +17,25 @@ SMTP_MUST_USE enum smtp_status smtp_digest_hmac(const char *algorithm, const voi
                                                 const void *bytes, size_t length, unsigned char digest[SMTP_DIGEST_MAX],
                                                 size_t *digest_length);
 
-/* PBKDF2 with HMAC: a key as long as the digest. Takes time in proportion to `iterations`: the caller limits them.
- * Errors: SMTP_E_INPUT (not offered here, or a length or count beyond what OpenSSL takes). */
-SMTP_MUST_USE enum smtp_status smtp_digest_pbkdf2(const char *algorithm, const void *password, size_t password_length,
-                                                  const void *salt, size_t salt_length, unsigned iterations,
-                                                  unsigned char key[SMTP_DIGEST_MAX], size_t *key_length);
+/* PBKDF2 with HMAC, a key as long as the digest, in steps: it takes time in proportion to its iterations. RFC 8018 5.2 */
+struct smtp_derivation {
+	struct evp_md_ctx_st *inner; /* EVP_MD_CTX: HMAC's two hashes after their halves of the password; NULL as below */
+	struct evp_md_ctx_st *outer;
+	struct evp_md_ctx_st *work;
+	unsigned char last[SMTP_DIGEST_MAX];
+	unsigned char key[SMTP_DIGEST_MAX];
+	size_t length; /* of the key */
+	unsigned left; /* iterations */
+};
+
+/* Errors: SMTP_E_INPUT (not offered here), SMTP_E_MEMORY; then wipe it, as after use. */
+SMTP_MUST_USE enum smtp_status smtp_derivation_init(struct smtp_derivation *derivation, const char *algorithm,
+                                                    const void *password, size_t password_length, const void *salt,
+                                                    size_t salt_length, unsigned iterations);
+void smtp_derivation_wipe(struct smtp_derivation *derivation);
+
+/* So many iterations more; the key is there when none is left. Errors: SMTP_E_MEMORY (or OpenSSL refused). */
+SMTP_MUST_USE enum smtp_status smtp_derivation_step(struct smtp_derivation *derivation, unsigned count);
 
 /* Whether two stretches of bytes are the same, in a time that does not tell where they differ. */
 bool smtp_digest_same(const void *a, const void *b, size_t length);

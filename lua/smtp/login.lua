@@ -17,12 +17,14 @@ local COMMAND = 510
 -- What a mechanism may know of the connection.
 local function sasl_server(self)
   local plan, pipe = self.plan, self.pump.pipe
+  local wait = self.transport.wait
   return {
     host = plan.server_name or plan.host or "localhost", port = plan.port,
     offered = capability.mechanisms(self.capabilities),
     binding = pipe.binding and function(kind) return (pipe:binding(kind)) end,
     certificate = plan.identity ~= nil,
     hide = self.trace.hide,
+    pause = wait and function() wait("read", -1, core.now()) end,
   }
 end
 

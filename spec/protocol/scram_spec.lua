@@ -14,6 +14,14 @@ local function utf8(code)
   return string.char(224 + math.floor(code / 4096), 128 + math.floor(code / 64) % 64, 128 + code % 64)
 end
 
+-- what Python's hashlib.pbkdf2_hmac gives for sha256, ("k"):rep(length), "salt", 3
+local LENGTHS = {
+  [63] = "a7160a65d926af05d4097cb9f1b1352397d3e130630604e31e7665f803e95614",
+  [64] = "59e38449e5b5499366e8ef715d2cb11880bafafa02ff5699caa77948092dc60c",
+  [65] = "37681f3749277f6b4ddde0ffeb99b3fcf332f61ba1ee3612ed0fd921583c6cfe",
+  [200] = "12600a5919a5f957ac0640c24cb5815dd283613c2ea28312867f86856872988d",
+}
+
 describe("tls.pbkdf2", function()
   for _, case in ipairs {
     -- RFC 6070
@@ -28,12 +36,40 @@ describe("tls.pbkdf2", function()
     { "sha256", "Password", "NaCl", 80000, "4ddcd8f60b98be21830cee5ef22701f9641a4418d04c0414aeff08876b34ab56" },
   } do
     it(("%s, %d times"):format(case[1], case[4]), function()
-      assert.are.equal(case[5], hex(tls.pbkdf2(case[1], case[2], case[3], case[4])):sub(1, #case[5]))
+      local function key(slice)
+        local derivation = tls.pbkdf2(case[1], case[2], case[3], case[4])
+        while true do
+          local salted = derivation:step(slice)
+          if salted then return hex(salted):sub(1, #case[5]) end
+        end
+      end
+      assert.are.equal(case[5], key(case[4]))
+      assert.are.equal(case[5], key(2 ^ 31 - 1))
+      assert.are.equal(case[5], key(1))
+      assert.are.equal(case[5], key(1000))
     end)
   end
 
+  it("gives its key at the last iteration, and again after it", function()
+    local derivation = tls.pbkdf2("sha1", "password", "salt", 4)
+    assert.is_false(derivation:step(1))
+    assert.is_false(derivation:step(1))
+    local key = derivation:step(1)
+    assert.are.equal(20, #key)
+    assert.are.equal(key, derivation:step(1))
+    for _, count in ipairs { 0, -1, 2 ^ 31 } do
+      assert.has_error(function() derivation:step(count) end)
+    end
+  end)
+
+  it("takes passwords of a block, one less and one more", function()
+    for length, want in pairs(LENGTHS) do
+      assert.are.equal(want, hex(tls.pbkdf2("sha256", ("k"):rep(length), "salt", 3):step(3)))
+    end
+  end)
+
   it("takes empty strings, and no count below one", function()
-    assert.are.equal(20, #tls.pbkdf2("sha1", "", "", 1))
+    assert.are.equal(20, #tls.pbkdf2("sha1", "", "", 1):step(1))
     for _, count in ipairs { 0, -1, 2 ^ 31 } do
       assert.has_error(function() tls.pbkdf2("sha1", "p", "s", count) end)
     end

@@ -298,7 +298,10 @@ describe("nginx #real", function()
         local function add(bytes) out[#out + 1] = (bytes:gsub(".", function(c) return ("%%02x"):format(c:byte()) end)) end
         for _, name in ipairs { "md5", "sha1", "sha256", "sha512" } do
           add(tls.hash(name, "")) add(tls.hash(name, "a\0b")) add(tls.hmac(name, "key\0", "text"))
-          add(tls.pbkdf2(name, "p\0ass", "salt\0", 4096))
+          local derivation = tls.pbkdf2(name, "p\0ass", "salt\0", 4096)
+          assert(not derivation:step(4094))
+          add(derivation:step(2048))
+          add(tls.pbkdf2(name, ("long"):rep(50), "", 1):step(1))
           local hasher = tls.hasher(name)
           for _ = 1, 2 do
             hasher:update "a" hasher:update "\0b"

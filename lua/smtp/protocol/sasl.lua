@@ -38,6 +38,7 @@ local sasl = {}
 ---@field offered table<string, boolean>? the mechanisms it offers
 ---@field binding (fun(kind: string): string?)? what binds to the TLS connection, by kind (RFC 5929, 9266)
 ---@field certificate boolean? we gave it one (option client_cert)
+---@field pause fun()? lets the host do something else between two pieces of long work; may yield
 ---@field hide (fun(words: string))? keeps out of transcript and errors what gives the secret away
 
 local function over()

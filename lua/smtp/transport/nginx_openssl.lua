@@ -11,10 +11,10 @@ local FUNCTIONS = {
   { "void *", "EVP_get_digestbyname", "const char *" },
   { "int", "EVP_Digest", "const char *, size_t, char *, unsigned *, const void *, void *" },
   { "char *", "HMAC", "const void *, const char *, int, const char *, size_t, char *, unsigned *" },
-  { "int", "PKCS5_PBKDF2_HMAC", "const char *, int, const char *, int, int, const void *, int, char *" },
   { "int", "CRYPTO_memcmp", "const char *, const char *, size_t" },
   { "void *", "EVP_MD_CTX_new", "void" },
   { "void", "EVP_MD_CTX_free", "void *" },
+  { "int", "EVP_MD_CTX_copy_ex", "void *, const void *" },
   { "int", "EVP_DigestInit_ex", "void *, const void *, void *" },
   { "int", "EVP_DigestUpdate", "void *, const char *, size_t" },
   { "int", "EVP_DigestFinal_ex", "void *, char *, unsigned *" },
@@ -99,13 +99,6 @@ function openssl.hmac(name, key, bytes)
   return result(C.HMAC(kind, key, #key, bytes, #bytes, room, nil) ~= nil, room, size)
 end
 
-function openssl.pbkdf2(name, password, salt, iterations)
-  local kind, size, room = algorithm(name)
-  if not kind then return nil, size end
-  local ok = C.PKCS5_PBKDF2_HMAC(password, #password, salt, #salt, iterations, kind, size, room)
-  return result(ok == 1, room, size)
-end
-
 function openssl.same(a, b)
   return #a == #b and C.CRYPTO_memcmp(a, b, #a) == 0
 end
@@ -140,6 +133,55 @@ function Hasher:finish()
   C.EVP_DigestFinal_ex(self.ctx, self.room, nil)
   C.EVP_DigestInit_ex(self.ctx, self.kind, nil)
   return ffi.string(self.room, self.size)
+end
+
+-- A hash that has taken in the password as HMAC wants it: padded to a block, each octet with `pad` (RFC 2104 2).
+local function half(kind, block, size, pad)
+  local bytes = openssl.xor(block .. ("\0"):rep(size - #block), string.char(pad):rep(size))
+  local ctx = ffi.gc(C.EVP_MD_CTX_new(), C.EVP_MD_CTX_free)
+  C.EVP_DigestInit_ex(ctx, kind, nil)
+  C.EVP_DigestUpdate(ctx, bytes, size)
+  return ctx
+end
+
+local Derivation = {}
+Derivation.__index = Derivation
+
+-- What HMAC makes of the bytes that the work hash has taken in after the inner half.
+local function finish_hmac(self)
+  C.EVP_DigestFinal_ex(self.work, self.last, nil)
+  C.EVP_MD_CTX_copy_ex(self.work, self.outer)
+  C.EVP_DigestUpdate(self.work, self.last, self.size)
+  C.EVP_DigestFinal_ex(self.work, self.last, nil)
+end
+
+function openssl.pbkdf2(name, password, salt, iterations)
+  local kind, size, room = algorithm(name)
+  if not kind then return nil, size end
+  local block = name == "sha512" and 128 or 64
+  if #password > block then password = openssl.hash(name, password) end
+  local self = setmetatable({
+    inner = half(kind, password, block, 0x36), outer = half(kind, password, block, 0x5c), size = size, last = room,
+    work = ffi.gc(C.EVP_MD_CTX_new(), C.EVP_MD_CTX_free), key = ffi.new("char[?]", size), left = iterations - 1,
+  }, Derivation)
+  C.EVP_MD_CTX_copy_ex(self.work, self.inner)
+  C.EVP_DigestUpdate(self.work, salt, #salt)
+  C.EVP_DigestUpdate(self.work, "\0\0\0\1", 4)
+  finish_hmac(self)
+  ffi.copy(self.key, self.last, size)
+  return self
+end
+
+function Derivation:step(count)
+  local bxor, last, key = require "bit".bxor, ffi.cast("int *", self.last), ffi.cast("int *", self.key)
+  for _ = 1, math.min(count, self.left) do
+    C.EVP_MD_CTX_copy_ex(self.work, self.inner)
+    C.EVP_DigestUpdate(self.work, self.last, self.size)
+    finish_hmac(self)
+    for i = 0, self.size / 4 - 1 do key[i] = bxor(key[i], last[i]) end
+  end
+  self.left = self.left - math.min(count, self.left)
+  return self.left == 0 and ffi.string(self.key, self.size)
 end
 
 local Signer = {}
