@@ -1,4 +1,5 @@
 -- The transport inside a real nginx #real: to a server of ours and to a Postfix.
+local away = require "spec.support.away"
 local child = require "spec.support.child"
 local core = require "smtp.core"
 local dovecot = require "spec.support.dovecot"
@@ -404,6 +405,28 @@ describe("nginx #real", function()
       assert.are.equal("ok", host:run(server, "content", FORGET))
       server:step(0.1)
       assert.are.equal(0, #server.connections)
+    end)
+
+    it("sends many over connections side by side, and says goodbye on all at once", function()
+      local slow = away.start("none", 0.05)
+      local words = host:run(server, "content", [[
+        local pool = assert(smtp.pool { host = "127.0.0.1", port = %d, tls = "none", size = 4 })
+        local left, sent, most = 12, 0, 0
+        assert(pool:send_many(function()
+          left = left - 1
+          if left >= 0 then return { from = "ada@example.org", to = "grace@example.test", subject = "x", text = "x" } end
+        end, function(receipt, err)
+          assert(receipt, err)
+          sent, most = sent + 1, math.max(most, pool.open)
+        end))
+        local ok, reason = pcall(pool.send_many, pool, function() error("no more", 0) end, print)
+        pool:close()
+        return sent, most, pool.open, ok, reason
+      ]], slow.port)
+      local messages = #slow:messages()
+      slow:stop()
+      assert.are.equal("12\n4\n0\nfalse\nno more", words)
+      assert.are.equal(12, messages)
     end)
 
     it("takes a new connection where the server has left, and no message is lost or sent twice", function()

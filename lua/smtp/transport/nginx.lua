@@ -323,4 +323,22 @@ function nginx.wait(_, _, deadline)
   ngx.sleep(milliseconds(deadline - core.now()) / 1000)
 end
 
+--- Calls several functions side by side, in light threads, until each has returned; raises what one of them raises. One
+--- after the other in phases without such threads. Yields.
+---@param runs function[]
+function nginx.together(runs)
+  local failure
+  local threads = {}
+  for _, run in ipairs(runs) do
+    local function guarded()
+      local ok, reason = pcall(run)
+      if not ok then failure = failure or reason end
+    end
+    local ok, thread = pcall(ngx.thread.spawn, guarded)
+    if ok then threads[#threads + 1] = thread else guarded() end
+  end
+  for _, thread in ipairs(threads) do ngx.thread.wait(thread) end
+  if failure then error(failure, 0) end
+end
+
 return nginx
