@@ -174,8 +174,8 @@ function Pool:send(given)
   end
 end
 
---- Sends many messages over `size` connections side by side, each pipelining; over a transport that is not made by
---- smtp.transport.socket one after the other. Returns when every message has its result. May yield.
+--- Sends many messages over `size` connections side by side, each pipelining; over a transport without `together` one
+--- after the other. Returns when every message has its result. May yield.
 ---@param iterator fun(): table? message options, or messages; nil: no more
 ---@param on_result fun(receipt: smtp.Receipt?, err: smtp.Error?, given: table) called once for each, as results come;
 --- must not raise
