@@ -14,7 +14,7 @@ local haproxy = {}
 
 local SLACK = 0.02      -- seconds: HAProxy counts a timeout from its last look at the clock
 local LONGEST = 2000000 -- seconds of a timeout
-local SLICE = 16384      -- octets of a write: HAProxy's timeout begins anew whenever some of them are taken
+local SLICE = 16384     -- octets of a write: HAProxy's timeout begins anew whenever some of them are taken
 local FIRST, MOST = 0.001, 0.02 -- seconds between two looks at a look-up
 
 -- What receive takes for "some": a count below those of "*l" and "*a" is what is there, in every HAProxy from 2.0 to
