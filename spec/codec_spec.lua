@@ -221,7 +221,8 @@ end)
 -- RFC 2045 6.7 read strictly: nil if the text is not what an encoder may write.
 local function qp_decode(text)
   local out = {}
-  for line, ending in (text .. "\1"):gmatch("([^\r\n\1]*)([\r\n\1]*)") do
+  for matched, stop in (text .. "\1"):gmatch("([^\r\n\1]*)([\r\n\1]*)") do
+    local line, ending = matched, stop
     if line == "" and ending == "" then
       break
     end

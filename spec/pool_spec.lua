@@ -229,8 +229,8 @@ describe("smtp.pool", function()
     for _, bad in ipairs { { size = 0 }, { size = 1.5 }, { max_messages = 0 }, { max_idle = 0 }, { rate = -1 }, { attempts = 0 },
       { rate = 0 / 0 } } do
       bad.host = "localhost"
-      _, err = smtp.pool(bad)
-      assert.are.equal("input", err.kind)
+      local _, wrong = smtp.pool(bad)
+      assert.are.equal("input", wrong.kind)
     end
     assert.has_error(function() smtp.pool { host = "x", sise = 3 } end)
     assert.has_error(function() smtp.pool "x" end)

@@ -58,8 +58,8 @@ end
 ---@return string[][] fields {name, value} each
 function encoded_word.fields(head)
   local fields = {}
-  for line in (head .. "\n"):gmatch("([^\n]*)\n") do
-    line = line:gsub("\r$", "")
+  for ended in (head .. "\n"):gmatch("([^\n]*)\n") do
+    local line = ended:gsub("\r$", "")
     local name, value = line:match("^([\33-\57\59-\126]+)[ \t]*:(.*)$")
     if line == "" then
       break

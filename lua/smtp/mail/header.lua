@@ -218,11 +218,11 @@ function header.field(name, value)
   end
   local line = writer(name)
   for blank, word in value:sub(1, trimmed(value)):gmatch(WORD) do
-    blank = line.empty and " " or blank
-    if (line.empty and line.column or 0) + #blank + #word > LIMIT then
+    local before = line.empty and " " or blank
+    if (line.empty and line.column or 0) + #before + #word > LIMIT then
       return nil, name .. ": a word too long for a line"
     end
-    put(line, blank, word)
+    put(line, before, word)
   end
   return finish(line)
 end

@@ -1,0 +1,117 @@
+-- haproxy: a real HAProxy, under a directory of its own, that runs the Lua it is sent.
+local child = require "spec.support.child"
+local core = require "smtp.core"
+local loopback = require "spec.support.loopback"
+
+local haproxy = {}
+
+local Haproxy = {}
+Haproxy.__index = Haproxy
+
+local CONFIGURATION = [[
+global
+  nbthread 2
+  %s
+  lua-prepend-path "%s/build/lua5.3/?.so" cpath
+  lua-prepend-path "%s/lua/?/init.lua"
+  lua-prepend-path "%s/lua/?.lua"
+  lua-load "%s/service.lua"
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+frontend all
+  bind 127.0.0.1:%d
+  http-request use-service lua.run
+]]
+
+-- The body of a request is a Lua chunk whose `smtp` is the library; in a service, or in a task for the path "/task". What
+-- it returns is given, a line each.
+local SERVICE = [[
+local now = require "smtp.core".now
+smtp = require "smtp"
+transport = require "smtp.transport.haproxy"
+local function words(...)
+  local list = { n = select("#", ...), ... }
+  for i = 1, list.n do list[i] = tostring(list[i]) end
+  return table.concat(list, "\n")
+end
+while_loading = words(smtp.send { transport = transport, host = "127.0.0.1", port = 1, from = "ada@example.org",
+  to = "grace@example.org", text = "" })
+core.register_service("run", "http", function(applet)
+  local code, result = assert(load(applet:receive())), nil
+  if applet.path == "/task" then
+    core.register_task(function() result = words(code()) end)
+    local late = now() + 20
+    while not result and now() < late do core.msleep(5) end
+  else
+    result = words(code())
+  end
+  applet:set_status(200)
+  applet:start_response()
+  applet:send(result or "nothing came of it")
+end)
+]]
+
+local function output_of(command)
+  local pipe = assert(io.popen(command .. " 2>&1"))
+  local output = pipe:read "*a"
+  pipe:close()
+  return output
+end
+
+local function write(path, bytes)
+  local file = assert(io.open(path, "w"))
+  file:write(bytes)
+  file:close()
+end
+
+--- Starts one.
+---@param directive string? for its global section; "%s" stands for its directory
+---@return table|nil haproxy `port`, `dir`
+---@return string|nil reason why there is none here (for `pending`)
+function haproxy.start(directive)
+  if output_of "command -v haproxy" == "" then return nil, "NO HAPROXY (spec/support/install.sh test installs haproxy)" end
+  local listener = loopback.listen()
+  listener.close()
+  local self = setmetatable({ dir = output_of "mktemp -d /tmp/smtp-haproxy.XXXXXX":match "%S+", port = listener.port }, Haproxy)
+  local here = output_of "pwd":match "[^\n]+"
+  write(self.dir .. "/service.lua", SERVICE)
+  write(self.dir .. "/haproxy.cfg", CONFIGURATION:format((directive or ""):format(self.dir), here, here, here, self.dir, self.port))
+  local output = output_of "env -u LD_PRELOAD -u MAKEFLAGS -u MFLAGS make -s LUA=lua5.3"
+    .. output_of(("env -u LD_PRELOAD -u LUA_PATH -u LUA_CPATH haproxy -D -p %s/pid -f %s/haproxy.cfg </dev/null >%s/log 2>&1")
+      :format(self.dir, self.dir, self.dir))
+  self.pid = child.read(self.dir .. "/pid"):match "%d+"
+  if self.pid then return self end
+  output = output .. child.read(self.dir .. "/log")
+  os.execute("rm -rf " .. self.dir)
+  return nil, "NO HAPROXY: " .. output
+end
+
+--- A command that sends it a piece of Lua, and prints what that returns.
+---@param where string "service" or "task"
+---@param code string `%q` and `%d` stand for what follows
+---@return string command
+function Haproxy:request(where, code, ...)
+  self.count = (self.count or 0) + 1
+  local path = ("%s/chunk%d"):format(self.dir, self.count)
+  write(path, code:format(...))
+  return ("curl -s -m 60 -H Expect: --data-binary @%s http://127.0.0.1:%d/%s"):format(path, self.port, where)
+end
+
+--- What a piece of Lua returned there, a line each.
+---@return string
+function Haproxy:run(where, code, ...)
+  return (output_of(self:request(where, code, ...)):gsub("\n$", ""))
+end
+
+--- Stops it and removes its directory.
+function Haproxy:stop()
+  os.execute("kill -KILL " .. self.pid)
+  local late = core.now() + 5
+  while os.execute(("kill -0 %s 2>/dev/null"):format(self.pid)) == true and core.now() < late do os.execute "sleep 0.02" end
+  os.execute("rm -rf " .. self.dir)
+end
+
+return haproxy
