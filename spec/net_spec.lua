@@ -277,13 +277,13 @@ describe("waiting", function()
       for _, fd in ipairs { server:fd(), -1 } do
         local ready, took = timed(core.wait, "read", fd, core.now() + seconds)
         assert.is_false(ready)
-        assert(took >= seconds and took < seconds + 0.1, took)
+        assert(took >= seconds and took < seconds + 0.5, took)
       end
     end
     for _, past in ipairs { 0, -5, -math.huge, 0 / 0 } do
       local ready, took = timed(core.wait, "read", server:fd(), past)
       assert.is_false(ready)
-      assert(took < 0.1, took)
+      assert(took < 0.5, took)
     end
   end)
 
@@ -307,7 +307,7 @@ describe("waiting", function()
     assert.are.same({ [17] = true, [300] = true }, core.poll(fds, modes, core.now() + 5))
     local ready, took = timed(core.poll, {}, {}, core.now() + 0.02)
     assert.are.same({}, ready)
-    assert(took >= 0.02 and took < 0.12, took)
+    assert(took >= 0.02 and took < 0.5, took)
   end)
 
   it("does not hang on a descriptor that is closed", function()
@@ -337,7 +337,7 @@ describe("a look-up", function()
   -- The call itself never waits; what comes of it, within `limit` seconds.
   local function resolve(host, limit)
     local lookup, took = timed(core.resolve, host, 25)
-    assert(took < 0.05, took)
+    assert(took < 0.25, took)
     local deadline = core.now() + limit
     while true do
       local list, why, temporary = lookup:result()

@@ -29,6 +29,18 @@ local function run(seconds)
   while core.now() < stop do server:step(0.01) end
 end
 
+-- Steps the server until something is so; a busy machine may take its time.
+local function run_until(holds)
+  local stop = core.now() + 5
+  while not holds() and core.now() < stop do server:step(0.01) end
+  assert.truthy(holds())
+end
+
+-- ... and until it has that many connections.
+local function run_until_connected(count)
+  run_until(function() return #server.connections == count end)
+end
+
 local function descriptors() return loopback.descriptors(true) end
 
 before_each(function()
@@ -304,8 +316,7 @@ describe("the server's line ends", function()
       local client = greeted()
       client:send(bytes)
       assert.are.equal("500 closed", client:codes(2))
-      run(0.02)
-      assert.are.equal(0, #server.connections)
+      run_until_connected(0)
     end)
   end
 
@@ -382,9 +393,8 @@ describe("the server's size", function()
     client:say("DATA")
     local line = ("x"):rep(998) .. "\r\n"
     for _ = 1, 20 do client:send(line:rep(100)) end
-    run(0.02)
     local connection = server.connections[1]
-    assert.truthy(connection.octets > 1000000)
+    run_until(function() return connection.octets > 1000000 end)
     assert.are.equal(0, #connection.parts + #connection.recent)
     assert.truthy(client:say("."):find("^552 5%.3%.4 "))
     -- exactly the size is taken
@@ -547,8 +557,7 @@ describe("the server's AUTH", function()
     local client = greeted()
     client:say("AUTH LOGIN")
     client:close()
-    run(0.05)
-    assert.are.equal(0, #server.connections)
+    run_until_connected(0)
     client = greeted()
     client:say("AUTH LOGIN")
     client:send("YWRh\n")
@@ -639,8 +648,7 @@ describe("the server's TLS", function()
     local _, kind = wrong:fill()
     assert.are.equal("closed", kind)
     assert.is_true(silent:ended())
-    run(0.02)
-    assert.are.equal(0, #server.connections)
+    run_until_connected(0)
     assert.is_nil(server.failure)
   end)
 
@@ -809,8 +817,7 @@ describe("the server's steps", function()
     for i, client in ipairs(crowd) do
       if i % 2 == 0 then client:send("QUIT\r\n") else client:close() end
     end
-    run(0.1)
-    assert.are.equal(0, #server.connections)
+    run_until_connected(0)
     for _, client in ipairs(crowd) do client:close() end
     assert.are.equal(before, descriptors())
   end)
@@ -821,7 +828,7 @@ describe("the server's steps", function()
     local started = core.now()
     for _ = 1, 100 do server:step(0) end
     for _ = 1, 100 do server:step() end
-    assert.truthy(core.now() - started < 0.2)
+    assert.truthy(core.now() - started < 1)
   end)
 
   it("wait as long as they may, and no longer than needed", function()
@@ -900,7 +907,7 @@ describe("the server's steps", function()
     for _, mode in ipairs { "none", "starttls", "implicit" } do
       serve { tls = mode, host = "localhost" }
       local all = { connect(), connect(), connect() }
-      run(0.02)
+      run_until_connected(3)
       if mode == "implicit" then assert.truthy(all[1]:encrypt()) end
       assert.are.equal(3, #server.connections)
       server:close()
@@ -960,8 +967,7 @@ describe("the server's time limits", function()
       if not count and reason ~= "again" then break end
       server:step(0.001)
     end
-    run(0.6)
-    assert.are.equal(0, #server.connections)
+    run_until_connected(0)
     assert.truthy(core.now() - started < 7)
     assert.is_nil(server.failure)
   end)
