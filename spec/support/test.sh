@@ -3,27 +3,35 @@
 # The last line is "N passed, N failed". Under CI=true a skipped spec counts as failed: it means a component is missing.
 # Specs tagged #real (real servers, packaging) are slow and the same for every Lua, or go through the Luas themselves:
 # they run once, under lua5.4.
+# All is built first; then two jobs run at a time, as much of them is waiting, and each prints what it has to say at its
+# end. `test.sh KIND [LUA]` is one job: specs, real, asan or lint.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 # a make above lends us no jobs and must not hand on its variables
 unset MAKEFLAGS MFLAGS MAKELEVEL LUA
 busted=$(command -v busted)
-passed=0 failed=0 skipped=0
 mkdir -p build
 log=$(mktemp build/test.XXXXXX)
 trap 'rm -f "$log"' EXIT
+
+# say TITLE PASSED FAILED SKIPPED: what came of something, with what it printed where not all is well
+say() {
+	(
+		flock 9
+		printf '== %s (%d s)\n' "$1" $SECONDS
+		if [ $(($3 + $4)) -gt 0 ]; then cat "$log"; fi
+		printf '   %d passed, %d failed, %d skipped\n' "$2" "$3" "$4"
+	) 9>build/test.lock
+}
 
 # check TITLE COMMAND...: one check, passed when the command succeeds
 check() {
 	local title=$1
 	shift
-	printf '== %s\n' "$title"
 	if "$@" >"$log" 2>&1 </dev/null; then
-		passed=$((passed + 1))
+		say "$title" 1 0 0
 	else
-		failed=$((failed + 1))
-		cat "$log"
-		printf '   FAILED: %s\n' "$title"
+		say "$title" 0 1 0
 		return 1
 	fi
 }
@@ -32,7 +40,6 @@ check() {
 specs() {
 	local title=$1 status=0 good=0 bad=0 pending=0 line
 	shift
-	printf '== %s\n' "$title"
 	"$@" >"$log" 2>&1 </dev/null || status=$?
 	line=$(grep -E '^[0-9]+ success' "$log" | tail -n 1) || true
 	if [[ $line =~ ^([0-9]+)\ success.*\ ([0-9]+)\ failure.*\ ([0-9]+)\ error.*\ ([0-9]+)\ pending ]]; then
@@ -40,9 +47,7 @@ specs() {
 	fi
 	# a crash, a leak, or no specs at all
 	if [ "$bad" -eq 0 ] && { [ "$status" -ne 0 ] || [ "$good" -eq 0 ]; }; then bad=1; fi
-	if [ $((bad + pending)) -gt 0 ]; then cat "$log"; fi
-	printf '   %d passed, %d failed, %d skipped (exit status %d)\n' "$good" "$bad" "$pending" "$status"
-	passed=$((passed + good)) failed=$((failed + bad)) skipped=$((skipped + pending))
+	say "$title" "$good" "$bad" "$pending"
 }
 
 # under LUA ARGUMENT...: the Lua with the modules built for it (SANITIZE=1: the sanitized ones)
@@ -60,41 +65,61 @@ sanitized() {
 	LD_PRELOAD=$libraries ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 "$@"
 }
 
-for lua in lua5.1 lua5.2 lua5.3 lua5.4 lua5.5 luajit; do
-	if ! command -v $lua >/dev/null; then
-		[ $lua = lua5.5 ] && continue # not everywhere yet
-		echo "== $lua is not installed: skipped"
-		skipped=$((skipped + 1))
-		continue
-	fi
-	check "build for $lua" make -j2 LUA=$lua || continue
-	real=(--exclude-tags=real)
-	if [ $lua = lua5.4 ]; then real=(); fi
-	specs "specs under $lua" under $lua "$busted" "${real[@]}"
-done
-
-check 'luacheck' make lint-luacheck || true
-check 'warnings are errors, gcc and clang' make lint-warnings || true
-check 'clang-tidy' make lint-tidy || true
-check 'floors' make lint-floors || true
-
-# modules that stay loaded keep their names in a leak's stack
-mkdir -p build/asan
-echo 'int dlclose(void *handle); int dlclose(void *handle) { (void)handle; return 0; }' |
-	gcc -shared -fPIC -o build/asan/nodlclose.so -xc -
-for lua in lua5.4 luajit; do
-	check "sanitized build for $lua" make -j2 SANITIZE=1 LUA=$lua || continue
+case ${1:-} in
+specs)
+	specs "specs under $2" under "$2" "$busted" --exclude-tags=real
+	exit
+	;;
+real)
+	specs 'specs with real servers, hosts and packages' under lua5.4 "$busted" --tags=real
+	exit
+	;;
+asan)
 	# the JIT's machine code hides what it points at from the leak check
 	options=()
-	if [ $lua = luajit ]; then options=(-joff); fi
-	specs "specs under $lua with ASan and UBSan" sanitized $lua "${options[@]}" "$busted" --exclude-tags=real
-done
+	if [ "$2" = luajit ]; then options=(-joff); fi
+	specs "specs under $2 with ASan and UBSan" sanitized "$2" "${options[@]}" "$busted" --exclude-tags=real
+	exit
+	;;
+lint)
+	check 'luacheck' make lint-luacheck || true
+	check 'warnings are errors, gcc and clang' make lint-warnings || true
+	check 'clang-tidy' make lint-tidy || true
+	check 'floors' make lint-floors || true
+	exit
+	;;
+esac
 
-if [ "${CI:-}" = true ] && [ $skipped -gt 0 ]; then
+everything() {
+	local lua jobs=()
+	for lua in lua5.1 lua5.2 lua5.3 lua5.4 lua5.5 luajit; do
+		if ! command -v $lua >/dev/null; then
+			[ $lua = lua5.5 ] || say "$lua is not installed" 0 0 1 # that one is not everywhere yet
+		elif check "build for $lua" make -j2 LUA=$lua; then
+			jobs+=("specs $lua")
+		fi
+	done
+	# modules that stay loaded keep their names in a leak's stack
+	mkdir -p build/asan
+	echo 'int dlclose(void *handle); int dlclose(void *handle) { (void)handle; return 0; }' |
+		gcc -shared -fPIC -o build/asan/nodlclose.so -xc -
+	for lua in lua5.4 luajit; do
+		if check "sanitized build for $lua" make -j2 SANITIZE=1 LUA=$lua; then jobs=("asan $lua" "${jobs[@]}"); fi
+	done
+	# the longest first
+	printf '%s\n' real "${jobs[@]}" lint | xargs -P2 -L1 bash spec/support/test.sh || say 'a job broke off' 0 1 0
+}
+
+results=$(mktemp build/results.XXXXXX)
+trap 'rm -f "$log" "$results"' EXIT
+everything | tee "$results"
+read -r passed failed skipped < <(awk '/^   [0-9]+ passed, [0-9]+ failed, [0-9]+ skipped/ {
+	passed += $1; failed += $3; skipped += $5 } END { print passed + 0, failed + 0, skipped + 0 }' "$results")
+if [ "${CI:-}" = true ] && [ "$skipped" -gt 0 ]; then
 	echo "$skipped skipped: counted as failed, every component must be here under CI"
 	failed=$((failed + skipped)) skipped=0
 fi
 line="$passed passed, $failed failed"
-if [ $skipped -gt 0 ]; then line+=", $skipped skipped"; fi
+if [ "$skipped" -gt 0 ]; then line+=", $skipped skipped"; fi
 echo "$line"
-[ $failed -eq 0 ]
+[ "$failed" -eq 0 ]
