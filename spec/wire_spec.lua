@@ -89,24 +89,65 @@ describe("the gate", function()
   end)
 end)
 
-describe("deliver", function()
-  it("queues a content and its end, and the commands behind them", function()
-    local wire = core.wire()
-    assert.are.same({ n = 2, true, true }, called(wire:deliver("a\n.b\n", "MAIL\nDATA", 2)))
+describe("turn", function()
+  -- A wire that has got the replies it is owed.
+  local function after(replies, owed)
+    local wire = core.wire(owed or 2)
+    wire:feed(replies)
+    return wire
+  end
+
+  it("takes the replies hoped for, and queues a content, its end, and the commands behind them", function()
+    local wire = after "250 ok\r\n354 go\r\n"
+    assert.are.same({ n = 2, true, true }, called(wire:turn("23", "a\n.b\n", "MAIL\nDATA", 2)))
     assert.are.equal("a\r\n..b\r\n.\r\nMAIL\r\nDATA\r\n", wire:take())
     assert.are.equal(3, wire:expected())
-    assert.are.same({ n = 1, true }, called(wire:deliver("")))
-    assert.are.equal(".\r\n", wire:take())
+    assert.are.equal(0, wire:residue())
+    assert.are.same({ n = 1, true }, called(after("354 go\r\n", 1):turn("3", "")))
+  end)
+
+  it("waits for the last of them", function()
+    local replies = "250-ok\r\n250 ok\r\n354 go\r\n"
+    for count = 0, #replies - 1 do
+      local wire = after(replies:sub(1, count))
+      assert.are.same({ n = 0 }, called(wire:turn("23", "x")))
+      assert.are.equal(0, wire:queued())
+      wire:feed(replies:sub(count + 1))
+      assert.are.same({ n = 1, true }, called(wire:turn("23", "x")))
+      assert.are.equal("x\r\n.\r\n", wire:take())
+    end
+  end)
+
+  it("takes nothing and queues nothing where one is of another class, or none is owed", function()
+    for _, replies in ipairs { "550 no\r\n354 go\r\n", "250 ok\r\n250 ok\r\n", "250 ok\r\n353 go\r\n", "HTTP\r\n354 go\r\n" } do
+      local wire = after(replies)
+      assert.are.same({ n = 1, false }, called(wire:turn("23", "x", "MAIL\nDATA", 2)), replies)
+      assert.are.same({ 0, #replies }, { wire:queued(), wire:residue() })
+    end
+    assert.are.same({ n = 1, false }, called(after("250 ok\r\n354 go\r\n", 1):turn("23", "x")))
+  end)
+
+  it("queues nothing where a reply too many has come", function()
+    local wire = after "250 ok\r\n354 go\r\n2"
+    assert.are.same({ n = 2, false, "more" }, called(wire:turn("23", "x", "MAIL\nDATA", 2)))
+    assert.are.same({ 0, 1 }, { wire:queued(), wire:residue() })
   end)
 
   it("lets no other line pass: the content goes without them", function()
-    local wire = core.wire()
     for _, block in ipairs { "MAIL\r\nDATA", "MAIL", "MAIL\n\n", "M\0\nDATA", "M\195\188\nDATA" } do
-      assert.are.same({ n = 2, true, false }, called(wire:deliver("a", block, 2)))
+      local wire = after("354 go\r\n", 1)
+      assert.are.same({ n = 2, true, false }, called(wire:turn("3", "a", block, 2)))
       assert.are.equal("a\r\n.\r\n", wire:take())
+      assert.are.equal(1, wire:expected())
     end
-    assert.are.same({ n = 2, true, true }, called(wire:deliver("a", "M\195\188\nDATA", 2, true)))
-    assert.are.equal(5 + 1 + 2, wire:expected())
+    local wire = after("354 go\r\n", 1)
+    assert.are.same({ n = 2, true, true }, called(wire:turn("3", "a", "M\195\188\nDATA", 2, true)))
+    assert.are.equal(3, wire:expected())
+  end)
+
+  it("says why a content is not queued", function()
+    local wire = after("354 go\r\n", 1)
+    assert.are.same({ n = 2, false, TOO_LARGE }, called(wire:turn("3", ("x"):rep(2 ^ 24 + 1))))
   end)
 end)
 

@@ -72,24 +72,37 @@ static int wire_finish(lua_State *L)
 	return smtp_result(L, smtp_wire_finish(wire, (size_t)replies));
 }
 
-/* deliver(content[, lines, how many[, utf8]]) -> true, whether the lines are queued too | nil, why: content behind a 354
- * and its end, as body and finish do it, and commands to go along */
-static int wire_deliver(lua_State *L)
+/* turn(classes, content[, lines, how many[, utf8]]) -> nil: the replies have not come | false: one is of another class, and
+ * none is taken | true: they are taken, and the content with its end is queued, as body and finish do it | false, why: they
+ * are taken, but it is not; "more": another reply lies behind them. With lines, commands to go along, also whether these
+ * are queued */
+static int wire_turn(lua_State *L)
 {
 	size_t length;
 	struct smtp_wire *wire = check_wire(L);
-	const char *content = luaL_checklstring(L, 2, &length);
-	lua_Integer count = luaL_optinteger(L, 4, 0);
-	bool utf8 = lua_toboolean(L, 5); /* asked now: what is pushed below would be the fifth where there was none */
-	enum smtp_status status = smtp_wire_body(wire, (const unsigned char *)content, length);
+	const char *content = luaL_checklstring(L, 3, &length);
+	lua_Integer count = luaL_optinteger(L, 5, 0);
+	bool utf8 = lua_toboolean(L, 6); /* asked now: what is pushed below would be the sixth where there was none */
+	enum smtp_status status = smtp_wire_agree(wire, luaL_checkstring(L, 2));
+	if (status == SMTP_MORE)
+		return 0;
+	lua_pushboolean(L, status == SMTP_OK);
+	if (status != SMTP_OK)
+		return 1;
+	if (smtp_buf_length(&wire->in) == 0)
+		status = smtp_wire_body(wire, (const unsigned char *)content, length);
+	else
+		status = SMTP_MORE;
 	if (status == SMTP_OK)
 		status = smtp_wire_finish(wire, 1);
-	if (status != SMTP_OK)
-		return smtp_result(L, status);
-	lua_pushboolean(L, 1);
+	if (status != SMTP_OK) {
+		lua_pushboolean(L, 0);
+		lua_pushstring(L, status == SMTP_MORE ? "more" : smtp_status_text(status));
+		return 2;
+	}
 	if (count < 1)
 		return 1;
-	const char *block = luaL_checklstring(L, 3, &length);
+	const char *block = luaL_checklstring(L, 4, &length);
 	status = smtp_wire_commands(wire, (const unsigned char *)block, length, (size_t)count, utf8);
 	lua_pushboolean(L, status == SMTP_OK);
 	return 2;
@@ -252,7 +265,7 @@ void smtp_open_wire(lua_State *L)
 {
 	static const luaL_Reg methods[] = {
 		{"command", wire_command}, {"commands", wire_commands}, {"agree", wire_agree},     {"body", wire_body},
-		{"finish", wire_finish},   {"deliver", wire_deliver},   {"chunk", wire_chunk},     {"take", wire_take},
+		{"finish", wire_finish},   {"turn", wire_turn},         {"chunk", wire_chunk},     {"take", wire_take},
 		{"queued", wire_queued},   {"feed", wire_feed},         {"reply", wire_reply},     {"residue", wire_residue},
 		{"expected", wire_expected}, {"line", wire_line},       {"content", wire_content}, {"octets", wire_octets},
 		{"respond", wire_respond}, {"owe", wire_owe},           {NULL, NULL},

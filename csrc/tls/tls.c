@@ -10,12 +10,19 @@
 #include <openssl/x509v3.h>
 #include <string.h>
 
+static void free_chain(STACK_OF(X509) *chain)
+{
+	sk_X509_pop_free(chain, X509_free);
+}
+
 void smtp_tls_wipe(struct smtp_tls *tls)
 {
 	SSL_free(tls->ssl);
 	tls->ssl = NULL;
 	SSL_SESSION_free(tls->offered);
 	tls->offered = NULL;
+	free_chain(tls->chain);
+	tls->chain = NULL;
 	smtp_peer_wipe(&tls->peer);
 }
 
@@ -93,31 +100,53 @@ static int make(struct smtp_tls *tls, SSL_CTX *ctx)
 	return 1;
 }
 
-/* Whether the certificate of the session that `ssl` is to resume passes its verification as it would in a handshake now:
- * trust, dates, name. A resumed handshake shows no certificate, and OpenSSL then checks none of these again. */
-static int still_verifies(SSL *ssl, SSL_CTX *ctx)
+/* Whether all the certificates are within their dates. */
+static int is_current(const STACK_OF(X509) *chain)
+{
+	for (int i = 0; i < sk_X509_num(chain); i++) {
+		const X509 *cert = sk_X509_value(chain, i);
+		if (X509_cmp_current_time(X509_get0_notBefore(cert)) >= 0 || X509_cmp_current_time(X509_get0_notAfter(cert)) <= 0)
+			return 0;
+	}
+	return 1;
+}
+
+/* What verifies the certificate of the session that `ssl` is to resume: trust, dates, name; NULL: nothing does. */
+static STACK_OF(X509) *verify(SSL *ssl, SSL_CTX *ctx)
 {
 	X509 *cert = SSL_SESSION_get0_peer(SSL_get0_session(ssl));
 	X509_STORE_CTX *store = X509_STORE_CTX_new();
-	int good = cert && store &&
-	           X509_STORE_CTX_init(store, SSL_CTX_get_cert_store(ctx), cert, SSL_get_peer_cert_chain(ssl)) &&
-	           X509_STORE_CTX_set_default(store, "ssl_server") &&
-	           X509_VERIFY_PARAM_set1(X509_STORE_CTX_get0_param(store), SSL_get0_param(ssl));
-	if (good) {
+	STACK_OF(X509) *chain = NULL;
+	if (cert && store &&
+	    X509_STORE_CTX_init(store, SSL_CTX_get_cert_store(ctx), cert, SSL_get_peer_cert_chain(ssl)) &&
+	    X509_STORE_CTX_set_default(store, "ssl_server") &&
+	    X509_VERIFY_PARAM_set1(X509_STORE_CTX_get0_param(store), SSL_get0_param(ssl))) {
 		X509_VERIFY_PARAM_set_auth_level(X509_STORE_CTX_get0_param(store), SSL_get_security_level(ssl));
-		good = X509_verify_cert(store) == 1;
+		if (X509_verify_cert(store) == 1)
+			chain = X509_STORE_CTX_get1_chain(store);
 	}
 	X509_STORE_CTX_free(store);
 	ERR_clear_error();
-	return good;
+	return chain;
+}
+
+/* Whether that certificate is as good as a handshake would ask for now: a resumed one shows none, and OpenSSL then checks
+ * none of this again. Where the same context has found it good for the same name only the dates can have changed. */
+static int still_verifies(struct smtp_tls *tls, SSL_CTX *ctx, const struct smtp_session *session)
+{
+	if (!session->chain || session->ctx != ctx || strcmp(session->name, tls->name) != 0)
+		tls->chain = verify(tls->ssl, ctx);
+	else if (is_current(session->chain))
+		tls->chain = X509_chain_up_ref(session->chain);
+	return tls->chain != NULL;
 }
 
 /* A session that cannot be resumed is no error: the handshake is then a full one. */
-static void offer(struct smtp_tls *tls, const struct smtp_context *context, SSL_SESSION *session)
+static void offer(struct smtp_tls *tls, const struct smtp_context *context, const struct smtp_session *session)
 {
-	if (SSL_set_session(tls->ssl, session) && (!context->verify || still_verifies(tls->ssl, context->ctx)) &&
-	    SSL_SESSION_up_ref(session))
-		tls->offered = session;
+	if (SSL_set_session(tls->ssl, session->session) &&
+	    (!context->verify || still_verifies(tls, context->ctx, session)) && SSL_SESSION_up_ref(session->session))
+		tls->offered = session->session;
 	else
 		(void)SSL_set_session(tls->ssl, NULL);
 	ERR_clear_error();
@@ -126,7 +155,9 @@ static void offer(struct smtp_tls *tls, const struct smtp_context *context, SSL_
 void smtp_session_wipe(struct smtp_session *session)
 {
 	SSL_SESSION_free(session->session);
-	session->session = NULL;
+	SSL_CTX_free(session->ctx);
+	free_chain(session->chain);
+	memset(session, 0, sizeof *session);
 }
 
 enum smtp_status smtp_tls_init(struct smtp_tls *tls, const struct smtp_context *context, const char *name,
@@ -155,7 +186,7 @@ enum smtp_status smtp_tls_init(struct smtp_tls *tls, const struct smtp_context *
 	if (name)
 		status = expect_name(tls);
 	if (status == SMTP_OK && session && session->session)
-		offer(tls, context, session->session);
+		offer(tls, context, session);
 	return status;
 }
 
@@ -299,8 +330,16 @@ void smtp_tls_session(const struct smtp_tls *tls, struct smtp_session *session)
 {
 	SSL_SESSION *last = tls->client && tls->shaken && !tls->failed ? SSL_get0_session(tls->ssl) : NULL;
 	int spent = last && last == tls->offered && SSL_SESSION_get_protocol_version(last) == TLS1_3_VERSION;
-	if (last && !spent && SSL_SESSION_is_resumable(last) && SSL_SESSION_up_ref(last))
-		session->session = last;
+	if (!last || spent || !SSL_SESSION_is_resumable(last) || !SSL_SESSION_up_ref(last))
+		return;
+	session->session = last;
+	STACK_OF(X509) *chain = SSL_session_reused(tls->ssl) ? tls->chain : SSL_get0_verified_chain(tls->ssl);
+	SSL_CTX *ctx = SSL_get_SSL_CTX(tls->ssl);
+	if (chain && (SSL_get_verify_mode(tls->ssl) & SSL_VERIFY_PEER) && SSL_CTX_up_ref(ctx)) {
+		session->ctx = ctx;
+		session->chain = X509_chain_up_ref(chain);
+		memcpy(session->name, tls->name, sizeof session->name);
+	}
 }
 
 static enum smtp_status export_binding(struct smtp_tls *tls, unsigned char *binding, size_t *length)

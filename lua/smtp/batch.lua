@@ -57,7 +57,9 @@ function batch.each(self, iterator, most)
 
   local function take()
     local mail, err = waiting[first], problems[first]
-    waiting[first], problems[first], first = nil, nil, first + 1
+    waiting[first], problems[first] = nil, nil
+    -- small numbers keep the lists small
+    if first == last then first, last = 1, 0 else first = first + 1 end
     return mail, err
   end
 
@@ -104,63 +106,57 @@ function batch.each(self, iterator, most)
   local function quick(mail, now)
     local plan, after = mail.held, waiting[first]
     local follower = after and (after == mail and plan or short_plan(after))
-    if curious and most() > 1 or after and not follower or not plan.bytes then return nil end
+    if after and not follower or not plan.bytes or curious and most() > 1 then return nil end
     local line, timeouts, expires = self.pump, self.plan.timeouts, self.expires
     local wire, pipe = line.wire, line.pipe
-    local agreed = wire:agree(plan.agreed)
-    while agreed == nil and pipe:receive(wire, min(now + timeouts.command, expires)) do
-      agreed = wire:agree(plan.agreed)
+    local block, lines, utf8
+    if follower then block, lines, utf8 = follower.block, follower.lines, after.utf8 end
+    local ok, went = wire:turn(plan.agreed, plan.bytes, block, lines, utf8)
+    while ok == nil and pipe:receive(wire, min(now + timeouts.command, expires)) do
+      ok, went = wire:turn(plan.agreed, plan.bytes, block, lines, utf8)
     end
-    if not agreed then return nil end
-    if wire:residue() > 0 then
-      -- it would pass for the final reply, and each reply for the next message's
+    if not ok then
+      if not went then return nil end
       on_wire = nil
-      return false, select(2, delivery.listen(self))
+      -- a reply too many would pass for the final one, and each for the next message's
+      if went == "more" then return false, select(2, delivery.listen(self)) end
+      return false, select(2, exchange.fail(self, "body", "protocol", went))
     end
 
     local started, rounds_before = began, rounds
-    local ok, went
-    if follower then
-      ok, went = wire:deliver(plan.bytes, follower.block, follower.lines, after.utf8)
-    else
-      ok, went = wire:deliver(plan.bytes)
-    end
     on_wire = nil
-    local reply, err
     local limit = now + timeouts.block
-    local sent, kind, reason
-    if ok then sent, kind, reason = pipe:send(wire, limit < expires and limit or expires) end
+    local sent, kind, reason = pipe:send(wire, limit < expires and limit or expires)
+    local code, text, enhanced = nil, "again", nil
     if sent then
-      line.rounds = line.rounds + 1
+      rounds = line.rounds + 1
+      line.rounds = rounds
       if went then
-        on_wire, began, rounds = after, now, line.rounds
-        waiting[first] = nil
-        first, self.mails = first + 1, self.mails + 1
+        on_wire, began = after, now
+        take()
+        self.mails = self.mails + 1
       end
       if first > last then fetch() end
       limit = now + timeouts.final
-      local code, text, enhanced = nil, "again", nil
       if pipe:receive(wire, limit < expires and limit or expires) then code, text, enhanced = wire:reply() end
-      if code then
-        reply = { code = code, enhanced = enhanced, text = text }
-        if exchange.class(reply) == 3 then
-          self.outcome = "unknown"
-          reply, err = exchange.expect(self, "final", reply, 2)
-          self.outcome = "not_sent"
-        end
-      else
-        reply, err = no_reply(text, enhanced, limit - core.now())
-      end
-    elseif ok then
-      local behind = went and #follower.block + follower.lines + 1 or 0
-      reply, err = delivery.hand_over(self, {}, behind, nil, { kind = kind, reason = reason })
-    else
-      reply, err = exchange.fail(self, "body", "protocol", went)
     end
-    if not reply then return false, err end
-    if reply.code >= 300 then return false, select(2, exchange.expect(self, "final", reply, 2)) end
-    left = core.now()
-    return receipts.short(self, mail, reply, left - started, line.rounds - rounds_before)
+
+    local reply, err
+    if not sent then
+      reply, err = delivery.hand_over(self, {}, went and #block + lines + 1 or 0, nil, { kind = kind, reason = reason })
+    elseif not code then
+      reply, err = no_reply(text, enhanced, limit - core.now())
+    end
+    if reply then code, text, enhanced = reply.code, reply.text, reply.enhanced end
+    if not code then return false, err end
+    if code < 300 then
+      left = core.now()
+      return receipts.short(self, mail, code, enhanced, text, left - started, line.rounds - rounds_before)
+    end
+    if code < 400 then self.outcome = "unknown" end
+    reply, err = exchange.expect(self, "final", { code = code, enhanced = enhanced, text = text }, 2)
+    self.outcome = "not_sent"
+    return reply or false, err
   end
 
   -- As many messages as go into one flight.

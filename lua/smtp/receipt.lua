@@ -20,18 +20,20 @@ local receipt = {}
 --- plan's: the receipts of one message share them.
 ---@param self table the session
 ---@param mail smtp.Message
----@param reply smtp.Reply
+---@param code integer of the reply,
+---@param enhanced string?
+---@param text string
 ---@param took number seconds
 ---@param rounds integer
 ---@return smtp.Receipt
-function receipt.short(self, mail, reply, took, rounds)
+function receipt.short(self, mail, code, enhanced, text, took, rounds)
   local time, plan = self.time, mail.held
   return {
     message_id = mail.id,
     accepted = plan.accepted,
     rejected = plan.rejected,
-    reply = reply,
-    queue_id = queue.id(reply.text),
+    reply = { code = code, enhanced = enhanced, text = text },
+    queue_id = queue.id(text),
     size = #plan.bytes,
     round_trips = rounds,
     time = { connect = time.connect, tls = time.tls, auth = time.auth, send = took, total = took },

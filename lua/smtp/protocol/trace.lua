@@ -65,25 +65,36 @@ local function shown(bytes)
   return code and text:sub(2) or ""
 end
 
+-- A secret in every usual form.
+local function forms_of(secret)
+  if #secret < SHORTEST then return {} end
+  local url = url_encoded(secret)
+  local lower = url:gsub("%%%x%x", string.lower)
+  return { secret, core.base64(secret), hex(secret), hex(secret):upper(), url, lower, shown(secret), quoted(secret),
+    inner_base64(secret, 0), inner_base64(secret, 1), inner_base64(secret, 2) }
+end
+
 --- A keeper of the dialogue. The secrets live in upvalues: no dump of a session shows them.
 ---@param wanted boolean|function true: keep a transcript; a function (direction, line): called for each line
 ---@return smtp.Trace
 function trace.new(wanted)
-  local secrets, lines = {}, {}
+  local hidden, secrets, lines = {}, {}, {}
 
+  -- Where all goes well and nobody sees the dialogue, nothing is scrubbed, and the forms are not needed.
   local function hide(secret)
-    if #secret < SHORTEST then return end
-    local url = url_encoded(secret)
-    local lower = url:gsub("%%%x%x", string.lower)
-    local forms = { secret, core.base64(secret), hex(secret), hex(secret):upper(), url, lower, shown(secret),
-      quoted(secret), inner_base64(secret, 0), inner_base64(secret, 1), inner_base64(secret, 2) }
-    for _, form in ipairs(forms) do
-      if #form >= SHORTEST then secrets[#secrets + 1] = form end
-    end
-    table.sort(secrets, function(a, b) return #a > #b end)
+    hidden[#hidden + 1] = secret
   end
 
   local function scrub(text)
+    if hidden[1] then
+      for _, secret in ipairs(hidden) do
+        for _, form in ipairs(forms_of(secret)) do
+          if #form >= SHORTEST then secrets[#secrets + 1] = form end
+        end
+      end
+      hidden = {}
+      table.sort(secrets, function(a, b) return #a > #b end)
+    end
     for _, secret in ipairs(secrets) do text = replace(text, secret:sub(1, TELLING), secrets) end
     return text
   end
