@@ -563,6 +563,26 @@ describe("nginx #real", function()
     assert.is_nil(server.inbox[1].data:find "\nBcc:")
   end)
 
+  it("has an example that a person can use, in a browser", function()
+    if os.execute "command -v chromium node >/dev/null" ~= true then
+      return pending "NO CHROMIUM, OR NO NODE (spec/support/install.sh test installs chromium and nodejs)"
+    end
+    local port = listen { tls = "starttls", auth = function(_, password) return password == "secret" end }
+    local form = assert(nginx.example(trusted, ("SMTP_URL=smtp://ada:secret@127.0.0.1:%d SMTP_NAME=localhost ")
+      :format(port) .. "FROM=web@example.org TO=you@example.org"))
+    local folder = os.tmpname()
+    os.execute(("rm %s && mkdir %s"):format(folder, folder))
+    local _, words = child.beside(([[node spec/support/fill_form.js http://127.0.0.1:%d/ %s '{"name": "Grace ✉",
+      "address": "grace@example.org", "message": "Hello.\n.\n<b>Bye."}']]):format(form.port, folder), server)
+    local picture = child.read(folder .. "/page.png")
+    os.execute("rm -rf " .. folder)
+    form:stop()
+    assert.truthy(words:find "Write to us.*Thank you, your message is on its way", words)
+    assert.truthy(picture:find "^\137PNG")
+    assert.are.equal(1, #server.inbox)
+    assert.truthy(server.inbox[1].data:find("\r\n\r\nHello.\r\n.\r\n<b>Bye.\r\n", 1, true), server.inbox[1].data)
+  end)
+
   it("leaves nothing in nginx's error log but what went wrong", function()
     if not host then pending(reason) end
     for line in host:log():gmatch "[^\n]+" do
