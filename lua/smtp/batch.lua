@@ -7,6 +7,7 @@ local core = require "smtp.core"
 local delivery = require "smtp.delivery"
 local exchange = require "smtp.exchange"
 local flights = require "smtp.protocol.flight"
+local message = require "smtp.mail.message"
 local pump = require "smtp.pump"
 local receipts = require "smtp.receipt"
 local transaction = require "smtp.transaction"
@@ -14,6 +15,7 @@ local transaction = require "smtp.transaction"
 local batch = {}
 
 local huge, min = math.huge, math.min
+local SEED = message.SEED
 
 -- Seconds between two results after which a look is due before content goes out: the server may have left.
 local LATE = 0.05
@@ -36,6 +38,15 @@ function batch.each(self, iterator, most)
 
   most = most or function() return huge end
 
+  -- Random octets are asked for by the dozen, a system call less a message.
+  local random, used = "", 0
+
+  local function seed()
+    if used == #random then random, used = core.random(12 * SEED) or "", 0 end
+    used = used + SEED
+    return random:sub(used - SEED + 1, used)
+  end
+
   -- Composes one more.
   local function fetch()
     if ended then return end
@@ -45,7 +56,7 @@ function batch.each(self, iterator, most)
       return
     end
     local mail, err = given, nil
-    if given ~= latest then mail, err = delivery.compose(given, "session:send_many") end
+    if given ~= latest then mail, err = delivery.compose(given, "session:send_many", seed()) end
     last, latest = last + 1, mail
     waiting[last] = mail or false
     if err then problems[last] = err end

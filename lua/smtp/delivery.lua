@@ -137,12 +137,13 @@ end
 --- unknown names.
 ---@param given table
 ---@param label string the call's name, for the message of an error
+---@param seed string? random octets for message.letter
 ---@return table? mail
 ---@return smtp.Error? err kind "input"
-function delivery.compose(given, label)
+function delivery.compose(given, label, seed)
   local composed = type(given) == "table" and given.source
   if composed and type(composed) == "function" then return given end
-  local letter = message.letter(given)
+  local letter = message.letter(given, seed)
   if letter then return letter end
   options.check_message(given, label)
   local wishes, reason

@@ -405,12 +405,16 @@ local function wrap(fields)
   }
 end
 
+--- How many random octets a letter needs: of its Message-ID and of a boundary.
+message.SEED = 28
+
 --- The message that most are, made in one step: text or html or both, with people and a subject, all of it plain ASCII
 --- and short. What it makes is what new() makes.
 ---@param fields table message options
+---@param seed? string that many random octets as SEED says
 ---@return smtp.Message|nil nil: not that simple, or not right
-function message.letter(fields)
-  local message_id, from, to, bytes = core.letter(fields, date_field(os.time()), core.random(28))
+function message.letter(fields, seed)
+  local message_id, from, to, bytes = core.letter(fields, date_field(os.time()), seed or core.random(message.SEED))
   if message_id then
     return setmetatable({
       id = message_id, envelope = { from = from, to = to }, utf8 = false, encoding = "7bit",
