@@ -178,7 +178,7 @@ function transport.connect(name, port, opts, deadline)
     return nil, "connect", "a service of skynet has no sockets before it has started", false,
       "send from its start: skynet.start(function() smtp.send { … } end)"
   elseif opts.path or opts.bind then
-    return nil, "connect", "skynet's sockets " .. (opts.path and "know no paths" or "cannot be bound to an address"), false
+    return nil, "connect", "skynet's sockets know no paths and cannot be bound to an address", false
   end
   local addresses, kind, why, temporary = builtin.resolve(glance, nil, name, port, deadline)
   if not addresses then return nil, kind, why, temporary end
