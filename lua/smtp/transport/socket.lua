@@ -173,8 +173,17 @@ function socket.pipe(sock, waiter, forget)
   return setmetatable({ sock = sock, fd = sock:fd(), wait = how, forget = forget, alone = how == socket.wait }, Pipe)
 end
 
--- Addresses of a name, found off this thread.
-local function resolve(waiter, forget, host, port, deadline)
+--- Addresses of a name, found off this thread.
+---@param waiter fun(mode: string, fd: integer, deadline: number)
+---@param forget? fun(fd: integer)
+---@param host string?
+---@param port integer
+---@param deadline number
+---@return string[]? addresses
+---@return string kind "resolve"|"timeout"
+---@return string? reason
+---@return boolean? temporary
+function socket.resolve(waiter, forget, host, port, deadline)
   local lookup, reason = core.resolve(host, port)
   if not lookup then return nil, "resolve", reason, true end
   while true do
@@ -297,12 +306,12 @@ function socket.new(waiter, forget, beside)
       return race(waiter, forget, { address }, nil, deadline)
     end
     local began = core.now()
-    local addresses, kind, reason, temporary = resolve(waiter, forget, host, port, deadline)
+    local addresses, kind, reason, temporary = socket.resolve(waiter, forget, host, port, deadline)
     if not addresses then return nil, kind, reason, temporary end
     local took = core.now() - began
     local locals
     if opts.bind then
-      local found, _, why = resolve(waiter, forget, opts.bind, 0, deadline)
+      local found, _, why = socket.resolve(waiter, forget, opts.bind, 0, deadline)
       if not found then return nil, "connect", "cannot bind to " .. opts.bind .. ": " .. why, false end
       locals = {}
       for i = #found, 1, -1 do locals[is_ipv6(found[i])] = found[i] end

@@ -1,0 +1,214 @@
+--- The transport inside a service of skynet: its own sockets, where whatever waits lets the service go on. TLS is
+--- smtp's own. A coroutine that sends may be killed (skynet.killthread): its connection goes with the garbage.
+---
+---   skynet.start(function() smtp.send { transport = require "smtp.transport.skynet", … } end)
+local core = require "smtp.core"
+local builtin = require "smtp.transport.socket"
+local driver = require "skynet.socketdriver"
+local skynet = require "skynet"
+local socket = require "skynet.socket"
+
+local transport = {}
+
+local NAP = 100       -- hundredths of a second: a sleep that was ended early lies in skynet until its time is over
+local LOOKS = 4       -- hundredths between two looks at what is sent, at most
+local LONGEST = 6000  -- hundredths of a rest
+local SLICE = 65536   -- octets of a write
+local WINDOW = 524288 -- octets given to skynet and not sent yet, that more may be added to; at 1 MiB it warns
+
+-- In a task the built-in sockets wait, by its steps: skynet resumes only coroutines of its own.
+local stepwise = builtin.new()
+
+local function in_task()
+  return builtin.stepped[coroutine.running()]
+end
+
+-- Rests until the deadline at most; sooner where `token` is woken.
+local function rest(deadline, most, token)
+  skynet.sleep(math.max(0, math.min(math.ceil((deadline - core.now()) * 100), most)), token)
+end
+
+---@class smtp.transport.skynet.pipe
+local Pipe = {}
+Pipe.__index = Pipe
+
+-- Opens a connection, reads from it and closes it, in a coroutine of its own: a read of skynet's cannot be given up. It
+-- holds what came until that is taken. The pipe is no part of it, so that one that nobody has is collected.
+local function carry(line, address, port)
+  local id, reason = socket.open(address, port)
+  line.id, line.reason = id, reason or not id and "no connection"
+  skynet.wakeup(line)
+  if not id then return end
+  driver.nodelay(id)
+  while not line.closed do
+    local bytes = socket.read(id)
+    line.bytes, line.ended = bytes or nil, not bytes
+    skynet.wakeup(line)
+    while not line.closed and (line.bytes or line.ended) do skynet.wait(line.taken) end
+  end
+  socket.close(id)
+end
+
+--- Some bytes, as soon as there are any. After the deadline what is there. Yields.
+---@param deadline number
+---@return string? bytes
+---@return string? kind "timeout"|"closed"
+---@return string? reason
+function Pipe:read(deadline)
+  local line, late = self.line, false
+  while not line.closed do
+    local bytes = line.bytes
+    if bytes then
+      line.bytes = nil
+      skynet.wakeup(line.taken)
+      return bytes
+    end
+    if line.ended then return nil, "closed", "the peer closed the connection" end
+    if late then return nil, "timeout", "nothing came in time" end
+    late = core.now() >= deadline
+    rest(deadline, NAP, line)
+  end
+  return nil, "closed", "the connection is closed"
+end
+
+-- How much of what skynet was given it has sent. It takes all it gets, so without a look here a large message would end
+-- in memory.
+local function sent(line)
+  for _, one in ipairs(socket.netstat()) do
+    if one.id == line.id then return one.write end
+  end
+  return line.given -- it has ended
+end
+
+-- Waits until not too much lies with skynet. False: not in time.
+local function room(line, deadline)
+  local nap = 1
+  while line.given - line.sent > WINDOW and not line.closed do
+    line.sent = sent(line)
+    if line.given - line.sent <= WINDOW then break end
+    if core.now() >= deadline then return false end
+    rest(deadline, nap, line)
+    nap = math.min(nap * 2, LOOKS)
+  end
+  return true
+end
+
+--- All the bytes given to skynet, or an error. Yields.
+-- After an error the last of them were not given to it and never will be, so that a message whose end is among them was
+-- not sent; and close() has skynet forget what it has. After true the connection may still die before they are on it:
+-- the session takes that for possibly sent, as it does with what lies in the system's buffers.
+---@param bytes string
+---@param deadline number
+---@return boolean? ok
+---@return string? kind "timeout"|"closed"
+---@return string? reason
+function Pipe:write(bytes, deadline)
+  local line = self.line
+  for from = 1, #bytes, SLICE do
+    local slice = bytes:sub(from, from + SLICE - 1)
+    if not room(line, deadline) then return nil, "timeout", "the peer took nothing in time" end
+    if line.closed then return nil, "closed", "the connection is closed" end
+    if not socket.write(line.id, slice) then return nil, "closed", "the peer closed the connection" end
+    line.given = line.given + #slice
+  end
+  return true
+end
+
+--- What a read would find, without waiting.
+---@return "idle"|"data"|"closed"
+function Pipe:peek()
+  local line = self.line
+  return line.bytes and "data" or (line.closed or line.ended) and "closed" or "idle"
+end
+
+--- Never waits. What skynet has not sent yet is lost.
+function Pipe:close()
+  local line = self.line
+  if line.closed then return end
+  line.closed, line.bytes = true, nil
+  if line.id then socket.shutdown(line.id) end
+  skynet.wakeup(line.taken)
+  skynet.wakeup(line)
+end
+
+Pipe.__gc = Pipe.close
+
+--- Waits until a time by smtp.now; may come back early. Yields.
+---@param deadline number
+function transport.wait(mode, fd, deadline)
+  if in_task() then return stepwise.wait(mode, fd, deadline) end
+  rest(deadline, LONGEST)
+end
+
+-- A pipe to one address; or nil and why not. An attempt that is given up cannot be stopped: it is closed when it ends.
+local function dial(address, port, deadline)
+  local line = { given = 0, sent = 0, taken = {} }
+  local pipe = setmetatable({ line = line }, Pipe)
+  skynet.fork(carry, line, address, port)
+  while not line.id and not line.reason do
+    if core.now() >= deadline then
+      pipe:close()
+      return nil, "no answer in time"
+    end
+    rest(deadline, NAP, line)
+  end
+  if line.id then return pipe end
+  return nil, line.reason
+end
+
+-- A look-up has a descriptor to wait for, which skynet cannot watch.
+local function glance(_, _, deadline)
+  rest(deadline, 1)
+end
+
+--- A connected pipe, to the first of the name's addresses that answers. The name is looked up by smtp: skynet would do
+--- it in the thread of all its sockets, and try one address only. Yields.
+---@param name string?
+---@param port integer
+---@param opts { path: string?, bind: string? }
+---@param deadline number
+---@return table? pipe
+---@return string? kind "resolve"|"connect"|"timeout"
+---@return string? reason
+---@return boolean? temporary where the kind alone does not tell
+---@return string? hint
+function transport.connect(name, port, opts, deadline)
+  if in_task() then return stepwise.connect(name, port, opts, deadline) end
+  if not coroutine.isyieldable() then
+    return nil, "connect", "a service of skynet has no sockets before it has started", false,
+      "send from its start: skynet.start(function() smtp.send { … } end)"
+  elseif opts.path or opts.bind then
+    return nil, "connect", "skynet's sockets know no paths and cannot be bound to an address", false
+  end
+  local addresses, kind, why, temporary = builtin.resolve(glance, nil, name, port, deadline)
+  if not addresses then return nil, kind, why, temporary end
+  local tried = {}
+  for i, address in ipairs(addresses) do
+    local now = core.now()
+    local literal = core.address(address)
+    -- where one is silent the others still have their share of the time
+    local pipe, reason = dial(literal, port, now + (deadline - now) / (#addresses - i + 1))
+    if pipe then return pipe end
+    tried[i] = ("%s port %d: %s"):format(literal, port, reason)
+  end
+  return nil, core.now() >= deadline and "timeout" or "connect", table.concat(tried, ", ")
+end
+
+--- Calls functions in coroutines of the service until each has returned; raises what one of them raises. Yields.
+---@param runs function[]
+function transport.together(runs)
+  if in_task() then return stepwise.together(runs) end
+  local left, failure, ended = #runs, nil, {}
+  for _, run in ipairs(runs) do
+    skynet.fork(function()
+      local ok, reason = pcall(run)
+      if not ok then failure = failure or reason end
+      left = left - 1
+      if left == 0 then skynet.wakeup(ended) end
+    end)
+  end
+  while left > 0 do skynet.wait(ended) end
+  if failure then error(failure, 0) end
+end
+
+return transport
