@@ -65,6 +65,7 @@ describe("smtp.server's options", function()
     refused({ max_connection = 1 }, 'did you mean "max_connections"?')
     refused({ port = "25" }, 'option "port" must be a number')
     refused({ tls = "yes" }, '"none", "starttls" or "implicit"')
+    refused({ transport = { connect = print } }, "this transport cannot listen")
     refused("localhost", "expected a table")
   end)
 

@@ -103,6 +103,10 @@ end
 ---@return smtp.Error? err kinds "input", "resolve", "connect", "tls"
 function server.new(given)
   options.check(given, { KNOWN }, "smtp.server")
+  local transport = given.transport or socket.new()
+  if not transport.watch then
+    error("smtp.server: this transport cannot listen: it needs one made by smtp.transport.socket", 0)
+  end
   local self = setmetatable({
     host = given.host or "127.0.0.1",
     port = given.port or 0,
@@ -122,7 +126,7 @@ function server.new(given)
     listener = nil,    -- nil: closed
     connections = {},
     rested = 0,        -- when accepting may go on
-    watch = (given.transport or socket.new()).watch(),
+    watch = transport.watch(),
     stepping = false,
   }, Server)
   if not MODES[self.mode] then
