@@ -16,14 +16,14 @@ data_path = "DIR"
 plugin_paths = { "DIR", "HERE/examples/prosody" }
 log = { info = "DIR/log" }
 interfaces = { "127.0.0.1" }
-c2s_ports = { C2S }; http_ports = { HTTP }; https_ports = { HTTPS }
+c2s_ports = { CLIENTS }; http_ports = { HTTP }; https_ports = { HTTPS }
 http_default_host = "localhost"
 ssl = { certificate = "DIR/certificate", key = "DIR/key" }
 c2s_require_encryption = false
 allow_registration = true
 modules_disabled = { "s2s" }
 VirtualHost "localhost"
-  modules_enabled = { "register_ibr", "run" }
+  modules_enabled = { "register_ibr", "mail_registrations", "run" }
 ]]
 
 -- The body of a request is a Lua chunk whose `smtp` is the library; what it returns is given, a line each. Where a file of
@@ -37,6 +37,7 @@ local function words(...)
   return table.concat(list, "\n")
 end
 
+module:depends "http"
 module:provides("http", { default_path = "/", route = { POST = function(event)
   local environment = setmetatable({ smtp = smtp, transport = transport, module = module }, { __index = _G })
   return words(assert(load(event.request.body, "=request", "t", environment))())
@@ -84,17 +85,17 @@ local function prepare(settings)
   write(dir .. "/certificate", certificate)
   write(dir .. "/key", key)
   write(dir .. "/mod_run.lua", MODULE)
-  write(dir .. "/prosody.cfg.lua", (CONFIGURATION .. (settings or "")):gsub("%u%u[%u%d]+",
-    { DIR = dir, HERE = here, C2S = self.c2s, HTTP = self.http, HTTPS = self.https }))
+  write(dir .. "/prosody.cfg.lua", ((settings or "") .. "\n" .. CONFIGURATION):gsub("%u%u%u+",
+    { DIR = dir, HERE = here, CLIENTS = self.c2s, HTTP = self.http, HTTPS = self.https }))
   -- the Lua it runs on is the system's
   local built = output_of "env -u LD_PRELOAD -u MAKEFLAGS -u MFLAGS make -s LUA=lua5.4"
   return self, ([[cd %s; unset LD_PRELOAD; eval "$(make -s env LUA=lua5.4)"; ulimit -n $(ulimit -Hn); export HERE=%s
-    exec lua5.4 "$(command -v prosody)" -F --config %s/prosody.cfg.lua </dev/null]]):format(here, here, dir), built
+    exec timeout 60 lua5.4 "$(command -v prosody)" -F --config %s/prosody.cfg.lua </dev/null]]):format(here, here, dir), built
 end
 
 --- What busted prints that runs a file of specs inside Prosody.
 ---@param spec string
----@param settings string? more of its configuration
+---@param settings string? more of its configuration, global
 ---@return string? output
 ---@return string? reason why there is none here (for `pending`)
 function prosody.busted(spec, settings)
@@ -107,7 +108,7 @@ function prosody.busted(spec, settings)
 end
 
 --- Starts one.
----@param settings string? more of its configuration
+---@param settings string? more of its configuration, global
 ---@return table? prosody `dir`, `pid` and the ports `c2s`, `http`, `https`
 ---@return string? reason why there is none here (for `pending`)
 function prosody.start(settings)
