@@ -90,7 +90,7 @@ local function prepare(settings)
   -- the Lua it runs on is the system's
   local built = output_of "env -u LD_PRELOAD -u MAKEFLAGS -u MFLAGS make -s LUA=lua5.4"
   return self, ([[cd %s; unset LD_PRELOAD; eval "$(make -s env LUA=lua5.4)"; ulimit -n $(ulimit -Hn); export HERE=%s
-    exec timeout 60 lua5.4 "$(command -v prosody)" -F --config %s/prosody.cfg.lua </dev/null]]):format(here, here, dir), built
+    exec timeout 300 lua5.4 "$(command -v prosody)" -F --config %s/prosody.cfg.lua </dev/null]]):format(here, here, dir), built
 end
 
 --- What busted prints that runs a file of specs inside Prosody.
@@ -150,7 +150,7 @@ end
 --- Asks it to end.
 ---@return boolean ended in time
 function Prosody:finish()
-  os.execute("kill " .. self.pid)
+  os.execute(("kill %s 2>/dev/null"):format(self.pid))
   local late = core.now() + 10
   local runs
   repeat

@@ -1,6 +1,6 @@
---- The transport inside Prosody: nobody waits but the coroutine that calls it. That is to be a runner of util.async, such
---- as handles a client's stanzas or an HTTP request. It has no other work meanwhile: whoever must not wait for the mail,
---- or is in no runner (a timer's callback, a promise's), starts one.
+--- The transport inside Prosody: nobody waits but the coroutine that calls it. That is to be a runner of util.async,
+--- such as handles a client's stanzas or an HTTP request. What it is to do next waits for the mail: where that must not
+--- be, and in callbacks of timers and promises, start one.
 ---
 ---   async.runner(function() smtp.send { transport = require "smtp.transport.prosody", … } end):run(true)
 local core = require "smtp.core"
@@ -17,14 +17,14 @@ local LONGEST = 86400 -- seconds of a timer
 local can_wait = coroutine.isyieldable or async.ready
 local waiting = {} -- descriptor -> what ends the wait for it
 
--- A function that waits for as many calls of another as `count` says, and that other.
+-- A function that waits until another has been called `count` times, and that other.
 local function waiter(count)
   if can_wait() then return async.waiter(count) end
   error("smtp.transport.prosody: call it in a runner, async.runner(function() … end):run(true)", 0)
 end
 
 local function unwatch(watch)
-  -- server_event's watches cannot be closed, but what they are made of
+  -- those of server_event cannot be closed, only what they are made of
   local event = watch.wantread or watch.wantwrite or watch
   event:close()
 end
