@@ -1,15 +1,10 @@
 -- The loops of others under load #real: many sends at once, what is left after thousands, a real mail server.
 local away = require "spec.support.away"
 local child = require "spec.support.child"
-local loopback = require "spec.support.loopback"
+local flat = require "spec.support.flat"
 local loops = require "spec.support.loops"
 local postfix = require "spec.support.postfix"
 local smtp = require "smtp"
-
--- Octets of this process in memory.
-local function resident()
-  return tonumber(child.read("/proc/self/statm"):match("^%d+ (%d+)")) * 4096
-end
 
 for _, name in ipairs { "cqueues", "luv", "copas" } do
   local host = loops[name]
@@ -48,33 +43,7 @@ for _, name in ipairs { "cqueues", "luv", "copas" } do
     end
 
     on("thousands of sends, every other one a failure, leave no descriptor and no memory", function(transport)
-      local closed = loopback.listen()
-      closed.close()
-      local function round()
-        host.run(function()
-          local left = 100
-          for i = 1, 100 do
-            host.spawn(function()
-              local receipt, err = smtp.send { transport = transport, host = i % 5 == 0 and "localhost" or "127.0.0.1",
-                port = i % 4 == 1 and closed.port or server.port, tls = i % 4 == 3 and "starttls" or "none", from = "ada@example.org",
-                to = "grace@example.test", subject = "flat", text = ("x"):rep(20000) }
-              assert((receipt ~= nil) == (i % 2 == 0), tostring(err))
-              left = left - 1
-            end)
-          end
-          while left > 0 do transport.wait("read", -1, smtp.now() + 0.01) end
-        end)
-        collectgarbage()
-        collectgarbage()
-      end
-      for _ = 1, 5 do round() end
-      local files, kilobytes, octets = loopback.descriptors(), collectgarbage "count", resident()
-      for _ = 1, 20 do round() end
-      assert.is_true(loopback.settle(files) <= files, ("%d files before, %d now"):format(files, loopback.descriptors()))
-      local grown = collectgarbage "count" - kilobytes
-      assert.is_true(grown < 50, ("Lua's memory has grown by %.1f kilobytes"):format(grown))
-      grown = resident() - octets
-      assert.is_true(grown < 4e6, ("the process has grown by %d octets"):format(grown))
+      flat(transport, host, server.port)
     end)
 
     on("delivers to Postfix over STARTTLS with a login", function(transport)

@@ -92,6 +92,8 @@ look_test() {
 	want lua-posix 'forks' lua5.1 -e 'require "posix"'
 	want love 'a game engine' command -v love
 	want haproxy 'a load balancer to send from' command -v haproxy
+	want prosody 'a chat server to send from' command -v prosody
+	want lua-event 'another loop for it' lua5.4 -e 'require "luaevent"'
 	want zip 'packs rocks' command -v zip
 	want unzip 'unpacks rocks' command -v unzip
 	want clang-tidy 'checks the C code' command -v clang-tidy
@@ -191,17 +193,18 @@ if [[ " ${packages[*]:-} " == *" postfix "* ]]; then
 	# the specs run a private instance; the machine's own is left unconfigured, so that it does not start
 	echo 'postfix postfix/main_mailer_type select No configuration' | "${root[@]}" debconf-set-selections
 fi
-if [[ " ${packages[*]:-} " == *" nginx"* ]]; then
-	# likewise: nothing takes port 80, neither now nor after the next start of the machine
-	policy=/usr/sbin/policy-rc.d
+# likewise: none of these runs, neither now nor after the next start of the machine
+policy=/usr/sbin/policy-rc.d
+for service in nginx prosody; do
+	[[ " ${packages[*]:-} " == *" $service"* ]] || continue
 	if [ ! -e $policy ]; then
 		trap '"${root[@]}" rm -f $policy' EXIT
 		printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee $policy >/dev/null
 		"${root[@]}" chmod 755 $policy
 	fi
 	"${root[@]}" mkdir -p /etc/systemd/system
-	[ -e /etc/systemd/system/nginx.service ] || "${root[@]}" ln -s /dev/null /etc/systemd/system/nginx.service
-fi
+	[ -e /etc/systemd/system/$service.service ] || "${root[@]}" ln -s /dev/null /etc/systemd/system/$service.service
+done
 [ ${#packages[@]} -eq 0 ] || apt_install "${packages[@]}"
 [ -z "$exim" ] || unpack exim4-daemon-heavy exim Debian-exim
 [ -z "$opensmtpd" ] || unpack opensmtpd opensmtpd opensmtpd opensmtpq

@@ -1,0 +1,76 @@
+--- The transport inside Prosody: nobody waits but the coroutine that calls it. That is to be a runner of util.async,
+--- such as handles a client's stanzas or an HTTP request. What it is to do next waits for the mail: where that must not
+--- be, and in callbacks of timers and promises, start one.
+---
+---   async.runner(function() smtp.send { transport = require "smtp.transport.prosody", … } end):run(true)
+local core = require "smtp.core"
+local socket = require "smtp.transport.socket"
+
+if not rawget(_G, "prosody") then error("smtp.transport.prosody works inside Prosody only", 0) end
+
+local async = require "util.async"
+local server = require "net.server"
+local timer = require "util.timer"
+
+local LONGEST = 86400 -- seconds of a timer
+
+local can_wait = coroutine.isyieldable or async.ready
+local waiting = {} -- descriptor -> what ends the wait for it
+
+-- A function that waits until another has been called `count` times, and that other.
+local function waiter(count)
+  if can_wait() then return async.waiter(count) end
+  error("smtp.transport.prosody: call it in a runner, async.runner(function() … end):run(true)", 0)
+end
+
+local function unwatch(watch)
+  -- those of server_event cannot be closed, only what they are made of
+  local event = watch.wantread or watch.wantwrite or watch
+  event:close()
+end
+
+local function wait(mode, fd, deadline)
+  local rest, done = waiter()
+  local over, watch
+  local function go_on()
+    if over then return end
+    over = true
+    if watch then
+      unwatch(watch)
+      waiting[fd] = nil
+    end
+    done()
+  end
+  local alarm = timer.add_task(math.min(math.max(0, deadline - core.now()), LONGEST), go_on)
+  if fd >= 0 then
+    watch = server.watchfd(fd, mode == "read" and go_on or nil, mode == "write" and go_on or nil)
+    -- server_epoll calls both where a connection has failed
+    watch.onreadable, watch.onwritable = go_on, go_on
+    waiting[fd] = go_on
+  end
+  rest()
+  timer.stop(alarm)
+end
+
+local function forget(fd)
+  if waiting[fd] then waiting[fd]() end
+end
+
+-- In runners of their own, so that what is called there may wait in its other ways, too.
+local function beside(runs)
+  local rest, done = waiter(#runs)
+  local failure
+  local function call(run)
+    run()
+    done()
+  end
+  local watchers = { error = function(_, reason)
+    failure = failure or reason
+    done()
+  end }
+  for _, run in ipairs(runs) do async.runner(call, watchers):run(run) end
+  rest()
+  if failure then error(failure, 0) end
+end
+
+return socket.new(wait, forget, beside)

@@ -1,0 +1,48 @@
+-- flat: thousands of sends in a loop, every other one a failure, leave no descriptor and no memory.
+local assert = require "luassert"
+local child = require "spec.support.child"
+local loopback = require "spec.support.loopback"
+local smtp = require "smtp"
+
+-- Octets of this process in memory.
+local function resident()
+  return tonumber(child.read("/proc/self/statm"):match("^%d+ (%d+)")) * 4096
+end
+
+--- Checks it.
+---@param transport table
+---@param host table see spec/support/loops.lua
+---@param port integer of a server in a process of its own
+return function(transport, host, port)
+  local closed = loopback.listen()
+  closed.close()
+  local function round()
+    host.run(function()
+      local left = 100
+      for i = 1, 100 do
+        host.spawn(function()
+          local receipt, err = smtp.send { transport = transport, host = i % 5 == 0 and "localhost" or "127.0.0.1",
+            port = i % 4 == 1 and closed.port or port, tls = i % 4 == 3 and "starttls" or "none", from = "ada@example.org",
+            to = "grace@example.test", subject = "flat", text = ("x"):rep(20000) }
+          assert((receipt ~= nil) == (i % 2 == 0), tostring(err))
+          left = left - 1
+        end)
+      end
+      -- once more when all is done: a loop lets go of the last ones at its next turn
+      repeat
+        local done = left == 0
+        transport.wait("read", -1, smtp.now() + 0.01)
+      until done
+    end)
+    collectgarbage()
+    collectgarbage()
+  end
+  for _ = 1, 5 do round() end
+  local files, kilobytes, octets = loopback.descriptors(), collectgarbage "count", resident()
+  for _ = 1, 20 do round() end
+  assert.is_true(loopback.settle(files) <= files, ("%d files before, %d now"):format(files, loopback.descriptors()))
+  local grown = collectgarbage "count" - kilobytes
+  assert.is_true(grown < 50, ("Lua's memory has grown by %.1f kilobytes"):format(grown))
+  grown = resident() - octets
+  assert.is_true(grown < 4e6, ("the process has grown by %d octets"):format(grown))
+end
