@@ -92,6 +92,7 @@ look_test() {
 	want lua-posix 'forks' lua5.1 -e 'require "posix"'
 	want love 'a game engine' command -v love
 	want haproxy 'a load balancer to send from' command -v haproxy
+	want tarantool 'a database to send from' command -v tarantool
 	want zip 'packs rocks' command -v zip
 	want unzip 'unpacks rocks' command -v unzip
 	want clang-tidy 'checks the C code' command -v clang-tidy
