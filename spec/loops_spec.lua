@@ -11,7 +11,7 @@ local function resident()
   return tonumber(child.read("/proc/self/statm"):match("^%d+ (%d+)")) * 4096
 end
 
-for _, name in ipairs { "cqueues", "luv", "copas" } do
+for _, name in ipairs(rawget(_G, "_TARANTOOL") and { "tarantool" } or { "cqueues", "luv", "copas" }) do
   local host = loops[name]
   describe("in a loop of " .. name .. " #real", function()
     local server, mailer, reason

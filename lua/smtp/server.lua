@@ -103,6 +103,7 @@ end
 ---@return smtp.Error? err kinds "input", "resolve", "connect", "tls"
 function server.new(given)
   options.check(given, { KNOWN }, "smtp.server")
+  local own = options.host_transport
   local self = setmetatable({
     host = given.host or "127.0.0.1",
     port = given.port or 0,
@@ -122,7 +123,7 @@ function server.new(given)
     listener = nil,    -- nil: closed
     connections = {},
     rested = 0,        -- when accepting may go on
-    watch = (given.transport or socket.new()).watch(),
+    watch = (given.transport or own and own.watch and own or socket.new()).watch(),
     stepping = false,
   }, Server)
   if not MODES[self.mode] then
