@@ -97,6 +97,25 @@ if rawget(_G, "_TARANTOOL") then
   end)
 end
 
+-- Sends a mail by STARTTLS while another fiber fills a table.
+local APPLICATION = [[
+box.cfg { log = "log", wal_mode = "none" }
+local fiber, smtp = require "fiber", require "smtp"
+local outbox = box.schema.space.create "outbox"
+outbox:create_index "primary"
+fiber.create(function()
+  while true do
+    outbox:auto_increment { "a row" }
+    fiber.yield()
+  end
+end)
+local receipt, err = smtp.send { host = "localhost", port = %d, ca_file = %q, username = "ada", password = "pass word",
+  from = "ada@example.org", to = "grace@example.test", text = "x", timeout = 20 }
+assert(receipt, tostring(err))
+io.write(("%%s, %%d rows"):format(receipt.tls.version, outbox:len()))
+os.exit(outbox:len() > 10 and 0 or 1)
+]]
+
 describe("inside Tarantool #real", function()
   local missing = not os.execute "command -v tarantool >/dev/null" and "NO TARANTOOL (spec/support/install.sh test installs tarantool)"
 
@@ -114,5 +133,27 @@ describe("inside Tarantool #real", function()
       tarantool "$(command -v busted)" --output=utfTerminal spec/hosts/tarantool_spec.lua spec/loops_spec.lua]]
     local passed = output:match "(%d+) successes / 0 failures / 0 errors / 0 pending"
     assert.is_true(tonumber(passed or 0) > 20, output)
+  end)
+
+  it("a database mails over verified STARTTLS with a login, and goes on; the library is where applications have theirs", function()
+    if missing then return pending(missing) end
+    local server = assert(smtp.server {
+      tls = "starttls",
+      auth = function(username, password) return username == "ada" and password == "pass word" end,
+    })
+    local directory = output_of "mktemp -d /tmp/smtp-tarantool.XXXXXX":match "%S+"
+    local file = assert(io.open(directory .. "/application.lua", "w"))
+    file:write(APPLICATION:format(server.port, server.certificate))
+    file:close()
+    local installed = output_of(("make -s install LUA=luajit DESTDIR=%s INST_LUADIR=/.rocks/share/tarantool "
+      .. "INST_LIBDIR=/.rocks/lib/tarantool"):format(directory))
+    local code, output = child.beside(("env -u LD_PRELOAD -u LUA_PATH -u LUA_CPATH sh -c 'cd %s && exec tarantool application.lua'")
+      :format(directory), server)
+    os.execute("rm -rf " .. directory)
+    server:close()
+    assert.are.equal(0, code, installed .. output)
+    assert.matches("TLSv1.3, %d+ rows$", output)
+    assert.are.equal(1, #server.inbox)
+    assert.are.equal("ada", server.inbox[1].auth)
   end)
 end)
