@@ -1,5 +1,5 @@
---- The transport inside Tarantool: whatever waits lets the other fibers run. What is cancelled raises, as Tarantool's own
---- calls do, and its connection is closed. It is what transport = "auto" stands for there.
+--- The transport inside Tarantool, which transport = "auto" stands for there: whatever waits lets the other fibers run.
+--- In a fiber that is cancelled it raises, as Tarantool's own calls do, and the connection is closed.
 ---
 ---   fiber.create(function() smtp.send { … } end)
 local core = require "smtp.core"
