@@ -54,6 +54,21 @@ if rawget(_G, "_TARANTOOL") then
       assert.are.equal(before, now)
     end)
 
+    it("that is cancelled closes none that has its connection's descriptor by now", function()
+      local silent = loopback.listen()
+      local function pipe() return assert(transport.connect("127.0.0.1", silent.port, {}, core.now() + 5)) end
+      local first = pipe()
+      local one = fiber.create(function() first:read(core.now() + 5) end)
+      first:close()
+      local second = pipe()
+      assert.are.equal(first.fd, second.fd)
+      one:cancel()
+      while one:status() ~= "dead" do fiber.sleep(0.001) end
+      assert.are.equal("idle", second:peek())
+      second:close()
+      silent.close()
+    end)
+
     it("that is cancelled while a pool sends for it takes those beside it along, and leaves the pool to others", function()
       local server, silent = away.start "none", loopback.listen()
       local pool = assert(smtp.pool { host = "127.0.0.1", port = silent.port, tls = "none", size = 4 })

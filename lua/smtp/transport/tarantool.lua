@@ -15,13 +15,13 @@ local pipes = setmetatable({}, { __mode = "v" }) -- descriptor -> its connection
 local function wait(mode, fd, deadline)
   local rest = math.max(0, deadline - core.now())
   if fd < 0 then return fiber.sleep(rest) end
-  local this = fiber.self()
+  local this, pipe = fiber.self(), pipes[fd]
   waiting[fd] = this
   local ok, reason = pcall(iowait, fd, EVENTS[mode], rest)
   -- its number may be another's by now
   if waiting[fd] == this then waiting[fd] = nil end
   if ok then return end
-  if pipes[fd] then pipes[fd]:close() end
+  if pipe then pipe:close() end
   error(reason, 0)
 end
 
