@@ -6,20 +6,18 @@ local loops = require "spec.support.loops"
 local postfix = require "spec.support.postfix"
 local smtp = require "smtp"
 
-for _, name in ipairs { "cqueues", "luv", "copas" } do
+local mailer, reason
+setup(function() mailer, reason = postfix.start() end)
+teardown(postfix.stop)
+
+for _, name in ipairs(rawget(_G, "_TARANTOOL") and { "tarantool" } or { "cqueues", "luv", "copas" }) do
   local host = loops[name]
   describe("in a loop of " .. name .. " #real", function()
-    local server, mailer, reason
+    local server
 
-    setup(function()
-      server = away.start "none"
-      mailer, reason = postfix.start()
-    end)
+    setup(function() server = away.start "none" end)
 
-    teardown(function()
-      server:stop()
-      postfix.stop()
-    end)
+    teardown(function() server:stop() end)
 
     local function on(title, run)
       it(title, function()

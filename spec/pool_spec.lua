@@ -99,6 +99,24 @@ describe("smtp.pool", function()
     assert.are.same({ s2 = 1 }, seen)
   end)
 
+  it("looks for such connections once, however many wait for one", function()
+    open { size = 1 }
+    local tasks, globals, count = {}, package.loaded._G, 0
+    for i = 1, 20 do tasks[i] = smtp.task(pool.send, pool, letter(i)) end
+    tasks[1]:step()
+    local collect, stop = globals.collectgarbage, core.now() + 1.3
+    globals.collectgarbage = function(...)
+      count = count + 1
+      return collect(...)
+    end
+    repeat
+      for i = 2, 20 do tasks[i]:step() end
+      core.wait("read", -1, core.now() + 0.01)
+    until core.now() > stop
+    globals.collectgarbage = collect
+    assert.is_true(count == 1 or count == 2, count .. " collections")
+  end)
+
   it("gives up a connection after max_messages, or when it was idle too long", function()
     open { max_messages = 2, max_idle = 0.05 }
     local accepted = 0

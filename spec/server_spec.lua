@@ -874,6 +874,16 @@ describe("the server's steps", function()
     assert.truthy(third:reply():find("^220 "))
   end)
 
+  it("have room for hundreds that come while their owner is busy", function()
+    serve()
+    local address, late = loopback.address(server.host, server.port), core.now() + 5
+    for _ = 1, 300 do
+      local sock = keep(core.connect(address))
+      core.wait("write", sock:fd(), late)
+      assert.is_true(sock:connected())
+    end
+  end)
+
   it("go on after the descriptors ran out", function()
     serve()
     local sock = server.listener

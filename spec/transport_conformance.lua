@@ -315,6 +315,36 @@ return function(name, transport, host)
         assert.is_true(core.now() - began < 2)
       end)
 
+      it("wakes who reads where the descriptor was another's a moment ago, too", function()
+        local silent = loopback.listen()
+        local began, woken = core.now(), 0
+        host.run(function()
+          local ended = 0
+          local function read(pipe)
+            host.spawn(function()
+              local _, kind = pipe:read(soon())
+              woken, ended = woken + (kind == "closed" and 1 or 0), ended + 1
+            end)
+          end
+          local function pipe()
+            return assert(transport.connect("127.0.0.1", silent.port, {}, soon()))
+          end
+          local first = pipe()
+          read(first)
+          transport.wait("read", -1, core.now() + 0.02)
+          first:close()
+          local second = pipe()
+          assert(second.fd == first.fd)
+          read(second)
+          transport.wait("read", -1, core.now() + 0.02)
+          second:close()
+          while ended < 2 and core.now() < began + 5 do transport.wait("read", -1, core.now() + 0.01) end
+        end)
+        silent.close()
+        assert.are.equal(2, woken)
+        assert.is_true(core.now() - began < 2)
+      end)
+
       it("keeps twenty sends at once apart", function()
         local before = #servers.none:messages()
         local sent = 0

@@ -106,8 +106,9 @@ static int net_listen(lua_State *L)
 {
 	struct smtp_address address;
 	to_address(L, 1, &address);
+	int queue = (int)luaL_optinteger(L, 2, 0);
 	struct sock *sock = smtp_new(L, sizeof *sock, SOCK_CLASS);
-	int fd = smtp_sock_listen(&address);
+	int fd = smtp_sock_listen(&address, queue);
 	if (fd < 0)
 		return smtp_fail(L, strerror(-fd));
 	sock->fd1 = fd + 1;

@@ -116,14 +116,14 @@ int smtp_sock_connected(int fd)
 	return -cause;
 }
 
-int smtp_sock_listen(const struct smtp_address *address)
+int smtp_sock_listen(const struct smtp_address *address, int queue)
 {
 	int on = 1;
 	int fd = open_socket(address);
 	if (fd < 0)
 		return fd;
 	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-	if (bind(fd, as_sockaddr(address), address->length) == -1 || listen(fd, 128) == -1)
+	if (bind(fd, as_sockaddr(address), address->length) == -1 || listen(fd, queue > 0 ? queue : SOMAXCONN) == -1)
 		return fail(fd);
 	return fd;
 }

@@ -34,7 +34,9 @@ SMTP_MUST_USE int smtp_sock_connect(const struct smtp_address *address, const st
 /* 0 once connected, -EAGAIN while under way, -errno when it failed. */
 SMTP_MUST_USE int smtp_sock_connected(int fd);
 
-SMTP_MUST_USE int smtp_sock_listen(const struct smtp_address *address);
+/* With room for `queue` connections that nobody has accepted yet, 0: as many as the system allows. Where there is none
+ * left a client may be connected that the server knows nothing of. */
+SMTP_MUST_USE int smtp_sock_listen(const struct smtp_address *address, int queue);
 SMTP_MUST_USE int smtp_sock_accept(int fd);
 
 /* 0 at the end of the stream. */

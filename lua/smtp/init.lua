@@ -18,6 +18,8 @@ if type(ngx) == "table" and ngx.socket then
   options.host_transport = require "smtp.transport.nginx"
   -- nginx has an OpenSSL: a second one in its process would not do
   package.loaded["smtp.tls"] = require "smtp.transport.nginx_openssl"
+elseif rawget(_G, "_TARANTOOL") then
+  options.host_transport = require "smtp.transport.tarantool"
 end
 
 --- Connects, logs in, sends one message, quits. Server options and message options side by side in one table, which

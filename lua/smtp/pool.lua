@@ -62,6 +62,7 @@ function pool.new(given)
     open = 0,       -- connections, idle ones too
     all = setmetatable({}, { __mode = "k" }), -- they
     due = 0,        -- when the next message may go (rate)
+    counted = 0,    -- when they were counted anew
     closed = false,
   }, Pool)
   local reason = problem(self)
@@ -86,6 +87,7 @@ local function recount(self)
   collectgarbage()
   self.open = 0
   for _ in pairs(self.all) do self.open = self.open + 1 end
+  self.counted = core.now()
 end
 
 -- Gives up what was idle too long.
@@ -96,13 +98,11 @@ end
 -- A connection: a kept one, or a new one; waits for its turn where `size` are in use.
 local function acquire(self)
   tidy(self)
-  local due = core.now() + PATIENCE
+  local since = core.now()
   while #self.idle == 0 and self.open >= self.size do
     sleep(self, core.now() + GLANCE)
-    if core.now() >= due then
-      recount(self)
-      due = core.now() + PATIENCE
-    end
+    -- one for all who wait
+    if core.now() >= math.max(since, self.counted) + PATIENCE then recount(self) end
   end
   local one = table.remove(self.idle)
   if one then return one end

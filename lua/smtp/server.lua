@@ -103,9 +103,13 @@ end
 ---@return smtp.Error? err kinds "input", "resolve", "connect", "tls"
 function server.new(given)
   options.check(given, { KNOWN }, "smtp.server")
-  local transport = given.transport or socket.new()
+  local transport = given.transport or options.host_transport or socket.new()
   if not transport.watch then
-    error("smtp.server: this transport cannot listen: it needs one made by smtp.transport.socket", 0)
+    -- where the host's own cannot listen, the built-in sockets do
+    if given.transport then
+      error("smtp.server: this transport cannot listen: it needs one made by smtp.transport.socket", 0)
+    end
+    transport = socket.new()
   end
   local self = setmetatable({
     host = given.host or "127.0.0.1",

@@ -94,6 +94,7 @@ look_test() {
 	want haproxy 'a load balancer to send from' command -v haproxy
 	want prosody 'a chat server to send from' command -v prosody
 	want lua-event 'another loop for it' lua5.4 -e 'require "luaevent"'
+	want tarantool 'a database to send from' command -v tarantool
 	want zip 'packs rocks' command -v zip
 	want unzip 'unpacks rocks' command -v unzip
 	want clang-tidy 'checks the C code' command -v clang-tidy

@@ -33,7 +33,7 @@ function loopback.listen(host)
     listener.address = assert(core.unix(listener.path))
     listener.sock = assert(core.listen(listener.address))
   else
-    listener.sock = core.listen(loopback.address(host or "127.0.0.1", 0))
+    listener.sock = core.listen(loopback.address(host or "127.0.0.1", 0), 128)
     if not listener.sock then return nil end
     listener.host, listener.port = listener.sock:name()
     listener.address = loopback.address(listener.host, listener.port)

@@ -5,6 +5,22 @@
 --   pause(seconds): from inside of the loop, rests in the loop's own way (where it has one)
 --   drop(f): begins f and gives it up with its loop, while it waits (where that can be done)
 --   missing: why it cannot be used here
+-- Inside Tarantool there is its own only.
+if rawget(_G, "_TARANTOOL") then
+  local fiber = require "fiber"
+  return { tarantool = {
+    run = function(run) return run() end,
+    spawn = fiber.create,
+    pause = fiber.sleep,
+    drop = function(run)
+      local one = fiber.create(run)
+      fiber.sleep(0.05)
+      one:cancel()
+      fiber.sleep(0.02)
+    end,
+  } }
+end
+
 local loops = { cqueues = {}, luv = {}, copas = {} }
 
 local found, cqueues = pcall(require, "cqueues")

@@ -55,7 +55,8 @@ local function wait(mode, fd, deadline)
     assert(gate.poller:watch(mode, fd))
     watching[fd] = gate
     copas.receive(gate, 1)
-    watching[fd] = nil
+    -- its number may be another's by now
+    if watching[fd] == gate then watching[fd] = nil end
     gate.poller:drop(fd)
   end
 end

@@ -1,39 +1,70 @@
---- The transport for programs that run in Tarantool: nobody waits but the fiber that calls it.
+--- The transport inside Tarantool, which transport = "auto" stands for there: whatever waits lets the other fibers run.
+--- In a fiber that is cancelled it raises, as Tarantool's own calls do, and the connection is closed.
 ---
----   fiber.create(function() smtp.send { transport = require "smtp.transport.tarantool", … } end)
+---   fiber.create(function() smtp.send { … } end)
 local core = require "smtp.core"
 local fiber = require "fiber"
 local iowait = require "socket".iowait
 local socket = require "smtp.transport.socket"
 
 local EVENTS = { read = "R", write = "W" }
-local waiting = {} -- descriptor -> the fiber that waits for it
+
+local waiting = {}                               -- descriptor -> the fiber that waits for it
+local pipes = setmetatable({}, { __mode = "v" }) -- descriptor -> its connection
 
 local function wait(mode, fd, deadline)
   local rest = math.max(0, deadline - core.now())
   if fd < 0 then return fiber.sleep(rest) end
-  waiting[fd] = fiber.self()
-  local ok, reason = pcall(iowait, fd, EVENTS[mode], rest) -- raises where the fiber is cancelled
-  waiting[fd] = nil
-  if not ok then error(reason, 0) end
+  local this, pipe = fiber.self(), pipes[fd]
+  waiting[fd] = this
+  local ok, reason = pcall(iowait, fd, EVENTS[mode], rest)
+  -- its number may be another's by now
+  if waiting[fd] == this then waiting[fd] = nil end
+  if ok then return end
+  if pipe then pipe:close() end
+  error(reason, 0)
 end
 
 local function forget(fd)
-  if waiting[fd] then waiting[fd]:wakeup() end
+  local one = waiting[fd]
+  waiting[fd] = nil
+  if one then one:wakeup() end
 end
 
--- In fibers of their own, so that what is called there may wait in its other ways, too.
+-- In fibers of their own, so that what is called there may wait in its other ways, too. They are cancelled with the
+-- caller's.
 local function beside(runs)
-  local fibers, failure = {}, nil
+  local fibers, left, ended, failure = {}, #runs, fiber.cond(), nil
   for i, run in ipairs(runs) do
     fibers[i] = fiber.new(function()
       local ok, reason = pcall(run)
       if not ok then failure = failure or reason end
+      left = left - 1
+      ended:signal()
     end)
     fibers[i]:set_joinable(true)
+  end
+  local ok, reason = pcall(function()
+    while left > 0 do
+      ended:wait()
+      fiber.testcancel()
+    end
+  end)
+  if not ok then
+    failure = reason
+    for _, one in ipairs(fibers) do pcall(one.cancel, one) end -- which raises where the caller's is cancelled
   end
   for _, one in ipairs(fibers) do one:join() end
   if failure then error(failure, 0) end
 end
 
-return socket.new(wait, forget, beside)
+local transport = socket.new(wait, forget, beside)
+local connect = transport.connect
+
+function transport.connect(...)
+  local pipe, kind, reason, temporary = connect(...)
+  if pipe then pipes[pipe.fd] = pipe end
+  return pipe, kind, reason, temporary
+end
+
+return transport
