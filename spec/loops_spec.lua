@@ -41,7 +41,7 @@ for _, name in ipairs(rawget(_G, "_TARANTOOL") and { "tarantool" } or { "cqueues
     end
 
     on("thousands of sends, every other one a failure, leave no descriptor and no memory", function(transport)
-      flat(transport, host, server.port)
+      flat(transport, host, server.port, name == "cqueues" and 10 or 2)
     end)
 
     on("delivers to Postfix over STARTTLS with a login", function(transport)

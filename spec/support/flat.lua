@@ -13,7 +13,8 @@ end
 ---@param transport table
 ---@param host table see spec/support/loops.lua
 ---@param port integer of a server in a process of its own
-return function(transport, host, port)
+---@param thousands integer how many of them are measured
+return function(transport, host, port, thousands)
   local closed = loopback.listen()
   closed.close()
   local function round()
@@ -39,7 +40,7 @@ return function(transport, host, port)
   end
   for _ = 1, 5 do round() end
   local files, kilobytes, octets = loopback.descriptors(), collectgarbage "count", resident()
-  for _ = 1, 20 do round() end
+  for _ = 1, thousands * 10 do round() end
   assert.is_true(loopback.settle(files) <= files, ("%d files before, %d now"):format(files, loopback.descriptors()))
   local grown = collectgarbage "count" - kilobytes
   assert.is_true(grown < 50, ("Lua's memory has grown by %.1f kilobytes"):format(grown))
