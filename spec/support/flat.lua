@@ -39,11 +39,15 @@ return function(transport, host, port, thousands)
     collectgarbage()
   end
   for _ = 1, 5 do round() end
-  local files, kilobytes, octets = loopback.descriptors(), collectgarbage "count", resident()
-  for _ = 1, thousands * 10 do round() end
+  -- what was left behind would be left behind each time; a table that takes its final size is not
+  local files, kilobytes, octets, more, longer
+  for _ = 1, 3 do
+    files, kilobytes, octets = loopback.descriptors(), collectgarbage "count", resident()
+    for _ = 1, thousands * 10 do round() end
+    more, longer = collectgarbage "count" - kilobytes, resident() - octets
+    if more < 50 and longer < 4e6 then break end
+  end
   assert.is_true(loopback.settle(files) <= files, ("%d files before, %d now"):format(files, loopback.descriptors()))
-  local grown = collectgarbage "count" - kilobytes
-  assert.is_true(grown < 50, ("Lua's memory has grown by %.1f kilobytes"):format(grown))
-  grown = resident() - octets
-  assert.is_true(grown < 4e6, ("the process has grown by %d octets"):format(grown))
+  assert.is_true(more < 50, ("Lua's memory has grown by %.1f kilobytes"):format(more))
+  assert.is_true(longer < 4e6, ("the process has grown by %d octets"):format(longer))
 end
