@@ -6,3 +6,4 @@ unused_args = true
 self = false
 files["examples/nginx"] = { std = "+ngx_lua" }
 files["examples/love"] = { std = "+love" }
+files["examples/luanti"] = { read_globals = { "minetest" } }

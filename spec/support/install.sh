@@ -28,6 +28,7 @@ opensmtpd_here() {
 	id opensmtpd && id opensmtpq && [ -x build/opensmtpd/usr/sbin/smtpd ] &&
 		! ldd build/opensmtpd/usr/sbin/smtpd | grep "not found"
 }
+luanti_here() { command -v /usr/lib/minetest/minetestserver || command -v luantiserver || command -v minetestserver; }
 exim_here() { id Debian-exim && build/exim/usr/sbin/exim4 -C /dev/null -bV; }
 
 # want PACKAGE PURPOSE PROBE...: the package is missing where the probe fails; PACKAGE may name a second choice, "a|b"
@@ -91,6 +92,7 @@ look_test() {
 	want lua-copas 'an event loop' lua5.1 -e 'require "copas"'
 	want lua-posix 'forks' lua5.1 -e 'require "posix"'
 	want love 'a game engine' command -v love
+	want 'minetest-server|luanti-server' 'a game server' luanti_here
 	want haproxy 'a load balancer to send from' command -v haproxy
 	want zip 'packs rocks' command -v zip
 	want unzip 'unpacks rocks' command -v unzip
@@ -191,8 +193,12 @@ if [[ " ${packages[*]:-} " == *" postfix "* ]]; then
 	# the specs run a private instance; the machine's own is left unconfigured, so that it does not start
 	echo 'postfix postfix/main_mailer_type select No configuration' | "${root[@]}" debconf-set-selections
 fi
-if [[ " ${packages[*]:-} " == *" nginx"* ]]; then
-	# likewise: nothing takes port 80, neither now nor after the next start of the machine
+services=()
+for service in nginx minetest-server luanti-server; do
+	[[ " ${packages[*]:-} " != *" $service"* ]] || services+=("$service")
+done
+if [ ${#services[@]} -gt 0 ]; then
+	# likewise: nothing takes their ports, neither now nor after the next start of the machine
 	policy=/usr/sbin/policy-rc.d
 	if [ ! -e $policy ]; then
 		trap '"${root[@]}" rm -f $policy' EXIT
@@ -200,7 +206,10 @@ if [[ " ${packages[*]:-} " == *" nginx"* ]]; then
 		"${root[@]}" chmod 755 $policy
 	fi
 	"${root[@]}" mkdir -p /etc/systemd/system
-	[ -e /etc/systemd/system/nginx.service ] || "${root[@]}" ln -s /dev/null /etc/systemd/system/nginx.service
+	for service in "${services[@]}"; do
+		unit=/etc/systemd/system/$service.service
+		[ -e "$unit" ] || "${root[@]}" ln -s /dev/null "$unit"
+	done
 fi
 [ ${#packages[@]} -eq 0 ] || apt_install "${packages[@]}"
 [ -z "$exim" ] || unpack exim4-daemon-heavy exim Debian-exim
