@@ -1,5 +1,6 @@
 -- The mails that wait, and the one under way. This part knows the library: only apart() in init.lua calls it.
 local smtp = require "smtp"
+require "smtp.transport.tls" -- loads OpenSSL while nobody plays
 
 local MOST = 50 -- mails that may wait
 

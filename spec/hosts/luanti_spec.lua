@@ -104,7 +104,7 @@ describe("a Luanti server #real", function()
     -- a system's whole store, with the server's certificate among it
     write(dir .. "/trusted.pem", output_of "cat /etc/ssl/certs/ca-certificates.crt" .. server.certificate)
     local least = math.huge
-    for _ = 1, 3 do -- the machine has other things to do, too
+    for _ = 1, 5 do -- the machine has other things to do, too
       for i = #server.inbox, 1, -1 do server.inbox[i] = nil end
       local code, output = play(([[return { server = { url = "smtp://ada:pass%%20word@localhost:%d", max_messages = 1 },
         from = "game@example.org", to = "grace@example.org" }]]):format(server.port), 4, server, {
@@ -122,10 +122,10 @@ describe("a Luanti server #real", function()
       local ticks, step = figures(output)
       assert.is_true(ticks > 16, output) -- each mail waits for more than four answers, at different ticks
       least = math.min(least, step)
-      if least < 100 then break end
+      if least < 10 then break end
     end
     server:close()
-    assert.is_true(least < 100, least .. " ms")
+    assert.is_true(least < 10, least .. " ms")
   end)
 
   it("ticks on while a server is silent, and tells what is wrong", function()
