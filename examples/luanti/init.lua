@@ -4,13 +4,11 @@
 --   sudo make LUA=luajit install       # the library, to /usr/local, where LuaJIT looks for it
 --   cp -r examples/luanti MODS/mailer  # and in the world's world.mt: load_mod_mailer = true
 --
--- minetest.conf names the mod as one that may leave the sandbox, and a file:
+-- In minetest.conf the mod is named as one that may leave the sandbox:
 --
 --   secure.trusted_mods = mailer
---   mailer.options = /etc/minetest/mailer.lua
 --
--- The file holds the password, so it lies where no other mod can read it (not in the world, not among the mods), and
--- only the server's user may:
+-- /etc/minetest/mailer.lua (or what MAILER_OPTIONS names) holds the password; only the server's user may read it:
 --
 --   return {
 --     server = { url = "smtp://user:password@mail.example.org", timeout = 60 },
@@ -19,16 +17,19 @@
 local insecure = minetest.request_insecure_environment()
 if not insecure then error("mailer: add it to secure.trusted_mods in minetest.conf", 0) end
 
--- Whoever is called by the library can ask for its environment (getfenv), which may do anything, and sees the password.
--- So it runs in here, where other mods' hooks and string methods are out of reach, and only plain values come out.
-local function apart(run, ...)
+-- The library's environment may do anything, and it sees the password. So what is in here runs apart: no hook and no
+-- string method of another mod is called meanwhile, which could ask for its caller's environment (getfenv), only plain
+-- values come out, and nothing hangs on what other mods can change, such as minetest.settings.
+local inside = {}
+
+local function apart(name, ...)
   local debug = insecure.debug
   local strings, globals, hook, mask, count = debug.getmetatable "", insecure.getfenv(0), debug.gethook()
   local methods = insecure.rawget(strings, "__index")
   debug.sethook()
   insecure.rawset(strings, "__index", insecure.string)
   insecure.setfenv(0, insecure)
-  local ok, first, second = insecure.pcall(run, ...)
+  local ok, first, second = insecure.pcall(inside[name], ...)
   if not ok then first = insecure.tostring(first) end
   insecure.setfenv(0, globals)
   insecure.rawset(strings, "__index", methods)
@@ -37,30 +38,33 @@ local function apart(run, ...)
   return first, second
 end
 
-local path = minetest.settings:get "mailer.options" or error("mailer: set mailer.options in minetest.conf", 0)
-local post, step = apart(function(queue)
-  return insecure.assert(insecure.loadfile(queue))(path)
-end, minetest.get_modpath "mailer" .. "/queue.lua")
+function inside.load()
+  local here = insecure.debug.getinfo(1, "S").source:match "^@(.*)init%.lua$"
+  local options = insecure.dofile(insecure.os.getenv "MAILER_OPTIONS" or "/etc/minetest/mailer.lua")
+  inside.post, inside.step = insecure.dofile(here .. "queue.lua")(options)
+end
+
+apart "load"
+inside.load = nil
 
 minetest.register_globalstep(function()
-  local level, words = apart(step)
+  local level, words = apart "step"
   if level then minetest.log(level, "[mailer] " .. words) end
 end)
 
 minetest.register_on_mods_loaded(function()
-  apart(post, "The server has started", "All its mods are loaded.\n")
+  apart("post", "The server has started", "All its mods are loaded.\n")
 end)
 
 minetest.register_on_newplayer(function(player)
-  local name = player:get_player_name()
-  apart(post, name .. " is new", "Their first visit.\n")
+  apart("post", player:get_player_name() .. " is new", "Their first visit.\n")
 end)
 
 minetest.register_chatcommand("report", {
   params = "<what>", description = "Tell the admin by mail", privs = { shout = true },
   func = function(name, what)
     if what == "" then return false, "Tell what has happened: /report <what>" end
-    if not apart(post, "A report by " .. name, what .. "\n") then return false, "Too many wait; try again later." end
+    if not apart("post", "A report by " .. name, what .. "\n") then return false, "Too many wait; try again later." end
     return true, "The admin will get a mail."
   end,
 })
