@@ -121,10 +121,10 @@ describe("a Luanti server #real", function()
       local ticks, step = figures(output)
       assert.is_true(ticks > 16, output) -- each mail waits for more than four answers, at different ticks
       least = math.min(least, step)
-      if least < 10 then break end
+      if least < 20 then break end
     end
     server:close()
-    assert.is_true(least < 10, least .. " ms")
+    assert.is_true(least < 20, least .. " ms") -- usually 3
   end)
 
   it("ticks on while a server is silent, and tells what is wrong", function()
