@@ -7,3 +7,4 @@ self = false
 files["examples/nginx"] = { std = "+ngx_lua" }
 files["examples/love"] = { std = "+love" }
 files["examples/prosody"] = { read_globals = { module = { other_fields = true } } }
+files["examples/luanti"] = { read_globals = { "minetest" } }

@@ -1,6 +1,7 @@
 --- Sending from a loop that must not stop, such as a game's: the send is a task, and each tick takes it one step
 --- further. No step ever waits, the look-up of the host's name included.
 local smtp = require "smtp"
+require "smtp.transport.tls" -- loads OpenSSL now, not in a tick
 
 local task = smtp.task(smtp.send, {
   url = os.getenv "SMTP_URL" or "smtp://user:password@mail.example.org:587",

@@ -1,3 +1,4 @@
+local away = require "spec.support.away"
 local core = require "smtp.core"
 local loopback = require "spec.support.loopback"
 local smtp = require "smtp"
@@ -99,6 +100,31 @@ describe("a task", function()
       assert.is_nil(fd)
       assert(last.kind == "connect" or last.kind == "resolve" or last.kind == "timeout", last.kind)
     end
+  end)
+
+  it("ends a step after some milliseconds, however fast the network is", function()
+    local server = away.start "none"
+    local pieces, most = 0, 0
+    local task = smtp.task(smtp.send, options(server.port, { attachments = { {
+      filename = "a.bin",
+      source = function()
+        pieces = pieces + 1
+        local stop = core.now() + 0.003 -- the work of a slow machine
+        while core.now() < stop do end
+        return pieces < 30 and ("x"):rep(30000) or nil
+      end,
+    } } }))
+    local what, receipt, err
+    repeat
+      local before = pieces
+      what, receipt, err = task:step()
+      most = math.max(most, pieces - before)
+      core.wait("read", -1, core.now() + 0.005)
+    until what == "done"
+    server:stop()
+    assert(receipt, err)
+    assert.are.equal(30, pieces)
+    assert.is_true(most < 15, most .. " pieces in one step")
   end)
 
   it("outside its own thread a call blocks, as it does without tasks", function()

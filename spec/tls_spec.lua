@@ -385,6 +385,33 @@ describe("smtp.tls", function()
       assert.has_error(function() tls.context { verify = "false" } end)
     end)
 
+    it("finds an authority among others of its name, however that is written", function()
+      sh(NEW_KEY, "name", "/CN=x")
+      local function root(key, strings, organization, name)
+        save("root.cnf", ("[req]\ndistinguished_name=dn\nx509_extensions=ca\nstring_mask=%s\nprompt=no\nutf8=yes\n"
+          .. "[dn]\nO=%s\nCN=%s\n[ca]\nbasicConstraints=critical,CA:TRUE\n"):format(strings, organization, name))
+        sh("openssl req -x509 -new -key @$1.key -config @root.cnf -days 30 -out @root.pem", key)
+        return slurp(dir .. "/root.pem")
+      end
+      forge("namesake", "/CN=x")
+      local namesake = root("namesake", "utf8only", "Bücher & Söhne", "Example Root 1")
+      save("name.pem", root("name", "utf8only", "Bücher & Söhne", "Example Root 1"))
+      local cert, key = issue("named", "name", "/CN=x", "subjectAltName=DNS:mail.example.org")
+      local nonsense = "-----BEGIN CERTIFICATE-----\nMAUwAwIBAA==\n-----END CERTIFICATE-----\n"
+      for _, same in ipairs {
+        root("name", "utf8only", "Bücher & Söhne", "Example Root 1"),
+        root("name", "default", "Bücher & Söhne", "example root 1"),
+        root("name", "MASK:0x800", "BüCHER  & SöHNE", "EXAMPLE   root 1"), -- BMPString: two octets a letter
+        root("name", "MASK:0x100", "Bücher & Söhne ", "Example Root 1"), -- UniversalString: four
+      } do
+        local bundle = "Some words.\n" .. namesake .. key .. nonsense .. same .. namesake
+        assert.is_true((try { cert = cert, key = key, ca_file = bundle }))
+      end
+      local ok, text = try { cert = cert, key = key, ca_file = namesake .. root("name", "utf8only", "Bücher & Söhne", "Example Root") }
+      assert.is_nil(ok)
+      assert.is_string(text)
+    end)
+
     it("goes through an authority: path, PEM text, directory, intermediate", function()
       local ca = forge("ca", "/CN=Example Authority", nil)
       local cert, key = issue("leaf", "ca", "/CN=leaf", "subjectAltName=DNS:mail.example.org\n")
@@ -753,6 +780,7 @@ describe("smtp.tls", function()
       refuses({ ca_file = save("empty", "") }, "holds no PEM certificate")
       refuses({ ca_file = key }, "ca_file holds no PEM certificate")
       refuses({ ca_file = cert:gsub("\nM", "\n!", 1) }, "ca_file holds no PEM certificate")
+      refuses({ ca_file = cert:gsub("\n.*\n", "\nMAUwAwIBAA==\n", 1) }, "ca_file holds no PEM certificate")
       refuses({ ca_file = cert .. cert:gsub("\nM", "\n!", 1) }, "ca_file is not usable")
       refuses({ ca_file = "a\0b" }, "cannot read ca_file")
       refuses({ ca_path = missing }, "is not a directory that can be read")

@@ -1,6 +1,8 @@
 /* context: see context.h. */
 #include "context.h"
 
+#include "anchors.h"
+
 #include <ctype.h>
 #include <dirent.h>
 #include <limits.h>
@@ -13,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 void smtp_context_wipe(struct smtp_context *context)
 {
@@ -82,6 +85,7 @@ static int at_end(void)
 	return ERR_GET_LIB(code) == ERR_LIB_PEM && ERR_GET_REASON(code) == PEM_R_NO_START_LINE;
 }
 
+/* A server names those it trusts to its clients. */
 static int take_anchor(SSL_CTX *ctx, X509 *cert)
 {
 	return X509_STORE_add_cert(SSL_CTX_get_cert_store(ctx), cert) && SSL_CTX_add_client_CA(ctx, cert);
@@ -93,25 +97,32 @@ static int take_own(SSL_CTX *ctx, X509 *cert)
 	return SSL_CTX_get0_certificate(ctx) ? (int)SSL_CTX_add1_chain_cert(ctx, cert) : SSL_CTX_use_certificate(ctx, cert);
 }
 
-/* Gives every certificate in `text` to `take`. */
-static enum smtp_status each_cert(SSL_CTX *ctx, const struct smtp_context_text *text, const char *option,
-                                  int (*take)(SSL_CTX *ctx, X509 *cert), struct smtp_fault *fault)
+static int take_each(SSL_CTX *ctx, BIO *bio, int (*take)(SSL_CTX *ctx, X509 *cert))
 {
 	int count = 0;
 	int taken = 1;
 	X509 *cert;
-	BIO *bio = open_text(text, option, fault);
-	if (!bio)
-		return SMTP_E_INPUT;
 	while (taken && (cert = PEM_read_bio_X509_AUX(bio, NULL, smtp_no_password, NULL))) {
 		taken = take(ctx, cert);
 		count++;
 		X509_free(cert);
 	}
+	return count;
+}
+
+/* Gives every certificate in `text` to `take`; NULL: to the store, as anchors. */
+static enum smtp_status each_cert(SSL_CTX *ctx, const struct smtp_context_text *text, const char *option,
+                                  int (*take)(SSL_CTX *ctx, X509 *cert), struct smtp_fault *fault)
+{
+	BIO *bio = open_text(text, option, fault);
+	if (!bio)
+		return SMTP_E_INPUT;
+	int count = take ? take_each(ctx, bio, take) : smtp_anchors_read(SSL_CTX_get_cert_store(ctx), bio);
 	BIO_free(bio);
-	if (taken && at_end())
+	int whole = at_end();
+	if (whole)
 		ERR_clear_error();
-	if (taken && count && !ERR_peek_error())
+	if (count && whole)
 		return SMTP_OK;
 	fail(fault, count ? "%s is not usable" : "%s holds no PEM certificate", option, text);
 	return SMTP_E_INPUT;
@@ -173,6 +184,26 @@ static int any_hashed(const char *list)
 	return found;
 }
 
+/* A variable of the environment; who gave a program its environment has no say where it may do more than they. */
+static const char *look_around(const char *name)
+{
+#ifdef __linux__
+	return secure_getenv(name);
+#else
+	return issetugid() ? NULL : getenv(name);
+#endif
+}
+
+/* Whether the file holds any. */
+static int trust_file(SSL_CTX *ctx, const char *path)
+{
+	BIO *bio = BIO_new_file(path, "r");
+	int count = bio ? smtp_anchors_read(SSL_CTX_get_cert_store(ctx), bio) : 0;
+	BIO_free(bio);
+	ERR_clear_error();
+	return count > 0;
+}
+
 /* The system's store: what OpenSSL was built to use, or the environment says; else, since a copy of OpenSSL that did not
  * come with the system may have none of its own, the files where systems are known to keep theirs. */
 static enum smtp_status trust_system(SSL_CTX *ctx, struct smtp_fault *fault)
@@ -186,14 +217,14 @@ static enum smtp_status trust_system(SSL_CTX *ctx, struct smtp_fault *fault)
 	    "/opt/homebrew/etc/openssl@3/cert.pem",
 	    "/usr/local/etc/openssl@3/cert.pem",
 	};
-	const char *file = getenv(X509_get_default_cert_file_env());
-	const char *list = getenv(X509_get_default_cert_dir_env());
-	if (!SSL_CTX_set_default_verify_paths(ctx)) {
+	const char *file = look_around(X509_get_default_cert_file_env());
+	const char *list = look_around(X509_get_default_cert_dir_env());
+	int found = trust_file(ctx, file ? file : X509_get_default_cert_file());
+	if (!SSL_CTX_set_default_verify_dir(ctx)) {
 		smtp_fault_drain(fault, "cannot use the system's trust store");
 		return SMTP_E_MEMORY;
 	}
-	if (sk_X509_OBJECT_num(X509_STORE_get0_objects(SSL_CTX_get_cert_store(ctx))) > 0 ||
-	    any_hashed(list ? list : X509_get_default_cert_dir()))
+	if (found || any_hashed(list ? list : X509_get_default_cert_dir()))
 		return SMTP_OK;
 	/* who names a store means that one and no other */
 	if (file || list) {
@@ -202,7 +233,7 @@ static enum smtp_status trust_system(SSL_CTX *ctx, struct smtp_fault *fault)
 		return SMTP_E_INPUT;
 	}
 	for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-		if (SSL_CTX_load_verify_file(ctx, files[i]))
+		if (trust_file(ctx, files[i]))
 			return SMTP_OK;
 	}
 	smtp_fault_set(fault, "no trusted certificates: this system has no store of them where it is looked for",
@@ -219,7 +250,7 @@ static enum smtp_status set_trust(SSL_CTX *ctx, const struct smtp_context_option
 	/* what the caller names is trusted as it stands, an intermediate or a server's own certificate too */
 	X509_STORE_set_flags(SSL_CTX_get_cert_store(ctx), X509_V_FLAG_PARTIAL_CHAIN);
 	if (options->ca_file.bytes)
-		status = each_cert(ctx, &options->ca_file, "ca_file", take_anchor, fault);
+		status = each_cert(ctx, &options->ca_file, "ca_file", options->server ? take_anchor : NULL, fault);
 	if (status == SMTP_OK && options->ca_path.bytes) {
 		const struct smtp_context_text *path = &options->ca_path;
 		if (strlen(path->bytes) != path->length || stat(path->bytes, &stat_of) != 0 || !S_ISDIR(stat_of.st_mode) ||

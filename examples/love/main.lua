@@ -1,6 +1,7 @@
 -- A LÖVE game that mails a high score while it runs: each frame takes the mail a step further, and no step waits.
 --   eval "$(make -s env LUA=luajit)"; SMTP_URL=smtp://… FROM=… TO=… love examples/love
 local smtp = require "smtp"
+require "smtp.transport.tls" -- loads OpenSSL before the first frame
 
 local mail, angle, frames, longest, words = nil, 0, 0, 0, "sending"
 

@@ -1,4 +1,5 @@
 --- A call in steps, for a host with its own loop: a game's tick, an event loop that can watch a descriptor.
+local core = require "smtp.core"
 local socket = require "smtp.transport.socket"
 
 local task = {}
@@ -24,8 +25,8 @@ function task.new(run, ...)
   return setmetatable({ thread = thread, arguments = pack(...) }, Task)
 end
 
---- Goes on as far as it can without waiting. Never blocks, name look-up included. Raises what `run` raised, at every
---- later call too.
+--- Goes on as far as it can without waiting, but hardly for longer than some milliseconds. Never blocks, name look-up
+--- included. Raises what `run` raised, at every later call too.
 ---@return "read"|"write"|"done" what it waits for
 ---@return any ... fd and deadline (absolute, by smtp.now): call again when fd is ready or the deadline has passed, or
 --- simply at the next tick; after "done" the results of `run`, again at every later call
@@ -33,7 +34,10 @@ function Task:step()
   if not self.results then
     local arguments = self.arguments
     self.arguments = { n = 0 }
+    local outer = socket.began
+    socket.began = core.now()
     local got = pack(coroutine.resume(self.thread, unpack(arguments, 1, arguments.n)))
+    socket.began = outer
     if got[1] and coroutine.status(self.thread) ~= "dead" then return unpack(got, 2, got.n) end
     self.results = got
   end

@@ -28,6 +28,7 @@ opensmtpd_here() {
 	id opensmtpd && id opensmtpq && [ -x build/opensmtpd/usr/sbin/smtpd ] &&
 		! ldd build/opensmtpd/usr/sbin/smtpd | grep "not found"
 }
+luanti_here() { command -v /usr/lib/minetest/minetestserver || command -v luantiserver || command -v minetestserver; }
 exim_here() { id Debian-exim && build/exim/usr/sbin/exim4 -C /dev/null -bV; }
 
 # want PACKAGE PURPOSE PROBE...: the package is missing where the probe fails; PACKAGE may name a second choice, "a|b"
@@ -91,6 +92,7 @@ look_test() {
 	want lua-copas 'an event loop' lua5.1 -e 'require "copas"'
 	want lua-posix 'forks' lua5.1 -e 'require "posix"'
 	want love 'a game engine' command -v love
+	want 'minetest-server|luanti-server' 'a game server' luanti_here
 	want haproxy 'a load balancer to send from' command -v haproxy
 	want prosody 'a chat server to send from' command -v prosody
 	want lua-event 'another loop for it' lua5.4 -e 'require "luaevent"'
@@ -196,7 +198,7 @@ if [[ " ${packages[*]:-} " == *" postfix "* ]]; then
 fi
 # likewise: none of these runs, neither now nor after the next start of the machine
 policy=/usr/sbin/policy-rc.d
-for service in nginx prosody; do
+for service in nginx prosody minetest-server luanti-server; do
 	[[ " ${packages[*]:-} " == *" $service"* ]] || continue
 	if [ ! -e $policy ]; then
 		trap '"${root[@]}" rm -f $policy' EXIT

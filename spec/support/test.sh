@@ -41,7 +41,7 @@ specs() {
 	local title=$1 status=0 good=0 bad=0 pending=0 line
 	shift
 	"$@" >"$log" 2>&1 </dev/null || status=$?
-	line=$(grep -E '^[0-9]+ success' "$log" | tail -n 1) || true
+	line=$(grep -m 1 -E '^[0-9]+ success' "$log") || true # more may stand in what a spec tells
 	if [[ $line =~ ^([0-9]+)\ success.*\ ([0-9]+)\ failure.*\ ([0-9]+)\ error.*\ ([0-9]+)\ pending ]]; then
 		good=${BASH_REMATCH[1]} bad=$((BASH_REMATCH[2] + BASH_REMATCH[3])) pending=${BASH_REMATCH[4]}
 	fi

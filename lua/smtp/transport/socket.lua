@@ -12,12 +12,17 @@ local socket = {}
 local DELAY = 0.25
 -- Seconds between looks at those attempts that are not waited for: a wait watches one descriptor.
 local GLANCE = 0.05
+-- Seconds after which a step of a task sends no more: a fast network would take whole megabytes.
+local STEP = 0.002
 
 --- Coroutines that are stepped by their host: a wait in them yields mode, fd, deadline.
 ---@type table<thread, boolean>
 socket.stepped = setmetatable({}, { __mode = "k" })
 --- Whether there has ever been one.
 socket.stepping = false
+--- When the step of a task began that is under way.
+---@type number?
+socket.began = nil
 
 -- The way to wait outside of tasks, made one for tasks too.
 local function in_tasks(waiter)
@@ -63,6 +68,12 @@ local function wait(self, mode, fd, deadline)
   return true
 end
 
+-- After a write: lets a task's host go on, if the step has been long.
+local function breathe(self, deadline)
+  if socket.began and core.now() - socket.began > STEP then wait(self, "write", self.fd, deadline) end
+  return true
+end
+
 --- Some bytes, as soon as there are any. A deadline in the past takes what is there already.
 ---@param deadline number
 ---@return string? bytes
@@ -95,7 +106,7 @@ function Pipe:write(bytes, deadline)
     local count, reason = self.sock:write(bytes, from)
     if count then
       from = from + count
-      if from > #bytes then return true end
+      if from > #bytes then return breathe(self, deadline) end
     elseif reason ~= "again" then
       return nil, "closed", reason
     elseif not wait(self, "write", self.fd, deadline) then
@@ -112,7 +123,7 @@ function Pipe:send(wire, deadline)
   while self.sock do
     local ok, reason = self.sock:send(wire)
     if ok then
-      return true
+      return breathe(self, deadline)
     elseif reason ~= "again" then
       return nil, "closed", reason
     elseif not wait(self, "write", self.fd, deadline) then

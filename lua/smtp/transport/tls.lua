@@ -43,8 +43,11 @@ function M.context(options)
   }
 end
 
--- Contexts by what they were made from: to make one takes as long as a handshake, and to read the system's store tens
--- of milliseconds. Those with a private key are not kept.
+-- OpenSSL makes itself ready for the first context, which takes some milliseconds: now, where they hold up nobody.
+tls.context { verify = false }
+
+-- Contexts by what they were made from: to make one, and to read whom it trusts, takes as long as a handshake. Those
+-- with a private key are not kept.
 local contexts, many = {}, 0
 local MOST_CONTEXTS = 16 -- when there are more they are all forgotten
 -- Seconds until the system's store is read again (its certificates come and go), or a session is too old.

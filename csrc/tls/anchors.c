@@ -1,0 +1,174 @@
+/* anchors: see anchors.h. */
+#include "anchors.h"
+
+#include <openssl/asn1.h>
+#include <openssl/bio.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
+#include <openssl/x509_vfy.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct anchor {
+	struct anchor *next;
+	unsigned char *bytes;
+	long length;
+	unsigned letters; /* of its subject */
+};
+
+struct anchors {
+	X509_LOOKUP_METHOD *method;
+	struct anchor *first;
+};
+
+static void drop(struct anchor *anchor)
+{
+	OPENSSL_free(anchor->bytes);
+	free(anchor);
+}
+
+static void drop_all(X509_LOOKUP *lookup)
+{
+	struct anchors *anchors = X509_LOOKUP_get_method_data(lookup);
+	while (anchors->first) {
+		struct anchor *anchor = anchors->first;
+		anchors->first = anchor->next;
+		drop(anchor);
+	}
+	X509_LOOKUP_meth_free(anchors->method); /* each store has its own, and is done with it after this call */
+	free(anchors);
+}
+
+/* RFC 5280 4.1: Certificate and TBSCertificate begin, then version (may be missing), serialNumber, signature, issuer,
+ * validity, subject. NULL: this is something else. */
+static const unsigned char *find_subject(const unsigned char *at, long length, long *size)
+{
+	enum { OUTER = 2, SUBJECT = 7 };
+	const unsigned char *end = at + length;
+	for (int field = 0; at < end; field++) {
+		const unsigned char *began = at;
+		int tag;
+		int class;
+		if (ASN1_get_object(&at, size, &tag, &class, end - at) & 0x80)
+			return NULL;
+		if (field == OUTER && class != V_ASN1_CONTEXT_SPECIFIC)
+			field++;
+		if (field >= OUTER)
+			at += *size;
+		if (field == SUBJECT) {
+			*size = at - began;
+			return began;
+		}
+	}
+	return NULL;
+}
+
+/* A number that two names share if OpenSSL calls them equal. Since that does not depend on case, blanks or kinds of
+ * strings, only ASCII letters count. To make names of the bytes, to compare them, would take a hundred times as long. */
+static unsigned sum_letters(const unsigned char *at, long length)
+{
+	const unsigned char *end = at + length;
+	unsigned sum = 0;
+	long size;
+	int tag;
+	int class;
+	while (at < end) {
+		int form = ASN1_get_object(&at, &size, &tag, &class, end - at);
+		if (form & 0x80)
+			break;
+		if (form & V_ASN1_CONSTRUCTED)
+			continue;
+		int width = tag == V_ASN1_BMPSTRING ? 2 : tag == V_ASN1_UNIVERSALSTRING ? 4 : 1;
+		unsigned long letter = 0;
+		for (long i = 0; tag != V_ASN1_OBJECT && i < size; i++) {
+			letter = i % width ? letter << 8 | at[i] : at[i];
+			if (i % width == width - 1 && ((letter >= 'A' && letter <= 'Z') || (letter >= 'a' && letter <= 'z')))
+				sum += (unsigned)letter | 0x20;
+		}
+		at += size;
+	}
+	return sum;
+}
+
+/* What OpenSSL calls for a subject that its store does not have yet. What may have that name moves there; the store owns
+ * it, `found` only points to it. */
+static int find(X509_LOOKUP *lookup, X509_LOOKUP_TYPE type, const X509_NAME *name, X509_OBJECT *found)
+{
+	struct anchors *anchors = X509_LOOKUP_get_method_data(lookup);
+	struct anchor **at = &anchors->first;
+	const unsigned char *bytes;
+	size_t length;
+	int any = 0;
+	if (type != X509_LU_X509 || !X509_NAME_get0_der(name, &bytes, &length))
+		return 0;
+	unsigned letters = sum_letters(bytes, (long)length);
+	(void)ERR_set_mark();
+	while (*at) {
+		struct anchor *anchor = *at;
+		if (anchor->letters != letters) {
+			at = &anchor->next;
+			continue;
+		}
+		bytes = anchor->bytes;
+		X509 *cert = d2i_X509_AUX(NULL, &bytes, anchor->length);
+		if (cert && X509_STORE_add_cert(X509_LOOKUP_get_store(lookup), cert) && !any &&
+		    X509_NAME_cmp(X509_get_subject_name(cert), name) == 0 && X509_OBJECT_set1_X509(found, cert)) {
+			any = 1;
+			X509_free(cert);
+		}
+		X509_free(cert);
+		*at = anchor->next;
+		drop(anchor);
+	}
+	(void)ERR_pop_to_mark();
+	return any;
+}
+
+static struct anchors *hang_on(X509_STORE *store)
+{
+	X509_LOOKUP *lookup = NULL;
+	struct anchors *anchors = calloc(1, sizeof *anchors);
+	X509_LOOKUP_METHOD *method = X509_LOOKUP_meth_new("smtp anchors");
+	if (anchors && method && X509_LOOKUP_meth_set_get_by_subject(method, find))
+		lookup = X509_STORE_add_lookup(store, method);
+	if (lookup && X509_LOOKUP_set_method_data(lookup, anchors) && X509_LOOKUP_meth_set_free(method, drop_all)) {
+		anchors->method = method;
+		return anchors;
+	}
+	if (!lookup)
+		X509_LOOKUP_meth_free(method);
+	free(anchors);
+	return NULL;
+}
+
+int smtp_anchors_read(struct x509_store_st *store, struct bio_st *bio)
+{
+	int count = 0;
+	char *label = NULL;
+	char *header = NULL;
+	unsigned char *bytes = NULL;
+	long length;
+	struct anchors *anchors = hang_on(store);
+	struct anchor **last = anchors ? &anchors->first : NULL;
+	while (anchors && PEM_read_bio(bio, &label, &header, &bytes, &length)) {
+		int is_cert = strcmp(label, PEM_STRING_X509) == 0 || strcmp(label, PEM_STRING_X509_OLD) == 0 ||
+		              strcmp(label, PEM_STRING_X509_TRUSTED) == 0;
+		long size = 0;
+		const unsigned char *subject = is_cert ? find_subject(bytes, length, &size) : NULL;
+		struct anchor *anchor = subject ? calloc(1, sizeof *anchor) : NULL;
+		if (anchor) {
+			anchor->letters = sum_letters(subject, size);
+			anchor->bytes = bytes;
+			anchor->length = length;
+			*last = anchor;
+			last = &anchor->next;
+			count++;
+		} else {
+			OPENSSL_clear_free(bytes, (size_t)length); /* perhaps a key */
+		}
+		OPENSSL_free(label);
+		OPENSSL_free(header);
+	}
+	return count;
+}

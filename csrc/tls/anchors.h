@@ -1,0 +1,18 @@
+/* anchors: the trusted certificates of a PEM file, each of which is made only when a chain asks for its subject.
+ *
+ * To make a certificate of its bytes takes OpenSSL a fraction of a millisecond; a system trusts more than a hundred, and
+ * a chain needs one. What is found so goes into the store, and is judged there as any other. Called by context.
+ */
+#ifndef SMTP_ANCHORS_H
+#define SMTP_ANCHORS_H
+
+#include "../wire/status.h"
+
+struct bio_st;
+struct x509_store_st;
+
+/* Lets `store` trust the certificates of a PEM text, and returns how many those are. What is no certificate is left
+ * out. Why it read no further stays in OpenSSL's error queue: at the end of the text that there is no more. */
+SMTP_MUST_USE int smtp_anchors_read(struct x509_store_st *store, struct bio_st *bio);
+
+#endif

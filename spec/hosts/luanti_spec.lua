@@ -1,0 +1,186 @@
+-- The example mod in a real Luanti (Minetest) server: its mails go out while its ticks go on.
+local child = require "spec.support.child"
+local loopback = require "spec.support.loopback"
+local smtp = require "smtp"
+
+local function output_of(command)
+  local pipe = assert(io.popen(command .. " 2>&1"))
+  local output = pipe:read "*a"
+  pipe:close()
+  return output
+end
+
+local function write(path, bytes)
+  local file = assert(io.open(path, "w"))
+  file:write(bytes)
+  file:close()
+end
+
+-- Debian's command of that name is a script that gives it another configuration
+local PROGRAM = output_of("command -v /usr/lib/minetest/minetestserver || command -v luantiserver || command -v minetestserver")
+  :match "[^\n]+"
+
+local CONFIGURATION = [[
+secure.enable_security = true
+secure.trusted_mods = %s
+dedicated_server_step = 0.03
+server_announce = false
+mg_name = singlenode
+bind_address = 127.0.0.1
+port = %d
+]]
+
+-- A mod that loads behind the mailer: measures its steps, and ends the server when `wanted` mails are done.
+local WITNESS = [[
+local wanted = %d
+local list, origins = minetest.registered_globalsteps, minetest.callback_origins
+local step, log, now = list[#list], minetest.log, minetest.get_us_time
+local ticks, longest, done = 0, 0, 0
+
+local function timed(dtime)
+  local before = now()
+  step(dtime)
+  longest = math.max(longest, now() - before)
+  ticks = ticks + 1
+end
+list[#list], origins[timed] = timed, origins[step]
+
+function minetest.log(level, text)
+  log(level, text)
+  if not text or not text:find "^%%[mailer%%]" then return end
+  print(level, text)
+  done = done + 1
+  if done < wanted then return end
+  print(("after %%d ticks; the longest step took %%.1f ms"):format(ticks, longest / 1e3))
+  minetest.request_shutdown()
+end
+]]
+
+describe("a Luanti server #real", function()
+  local missing = not PROGRAM and "NO LUANTI (spec/support/install.sh test installs minetest-server)"
+  local dir
+
+  setup(function()
+    if not missing then output_of "env -u LD_PRELOAD -u MAKEFLAGS -u MFLAGS make -s LUA=luajit" end
+  end)
+
+  before_each(function() dir = output_of "mktemp -d /tmp/smtp-luanti.XXXXXX":match "%S+" end)
+  after_each(function() os.execute("rm -rf " .. dir) end)
+
+  -- Runs a world with the mod until `wanted` mails are done, beside `server`. `how`: `witness`, what else that mod does;
+  -- `trusted`, the mods that are; `environment`.
+  local function play(options, wanted, server, how)
+    how = how or {}
+    local mods, game = dir .. "/world/worldmods", dir .. "/home/.minetest/games/bare"
+    os.execute(("mkdir -p %s/witness %s/mods && ln -sfn $PWD/examples/luanti %s/mailer"):format(mods, game, mods))
+    write(game .. "/game.conf", "title = bare\n")
+    write(dir .. "/world/world.mt", "gameid = bare\nbackend = dummy\n")
+    write(mods .. "/witness/mod.conf", "name = witness\ndepends = mailer\n")
+    write(mods .. "/witness/init.lua", WITNESS:format(wanted) .. (how.witness or ""))
+    write(dir .. "/mailer.lua", options)
+    local udp = loopback.listen() -- a port that is free for TCP is most probably free for UDP
+    udp.close()
+    write(dir .. "/conf", CONFIGURATION:format(how.trusted or "mailer", udp.port))
+    return child.beside(([[env -u LD_PRELOAD HOME=%s/home MAILER_OPTIONS=%s/mailer.lua %s sh -c 'eval "$(make -s env LUA=luajit)"; ]]
+      .. [[exec %s --config %s/conf --world %s/world --gameid bare --logfile %s/log --color never']])
+      :format(dir, dir, how.environment or "", PROGRAM, dir, dir, dir), server)
+  end
+
+  -- ticks, and the longest step in milliseconds
+  local function figures(output)
+    local ticks, step = output:match "after (%d+) ticks; the longest step took ([%d.]+) ms"
+    assert.truthy(ticks, output)
+    return tonumber(ticks), tonumber(step)
+  end
+
+  it("mails over verified TLS, and no step holds a tick", function()
+    if missing then return pending(missing) end
+    local server = assert(smtp.server {
+      tls = "starttls",
+      auth = function(username, password) return username == "ada" and password == "pass word" end,
+    })
+    -- a system's whole store, with the server's certificate among it
+    write(dir .. "/trusted.pem", output_of "cat /etc/ssl/certs/ca-certificates.crt" .. server.certificate)
+    local least = math.huge
+    for _ = 1, 5 do -- the machine has other things to do, too
+      for i = #server.inbox, 1, -1 do server.inbox[i] = nil end
+      local code, output = play(([[return { server = { url = "smtp://ada:pass%%20word@localhost:%d", max_messages = 1 },
+        from = "game@example.org", to = "grace@example.org" }]]):format(server.port), 4, server, {
+        environment = "SSL_CERT_FILE=" .. dir .. "/trusted.pem",
+        witness = [[
+          minetest.register_on_mods_loaded(function()
+            for i = 1, 3 do minetest.registered_chatcommands.report.func("ada", "cow number " .. i) end
+          end)]],
+      })
+      assert.are.equal(0, code, output)
+      assert.are.equal(4, #server.inbox, output)
+      assert.truthy(server.inbox[1].tls and server.inbox[1].auth, output)
+      assert.truthy(server.inbox[4].data:find("Subject: A report by ada\r\n", 1, true))
+      assert.truthy(server.inbox[4].data:find("cow number 3", 1, true))
+      local ticks, step = figures(output)
+      assert.is_true(ticks > 16, output) -- each mail waits for more than four answers, at different ticks
+      least = math.min(least, step)
+      if least < 20 then break end
+    end
+    server:close()
+    assert.is_true(least < 20, least .. " ms") -- usually 3
+  end)
+
+  it("ticks on while a server is silent, and tells what is wrong", function()
+    if missing then return pending(missing) end
+    local silent = loopback.listen()
+    local code, output = play(([[return { server = { url = "smtp://127.0.0.1:%d", timeout = 1, attempts = 1 },
+      from = "game@example.org", to = "grace@example.org" }]]):format(silent.port), 1)
+    assert.are.equal(0, code, output)
+    assert.truthy(output:find("%[mailer%] timeout at greeting: .*the message was not sent"), output)
+    assert.is_true(figures(output) > 10, output)
+    silent.close()
+    code, output = play(([[return { server = { url = "smtp://localhost:%d", attempts = 1 },
+      from = "game@example.org", to = "grace@example.org" }]]):format(silent.port), 1)
+    assert.are.equal(0, code, output)
+    assert.truthy(output:find("%[mailer%] connect: .*refused.*the message was not sent"), output)
+  end)
+
+  it("keeps what it may do from other mods", function()
+    if missing then return pending(missing) end
+    local closed = loopback.listen()
+    closed.close()
+    -- looks for a way out of the sandbox wherever it is called, and makes sure that it is called often
+    local code, output = play(([[return { server = { url = "smtp://127.0.0.1:%d", attempts = 1 },
+      from = "game@example.org", to = "grace@example.org" }]]):format(closed.port), 1, nil, { witness = [[
+      local looks, mine, getfenv, pcall, rawget, getinfo = 0, {}, getfenv, pcall, rawget, debug.getinfo
+      local function look()
+        looks = looks + 1
+        for level = 0, 30 do
+          local ok, environment = pcall(getfenv, level)
+          if ok and rawget(rawget(environment, "os") or {}, "execute") then print "GOT OUT" end
+        end
+      end
+      for name, method in pairs(string) do
+        string[name] = function(...)
+          look()
+          return method(...)
+        end
+      end
+      debug.sethook(function()
+        local info = getinfo(2, "fS")
+        if info.source:match "mailer/" and not mine[info.func] then
+          mine[info.func] = true
+          pcall(info.func, look)
+        end
+        look()
+      end, "c")
+      minetest.after(0, function() print(looks > 0 and next(mine) and "LOOKED") end)
+      ]] })
+    assert.are.equal(0, code, output)
+    assert.truthy(output:find("LOOKED", 1, true), output)
+    assert.falsy(output:find("GOT OUT", 1, true), output)
+  end)
+
+  it("says what to set where it is not trusted", function()
+    if missing then return pending(missing) end
+    local code, output = play("", 1, nil, { trusted = "another" })
+    assert.are_not.equal(0, code)
+    assert.truthy(output:find("add it to secure.trusted_mods", 1, true), output)
+  end)
+end)
