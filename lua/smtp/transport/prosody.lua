@@ -37,7 +37,8 @@ local function wait(mode, fd, deadline)
     over = true
     if watch then
       unwatch(watch)
-      waiting[fd] = nil
+      -- its number may be another's by now
+      if waiting[fd] == go_on then waiting[fd] = nil end
     end
     done()
   end
