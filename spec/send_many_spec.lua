@@ -130,6 +130,19 @@ describe("send_many", function()
     play.finished(transport)
   end)
 
+  both("likewise over a pipe that takes a wire's bytes itself, whatever the pieces that it comes in", function(dribble)
+    local session, transport = play.open(script(OFFER, envelope(1), GO, content(1), envelope(2), "S: 250 in", GO, content(2),
+      "S: 354 go on"), nil, dribble)
+    local pipe = transport.pipe
+    function pipe:send(wire, deadline) return self:write(wire:take(), deadline) end
+    function pipe:receive(wire, deadline)
+      local bytes, kind, reason = self:read(deadline)
+      if not bytes then return nil, kind, reason end
+      return wire:feed(bytes)
+    end
+    assert.are.same({ "sent <1@example.org>", "protocol final unknown 354" }, (run(session, { letter(1), letter(2) })))
+  end)
+
   both("when the connection dies: what was handed over whole is unknown, the rest was not sent", function(dribble)
     for name, case in pairs {
       ["before the reply"] = { { "close" }, "closed final unknown" },

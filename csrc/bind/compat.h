@@ -48,6 +48,16 @@ static inline void *smtp_testudata(lua_State *L, int index, const char *name)
 #define smtp_testudata(L, index, name) luaL_testudata(L, index, name)
 #endif
 
+/* A module that was built for another Lua says so instead of crashing. */
+static inline void smtp_check_version(lua_State *L)
+{
+#if LUA_VERSION_NUM >= 502
+	luaL_checkversion(L);
+#else
+	(void)L;
+#endif
+}
+
 #define smtp_setfuncs(L, functions) smtp_register(L, functions, 0)
 
 /* A class: methods under __index, each with the metatable as its upvalue for smtp_self; `gc` (may be NULL) as __gc and,

@@ -5,6 +5,7 @@ SMTP_EXPORT int luaopen_smtp_core(lua_State *L);
 
 int luaopen_smtp_core(lua_State *L)
 {
+	smtp_check_version(L);
 	lua_newtable(L);
 	smtp_open_codec(L);
 	smtp_open_plain(L);

@@ -343,6 +343,7 @@ static const luaL_Reg functions[] = {
 
 int luaopen_smtp_tls(lua_State *L)
 {
+	smtp_check_version(L);
 	smtp_class(L, CONTEXT, context_methods, context_gc);
 	smtp_class(L, ENGINE, engine_methods, engine_gc);
 	smtp_class(L, SESSION, no_methods, session_gc);

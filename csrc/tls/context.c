@@ -9,6 +9,7 @@
 #include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
+#include <openssl/rand.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 #include <stdio.h>
@@ -295,7 +296,7 @@ enum smtp_status smtp_context_init(struct smtp_context *context, const struct sm
 	/* a server asks for a certificate when it is told whom to trust */
 	context->verify = options->server ? options->ca_file.bytes || options->ca_path.bytes : options->verify;
 	context->ctx = SSL_CTX_new(options->server ? TLS_server_method() : TLS_client_method());
-	if (!context->ctx || !set_policy(context->ctx, options)) {
+	if (!context->ctx || !set_policy(context->ctx, options) || RAND_bytes(context->id, sizeof context->id) != 1) {
 		smtp_fault_drain(fault, "cannot set up TLS");
 		return SMTP_E_MEMORY;
 	}

@@ -18,6 +18,7 @@ struct smtp_context {
 	struct ssl_ctx_st *ctx; /* NULL: not made */
 	int server;
 	int verify; /* client: chain and name; server: a client certificate is demanded */
+	unsigned char id[16]; /* random: of this context and no other */
 };
 
 /* A Lua-style string: `bytes` has a NUL after its `length` bytes. NULL: not given. */

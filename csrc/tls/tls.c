@@ -134,7 +134,7 @@ static STACK_OF(X509) *verify(SSL *ssl, SSL_CTX *ctx)
  * none of this again. Where the same context has found it good for the same name only the dates can have changed. */
 static int still_verifies(struct smtp_tls *tls, SSL_CTX *ctx, const struct smtp_session *session)
 {
-	if (!session->chain || session->ctx != ctx || strcmp(session->name, tls->name) != 0)
+	if (!session->chain || memcmp(session->id, tls->id, sizeof tls->id) != 0 || strcmp(session->name, tls->name) != 0)
 		tls->chain = verify(tls->ssl, ctx);
 	else if (is_current(session->chain))
 		tls->chain = X509_chain_up_ref(session->chain);
@@ -155,7 +155,6 @@ static void offer(struct smtp_tls *tls, const struct smtp_context *context, cons
 void smtp_session_wipe(struct smtp_session *session)
 {
 	SSL_SESSION_free(session->session);
-	SSL_CTX_free(session->ctx);
 	free_chain(session->chain);
 	memset(session, 0, sizeof *session);
 }
@@ -166,6 +165,7 @@ enum smtp_status smtp_tls_init(struct smtp_tls *tls, const struct smtp_context *
 	enum smtp_status status = SMTP_OK;
 	memset(tls, 0, sizeof *tls);
 	smtp_peer_init(&tls->peer);
+	memcpy(tls->id, context->id, sizeof tls->id);
 	tls->client = !context->server;
 	ERR_clear_error();
 	if (tls->client && !name && context->verify)
@@ -334,9 +334,8 @@ void smtp_tls_session(const struct smtp_tls *tls, struct smtp_session *session)
 		return;
 	session->session = last;
 	STACK_OF(X509) *chain = SSL_session_reused(tls->ssl) ? tls->chain : SSL_get0_verified_chain(tls->ssl);
-	SSL_CTX *ctx = SSL_get_SSL_CTX(tls->ssl);
-	if (chain && (SSL_get_verify_mode(tls->ssl) & SSL_VERIFY_PEER) && SSL_CTX_up_ref(ctx)) {
-		session->ctx = ctx;
+	if (chain && (SSL_get_verify_mode(tls->ssl) & SSL_VERIFY_PEER)) {
+		memcpy(session->id, tls->id, sizeof session->id);
 		session->chain = X509_chain_up_ref(chain);
 		memcpy(session->name, tls->name, sizeof session->name);
 	}

@@ -28,7 +28,7 @@ enum {
 /* What a client keeps of a connection to resume it in another. */
 struct smtp_session {
 	struct ssl_session_st *session; /* NULL: nothing */
-	struct ssl_ctx_st *ctx;         /* what has verified the server, */
+	unsigned char id[16];           /* of the context that has verified the server, */
 	struct stack_st_X509 *chain;    /* by these certificates; NULL: nothing has */
 	char name[256];                 /* for this name */
 };
@@ -40,6 +40,7 @@ struct smtp_tls {
 	struct bio_st *in;  /* both belong to ssl */
 	struct bio_st *out;
 	struct ssl_session_st *offered; /* the session that was to be resumed, or NULL */
+	unsigned char id[16];           /* of the context */
 	struct stack_st_X509 *chain;    /* what that one's server was verified by, or NULL */
 	int client;
 	int shaken; /* the handshake is over */

@@ -42,7 +42,7 @@ function batch.each(self, iterator, most)
   local random, used = "", 0
 
   local function seed()
-    if used == #random then random, used = core.random(12 * SEED) or "", 0 end
+    if used >= #random then random, used = core.random(12 * SEED) or "", 0 end
     used = used + SEED
     return random:sub(used - SEED + 1, used)
   end

@@ -93,7 +93,7 @@ function trace.new(wanted)
         end
       end
       hidden = {}
-      table.sort(secrets, function(a, b) return #a > #b end)
+      table.sort(secrets, function(a, b) return #a > #b or #a == #b and a < b end)
     end
     for _, secret in ipairs(secrets) do text = replace(text, secret:sub(1, TELLING), secrets) end
     return text
