@@ -172,8 +172,8 @@ function batch.each(self, iterator, most)
 
   -- As many messages as go into one flight.
   local function flight()
-    local mails, octets, commands = {}, 0, 0
-    while #mails == 0 or #mails < most() do
+    local mails, octets, commands, limit = {}, 0, 0, most()
+    while #mails == 0 or #mails < limit do
       look_ahead()
       local mail = waiting[first]
       if not (mail and delivery.fits(self, mail) and transaction.has_room(self, #mails)) then break end
@@ -185,7 +185,8 @@ function batch.each(self, iterator, most)
   end
 
   local function look_far_ahead()
-    while not ended and last - first + 1 < most() and flights.has_room(last - first + 1, 0, 0) do fetch() end
+    local limit = min(most(), flights.MESSAGES)
+    while not ended and last - first + 1 < limit do fetch() end
   end
 
   -- The long way for the message at the front.

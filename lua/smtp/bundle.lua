@@ -4,6 +4,7 @@ local chunk = require "smtp.chunk"
 local core = require "smtp.core"
 local errors = require "smtp.errors"
 local exchange = require "smtp.exchange"
+local pump = require "smtp.pump"
 local receipts = require "smtp.receipt"
 local transaction = require "smtp.transaction"
 
@@ -32,9 +33,26 @@ end
 
 -- The replies to one message.
 local function settle(self, one, denied)
-  local ok, err = transaction.read(self, one)
-  local reply
-  if ok then reply, err = exchange.receive(self, "final", self.plan.timeouts.final) end
+  local plan, wire = one.plan, self.pump.wire
+  local reply, err
+  local hoped = one.reset and "2" .. plan.agreed or plan.agreed
+  -- those to the envelope need not be looked at one by one where all have come that are hoped for
+  if not (denied or self.leaving or self.trace.wanted) and wire:agree(hoped) then
+    local code, text, enhanced = wire:reply()
+    if code and code < 300 then
+      self.outcome, self.transaction = "not_sent", false
+      return receipts.short(self, one.mail, code, enhanced, text, core.now() - one.began, self.pump.rounds - one.rounds)
+    end
+    self.transaction, one.accepted = true, plan.accepted
+    if code then
+      reply = { code = code, enhanced = enhanced, text = text }
+    elseif text ~= "again" then
+      reply, err = exchange.fail_pump(self, "final", pump.odd(enhanced))
+    end
+  else
+    err = select(2, transaction.read(self, one))
+  end
+  if not (reply or err) then reply, err = exchange.receive(self, "final", self.plan.timeouts.final) end
   if reply and exchange.class(reply) == 3 then reply, err = exchange.expect(self, "final", reply, 2) end
   local leaving = self.leaving
   if leaving and not reply and err.kind == "closed" then
@@ -63,6 +81,7 @@ local function settle(self, one, denied)
       text = self.trace.scrub(reply.text), transcript = self.trace.transcript() }
   end
   if one.refused or transaction.is_refused(one) then return transaction.refusal(self, one) end
+  local ok
   ok, err = exchange.expect(self, "final", reply, 2)
   if ok then return exchange.fail(self, "final", "protocol", "the server took a message for no recipient") end
   err.rejected = #one.rejected > 0 and one.rejected or nil
@@ -84,14 +103,14 @@ end
 ---@param more (fun(): any)? queues what goes along with the end
 ---@return table[] results { receipt or false, err }, as many
 function bundle.send(self, mails, meanwhile, more)
-  local pump = self.pump
-  local began, rounds = core.now(), pump.rounds
+  local line = self.pump
+  local began, rounds = core.now(), line.rounds
   local jobs = queue(self, mails)
   local behind = more and more()
-  local total = pump.wire:queued()
+  local total = line.wire:queued()
   local limit = exchange.deadline(self, self.plan.timeouts.block)
   self.midway = true
-  local written, kind, reason, left = pump:write(limit)
+  local written, kind, reason, left = line:write(limit)
   if written and meanwhile then meanwhile() end
   if not written then
     -- what the server has said to the first ones still counts, and nothing more is waited for than that
@@ -125,7 +144,7 @@ function bundle.send(self, mails, meanwhile, more)
     results[i] = { receipt or false, err }
   end
   if not (written or gone) then exchange.kill(self, { kind = kind, stage = "final", reason = reason }) end
-  if self.state ~= "dead" and pump.wire:residue() > 0 then
+  if self.state ~= "dead" and line.wire:residue() > 0 then
     chunk.distrust(self)
     exchange.kill(self, { kind = "protocol", stage = "final",
       reason = "the server sent a reply that no command was waiting for" })

@@ -265,7 +265,7 @@ end
 ---@return boolean? ok
 ---@return string? reason
 function Pump:chunk(bytes, last)
-  self.trace.sent(("BDAT %d%s"):format(#bytes, last and " LAST" or ""))
+  if self.trace.wanted then self.trace.sent(("BDAT %d%s"):format(#bytes, last and " LAST" or "")) end
   return self.wire:chunk(bytes, last)
 end
 

@@ -7,8 +7,9 @@ local concat, rep = table.concat, string.rep
 -- Octets of commands in a flight: no more than the smallest usual socket buffers take, so that the two sides can never
 -- both be stuck writing.
 local WINDOW = 32768
--- Messages and octets of one flight by BDAT: what is under way when a connection breaks has an unknown fate.
-local MESSAGES, OCTETS = 10, 262144
+--- Messages of one flight by BDAT, and octets: what is under way when a connection breaks has an unknown fate.
+flight.MESSAGES = 10
+local OCTETS = 262144
 
 ---@class smtp.Flight
 ---@field mail boolean it begins with MAIL
@@ -82,7 +83,7 @@ end
 ---@param commands integer octets of their commands and the new one's
 ---@return boolean
 function flight.has_room(messages, octets, commands)
-  return messages == 0 or messages < MESSAGES and octets <= OCTETS and commands <= WINDOW
+  return messages == 0 or messages < flight.MESSAGES and octets <= OCTETS and commands <= WINDOW
 end
 
 return flight
