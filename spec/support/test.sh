@@ -3,7 +3,7 @@
 # The last line is "N passed, N failed". Under CI=true a skipped spec counts as failed: it means a component is missing.
 # Specs tagged #real (real servers, packaging) are slow and the same for every Lua, or go through the Luas themselves:
 # they run once, under lua5.4.
-# All is built first; then two jobs run at a time, as much of them is waiting, and each prints what it has to say at its
+# All is built first; then three jobs run at a time, as much of them is waiting, and each prints what it has to say at its
 # end. `test.sh KIND [LUA]` is one job: specs, real, asan or lint.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -107,7 +107,7 @@ everything() {
 		if check "sanitized build for $lua" make -j2 SANITIZE=1 LUA=$lua; then jobs=("asan $lua" "${jobs[@]}"); fi
 	done
 	# the longest first
-	printf '%s\n' real "${jobs[@]}" lint | xargs -P2 -L1 bash spec/support/test.sh || say 'a job broke off' 0 1 0
+	printf '%s\n' real "${jobs[@]}" lint | xargs -P3 -L1 bash spec/support/test.sh || say 'a job broke off' 0 1 0
 }
 
 results=$(mktemp build/results.XXXXXX)
