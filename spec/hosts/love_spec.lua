@@ -2,16 +2,9 @@
 local child = require "spec.support.child"
 local smtp = require "smtp"
 
-local function output_of(command)
-  local pipe = assert(io.popen(command .. " 2>&1"))
-  local output = pipe:read "*a"
-  pipe:close()
-  return output
-end
-
 describe("a LÖVE game #real", function()
-  local missing = output_of "command -v love" == "" and "NO LÖVE (spec/support/install.sh test installs love)"
-  if not missing then output_of "env -u LD_PRELOAD -u MAKEFLAGS -u MFLAGS make -s LUA=luajit" end
+  local missing = child.output "command -v love" == "" and "NO LÖVE (spec/support/install.sh test installs love)"
+  if not missing then child.output "env -u LD_PRELOAD -u MAKEFLAGS -u MFLAGS make -s LUA=luajit" end
 
   local function play(environment, server)
     return child.beside(([[env -u LD_PRELOAD SDL_AUDIODRIVER=dummy HEADLESS=1 %s sh -c 'eval "$(make -s env LUA=luajit)"; exec love examples/love']])

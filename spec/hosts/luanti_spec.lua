@@ -3,21 +3,8 @@ local child = require "spec.support.child"
 local loopback = require "spec.support.loopback"
 local smtp = require "smtp"
 
-local function output_of(command)
-  local pipe = assert(io.popen(command .. " 2>&1"))
-  local output = pipe:read "*a"
-  pipe:close()
-  return output
-end
-
-local function write(path, bytes)
-  local file = assert(io.open(path, "w"))
-  file:write(bytes)
-  file:close()
-end
-
 -- Debian's command of that name is a script that gives it another configuration
-local PROGRAM = output_of("command -v /usr/lib/minetest/minetestserver || command -v luantiserver || command -v minetestserver")
+local PROGRAM = child.output("command -v /usr/lib/minetest/minetestserver || command -v luantiserver || command -v minetestserver")
   :match "[^\n]+"
 
 local CONFIGURATION = [[
@@ -61,10 +48,10 @@ describe("a Luanti server #real", function()
   local dir
 
   setup(function()
-    if not missing then output_of "env -u LD_PRELOAD -u MAKEFLAGS -u MFLAGS make -s LUA=luajit" end
+    if not missing then child.output "env -u LD_PRELOAD -u MAKEFLAGS -u MFLAGS make -s LUA=luajit" end
   end)
 
-  before_each(function() dir = output_of "mktemp -d /tmp/smtp-luanti.XXXXXX":match "%S+" end)
+  before_each(function() dir = child.output "mktemp -d /tmp/smtp-luanti.XXXXXX":match "%S+" end)
   after_each(function() os.execute("rm -rf " .. dir) end)
 
   -- Runs a world with the mod until `wanted` mails are done, beside `server`. `how`: `witness`, what else that mod does;
@@ -73,14 +60,14 @@ describe("a Luanti server #real", function()
     how = how or {}
     local mods, game = dir .. "/world/worldmods", dir .. "/home/.minetest/games/bare"
     os.execute(("mkdir -p %s/witness %s/mods && ln -sfn $PWD/examples/luanti %s/mailer"):format(mods, game, mods))
-    write(game .. "/game.conf", "title = bare\n")
-    write(dir .. "/world/world.mt", "gameid = bare\nbackend = dummy\n")
-    write(mods .. "/witness/mod.conf", "name = witness\ndepends = mailer\n")
-    write(mods .. "/witness/init.lua", WITNESS:format(wanted) .. (how.witness or ""))
-    write(dir .. "/mailer.lua", options)
+    child.write(game .. "/game.conf", "title = bare\n")
+    child.write(dir .. "/world/world.mt", "gameid = bare\nbackend = dummy\n")
+    child.write(mods .. "/witness/mod.conf", "name = witness\ndepends = mailer\n")
+    child.write(mods .. "/witness/init.lua", WITNESS:format(wanted) .. (how.witness or ""))
+    child.write(dir .. "/mailer.lua", options)
     local udp = loopback.listen() -- a port that is free for TCP is most probably free for UDP
     udp.close()
-    write(dir .. "/conf", CONFIGURATION:format(how.trusted or "mailer", udp.port))
+    child.write(dir .. "/conf", CONFIGURATION:format(how.trusted or "mailer", udp.port))
     return child.beside(([[env -u LD_PRELOAD HOME=%s/home MAILER_OPTIONS=%s/mailer.lua %s sh -c 'eval "$(make -s env LUA=luajit)"; ]]
       .. [[exec %s --config %s/conf --world %s/world --gameid bare --logfile %s/log --color never']])
       :format(dir, dir, how.environment or "", PROGRAM, dir, dir, dir), server)
@@ -100,7 +87,7 @@ describe("a Luanti server #real", function()
       auth = function(username, password) return username == "ada" and password == "pass word" end,
     })
     -- a system's whole store, with the server's certificate among it
-    write(dir .. "/trusted.pem", output_of "cat /etc/ssl/certs/ca-certificates.crt" .. server.certificate)
+    child.write(dir .. "/trusted.pem", child.output "cat /etc/ssl/certs/ca-certificates.crt" .. server.certificate)
     local least = math.huge
     for _ = 1, 5 do -- the machine has other things to do, too
       for i = #server.inbox, 1, -1 do server.inbox[i] = nil end

@@ -135,10 +135,7 @@ describe("inside Tarantool #real", function()
   local missing = not os.execute "command -v tarantool >/dev/null" and "NO TARANTOOL (spec/support/install.sh test installs tarantool)"
 
   local function output_of(command)
-    local pipe = assert(io.popen("unset LD_PRELOAD MAKEFLAGS MFLAGS MAKELEVEL; " .. command .. " 2>&1 </dev/null"))
-    local output = pipe:read "*a"
-    pipe:close()
-    return output
+    return child.output("unset LD_PRELOAD MAKEFLAGS MFLAGS MAKELEVEL; " .. command .. " </dev/null")
   end
 
   it("all is as everywhere", function()

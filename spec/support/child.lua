@@ -21,15 +21,31 @@ function child.read(path)
   return bytes
 end
 
+---@param path string
+---@param bytes string what the file is to hold
+function child.write(path, bytes)
+  local file = assert(io.open(path, "wb"))
+  file:write(bytes)
+  file:close()
+end
+
 --- A temporary file that holds `bytes`; the caller removes it.
 ---@param bytes string
 ---@return string path
 function child.keep(bytes)
   local path = os.tmpname()
-  local file = assert(io.open(path, "wb"))
-  file:write(bytes)
-  file:close()
+  child.write(path, bytes)
   return path
+end
+
+--- What a command prints, its complaints too.
+---@param command string
+---@return string
+function child.output(command)
+  local pipe = assert(io.popen(command .. " 2>&1"))
+  local output = pipe:read "*a"
+  pipe:close()
+  return output
 end
 
 --- Runs a command in the background while stepping a server.

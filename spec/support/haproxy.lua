@@ -54,33 +54,20 @@ core.register_service("run", "http", function(applet)
 end)
 ]]
 
-local function output_of(command)
-  local pipe = assert(io.popen(command .. " 2>&1"))
-  local output = pipe:read "*a"
-  pipe:close()
-  return output
-end
-
-local function write(path, bytes)
-  local file = assert(io.open(path, "w"))
-  file:write(bytes)
-  file:close()
-end
-
 --- Starts one.
 ---@param directive string? for its global section; "%s" stands for its directory
 ---@return table|nil haproxy `port`, `dir`
 ---@return string|nil reason why there is none here (for `pending`)
 function haproxy.start(directive)
-  if output_of "command -v haproxy" == "" then return nil, "NO HAPROXY (spec/support/install.sh test installs haproxy)" end
+  if child.output "command -v haproxy" == "" then return nil, "NO HAPROXY (spec/support/install.sh test installs haproxy)" end
   local listener = loopback.listen()
   listener.close()
-  local self = setmetatable({ dir = output_of "mktemp -d /tmp/smtp-haproxy.XXXXXX":match "%S+", port = listener.port }, Haproxy)
-  local here = output_of "pwd":match "[^\n]+"
-  write(self.dir .. "/service.lua", SERVICE)
-  write(self.dir .. "/haproxy.cfg", CONFIGURATION:format((directive or ""):format(self.dir), here, here, here, self.dir, self.port))
-  local output = output_of "env -u LD_PRELOAD -u MAKEFLAGS -u MFLAGS make -s LUA=lua5.3"
-    .. output_of(("env -u LD_PRELOAD -u LUA_PATH -u LUA_CPATH haproxy -D -p %s/pid -f %s/haproxy.cfg </dev/null >%s/log 2>&1")
+  local self = setmetatable({ dir = child.output "mktemp -d /tmp/smtp-haproxy.XXXXXX":match "%S+", port = listener.port }, Haproxy)
+  local here = child.output "pwd":match "[^\n]+"
+  child.write(self.dir .. "/service.lua", SERVICE)
+  child.write(self.dir .. "/haproxy.cfg", CONFIGURATION:format((directive or ""):format(self.dir), here, here, here, self.dir, self.port))
+  local output = child.output "env -u LD_PRELOAD -u MAKEFLAGS -u MFLAGS make -s LUA=lua5.3"
+    .. child.output(("env -u LD_PRELOAD -u LUA_PATH -u LUA_CPATH haproxy -D -p %s/pid -f %s/haproxy.cfg </dev/null >%s/log 2>&1")
       :format(self.dir, self.dir, self.dir))
   self.pid = child.read(self.dir .. "/pid"):match "%d+"
   if self.pid then return self end
@@ -96,14 +83,14 @@ end
 function Haproxy:request(where, code, ...)
   self.count = (self.count or 0) + 1
   local path = ("%s/chunk%d"):format(self.dir, self.count)
-  write(path, code:format(...))
+  child.write(path, code:format(...))
   return ("curl -s -m 60 -H Expect: --data-binary @%s http://127.0.0.1:%d/%s"):format(path, self.port, where)
 end
 
 --- What a piece of Lua returned there, a line each.
 ---@return string
 function Haproxy:run(where, code, ...)
-  return (output_of(self:request(where, code, ...)):gsub("\n$", ""))
+  return (child.output(self:request(where, code, ...)):gsub("\n$", ""))
 end
 
 --- Stops it and removes its directory.

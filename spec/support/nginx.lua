@@ -72,13 +72,6 @@ http {
 }
 ]]
 
-local function output_of(command)
-  local pipe = assert(io.popen(command .. " 2>&1"))
-  local output = pipe:read "*a"
-  pipe:close()
-  return output
-end
-
 local function free_port()
   local lookup = assert(core.resolve("127.0.0.1", 0))
   local addresses
@@ -97,9 +90,9 @@ local function launch(self, configuration, environment, prefix)
   local file = assert(io.open(self.dir .. "/nginx.conf", "w"))
   file:write(configuration)
   file:close()
-  local built = output_of "env -u LD_PRELOAD -u MAKEFLAGS -u MFLAGS make -s LUA=luajit"
+  local built = child.output "env -u LD_PRELOAD -u MAKEFLAGS -u MFLAGS make -s LUA=luajit"
   self.command = ("env -u LD_PRELOAD -u LUA_PATH -u LUA_CPATH %s nginx -p %s -c %s/nginx.conf"):format(environment, prefix, self.dir)
-  local output = output_of(self.command .. " -e " .. self.dir .. "/error.log </dev/null")
+  local output = child.output(self.command .. " -e " .. self.dir .. "/error.log </dev/null")
   for _ = 1, 100 do
     if child.read(self.dir .. "/pid") ~= "" then return self end
     os.execute "sleep 0.05"
@@ -111,11 +104,11 @@ end
 
 -- The worker may read a checkout that is root's own.
 local function user()
-  return output_of "id -u":match "%d+" == "0" and "user root;\n" or ""
+  return child.output "id -u":match "%d+" == "0" and "user root;\n" or ""
 end
 
 local function new()
-  return setmetatable({ dir = output_of "mktemp -d /tmp/smtp-nginx.XXXXXX":match "%S+", port = free_port() }, Nginx)
+  return setmetatable({ dir = child.output "mktemp -d /tmp/smtp-nginx.XXXXXX":match "%S+", port = free_port() }, Nginx)
 end
 
 --- Starts one with one worker.
@@ -123,9 +116,9 @@ end
 ---@return table|nil nginx `port`, `dir`
 ---@return string|nil reason why there is none here (for `pending`)
 function nginx.start(directives)
-  if output_of "command -v nginx" == "" then return nil, "NO NGINX: not installed" end
+  if child.output "command -v nginx" == "" then return nil, "NO NGINX: not installed" end
   local self = new()
-  local here, dir, top = output_of "pwd":match "[^\n]+", self.dir, user()
+  local here, dir, top = child.output "pwd":match "[^\n]+", self.dir, user()
   for _, module in ipairs(MODULES) do
     local file = io.open(module)
     if file then
@@ -153,7 +146,7 @@ function nginx.example(trusted, environment)
     assert(count > 0, change[1])
     configuration = changed
   end
-  return launch(self, user() .. configuration, environment, output_of "pwd":match "[^\n]+" .. "/examples/nginx")
+  return launch(self, user() .. configuration, environment, child.output "pwd":match "[^\n]+" .. "/examples/nginx")
 end
 
 --- Its error log so far.
@@ -163,12 +156,12 @@ end
 
 --- The process that serves: the newest, where an older one has still to end.
 function Nginx:worker()
-  return output_of("pgrep -n -P " .. child.read(self.dir .. "/pid"):match "%d+"):match "%d+"
+  return child.output("pgrep -n -P " .. child.read(self.dir .. "/pid"):match "%d+"):match "%d+"
 end
 
 --- Has it read its configuration again: another worker takes over.
 function Nginx:reload()
-  output_of(self.command .. " -s reload")
+  child.output(self.command .. " -s reload")
 end
 
 --- A command that sends it a piece of Lua, and prints what that returns.
@@ -194,7 +187,7 @@ end
 
 --- Stops it and removes its directory.
 function Nginx:stop()
-  output_of(self.command .. " -s stop")
+  child.output(self.command .. " -s stop")
   for _ = 1, 100 do
     if child.read(self.dir .. "/pid") == "" then break end
     os.execute "sleep 0.05"

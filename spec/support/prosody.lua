@@ -57,23 +57,10 @@ if spec then
 end
 ]]
 
-local function output_of(command)
-  local pipe = assert(io.popen(command .. " 2>&1"))
-  local output = pipe:read "*a"
-  pipe:close()
-  return output
-end
-
-local function write(path, bytes)
-  local file = assert(io.open(path, "w"))
-  file:write(bytes)
-  file:close()
-end
-
 -- Prepares a directory for one; gives it, and the command that runs it.
 local function prepare(settings)
-  if output_of "command -v prosody" == "" then return nil, "NO PROSODY (spec/support/install.sh test installs prosody)" end
-  local dir, here = output_of "mktemp -d /tmp/smtp-prosody.XXXXXX":match "%S+", output_of "pwd":match "[^\n]+"
+  if child.output "command -v prosody" == "" then return nil, "NO PROSODY (spec/support/install.sh test installs prosody)" end
+  local dir, here = child.output "mktemp -d /tmp/smtp-prosody.XXXXXX":match "%S+", child.output "pwd":match "[^\n]+"
   local self = setmetatable({ dir = dir }, Prosody)
   local listeners = {}
   for _, name in ipairs { "c2s", "http", "https" } do
@@ -82,13 +69,13 @@ local function prepare(settings)
   end
   for _, listener in pairs(listeners) do listener.close() end
   local certificate, key = tls.mint { "localhost" }
-  write(dir .. "/certificate", certificate)
-  write(dir .. "/key", key)
-  write(dir .. "/mod_run.lua", MODULE)
-  write(dir .. "/prosody.cfg.lua", ((settings or "") .. "\n" .. CONFIGURATION):gsub("%u%u%u+",
+  child.write(dir .. "/certificate", certificate)
+  child.write(dir .. "/key", key)
+  child.write(dir .. "/mod_run.lua", MODULE)
+  child.write(dir .. "/prosody.cfg.lua", ((settings or "") .. "\n" .. CONFIGURATION):gsub("%u%u%u+",
     { DIR = dir, HERE = here, CLIENTS = self.c2s, HTTP = self.http, HTTPS = self.https }))
   -- the Lua it runs on is the system's
-  local built = output_of "env -u LD_PRELOAD -u MAKEFLAGS -u MFLAGS make -s LUA=lua5.4"
+  local built = child.output "env -u LD_PRELOAD -u MAKEFLAGS -u MFLAGS make -s LUA=lua5.4"
   return self, ([[cd %s; unset LD_PRELOAD; eval "$(make -s env LUA=lua5.4)"; ulimit -n $(ulimit -Hn); export HERE=%s
     exec timeout 300 lua5.4 "$(command -v prosody)" -F --config %s/prosody.cfg.lua </dev/null]]):format(here, here, dir), built
 end
@@ -101,7 +88,7 @@ end
 function prosody.busted(spec, settings)
   local self, command = prepare(settings)
   if not self then return nil, command end
-  local output = output_of(("(export SPEC=%s; %s)"):format(spec, command))
+  local output = child.output(("(export SPEC=%s; %s)"):format(spec, command))
   output = output .. child.read(self.dir .. "/log")
   os.execute("rm -rf " .. self.dir)
   return output
@@ -132,7 +119,7 @@ end
 function Prosody:request(code, ...)
   self.count = (self.count or 0) + 1
   local path = ("%s/chunk%d"):format(self.dir, self.count)
-  write(path, code:format(...))
+  child.write(path, code:format(...))
   return ("curl -sS -m 60 --cacert %s/certificate -H Expect: --data-binary @%s https://localhost:%d/")
     :format(self.dir, path, self.https)
 end
@@ -140,7 +127,7 @@ end
 --- What a piece of Lua returned there, a line each.
 ---@return string
 function Prosody:run(code, ...)
-  return (output_of(self:request(code, ...)):gsub("\n$", ""))
+  return (child.output(self:request(code, ...)):gsub("\n$", ""))
 end
 
 function Prosody:log()
