@@ -44,10 +44,10 @@ describe("on_progress", function()
   end)
 
   it("counts octets before dot-stuffing", function()
-    local raw = ("." .. ("x"):rep(29) .. "\r\n"):rep(10000)
+    local raw = ("." .. ("x"):rep(509) .. "\r\n"):rep(600)
     local heard, receipt, _, transport = progress(raw)
     assert.are.equal(2, #heard)
-    local lines = heard[1][1] / 32
+    local lines = heard[1][1] / 512
     assert.are.equal(heard[1][1] + lines, #transport.pipe.written[3]) -- behind EHLO and the envelope
     assert.are.same({ n = 2, #raw, #raw }, heard[2])
     assert.are.equal(#raw, receipt.size)

@@ -384,7 +384,7 @@ return function(name, transport, host)
       send(letter(servers.none.port))
       local before = loopback.descriptors()
       host.run(function()
-        for i = 1, 12 do
+        for i = 1, 6 do
           local failing = i % 3 == 0
           local receipt, err = smtp.send(letter(failing and closed.port or servers.none.port, { timeout = 5,
             host = i % 2 == 0 and "localhost" or nil }))

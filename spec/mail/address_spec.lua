@@ -231,7 +231,7 @@ describe("address.list", function()
     assert.are.equal("a@b", boxes[1].address)
   end)
 
-  it("handles a megabyte in linear time", function()
+  it("handles a megabyte in linear time #linear", function()
     local cases = {
       ("Ada Lovelace <ada@example.org>, "):rep(32768) .. "a@b",
       ("Team: \"B, C\" <b@example.org>, c@d;, "):rep(32768) .. "a@b",
@@ -251,7 +251,7 @@ describe("address.list", function()
     end
   end)
 
-  it("does twice the work for twice the text", function()
+  it("does twice the work for twice the text #linear", function()
     local cases = {
       function(n) return ("Ada \"B, C\" <ada@example.org>, "):rep(n) .. "a@b" end,
       function(n) return ("Team: a@b, \"c, d\"@e;, x:;, "):rep(n) .. "a@b" end,
@@ -264,7 +264,7 @@ describe("address.list", function()
       function(n) return "a:" .. (";"):rep(n) end,
     }
     for i, case in ipairs(cases) do
-      local once, twice = case(10000), case(20000)
+      local once, twice = case(4000), case(8000)
       local single, double = steps(address.list, once), steps(address.list, twice)
       assert.is_true(double <= 2.1 * single + 10, ("case %d: %d, then %d"):format(i, single, double))
     end

@@ -77,7 +77,7 @@ describe("header.text", function()
     assert_well_formed(header.text(("N"):rep(76), "\195\164 plain words after it"), 78)
   end)
 
-  it("is linear", function()
+  it("takes linear time #linear", function()
     for i, value in ipairs { ("a"):rep(2 ^ 20), ("\195\188"):rep(2 ^ 19), (" "):rep(2 ^ 20), ("a "):rep(2 ^ 19),
       ("=?"):rep(2 ^ 19), "a" .. (" "):rep(2 ^ 20), ("\195\188 a "):rep(2 ^ 18), ("a\t \t"):rep(2 ^ 18) } do
       local start = os.clock()
@@ -185,7 +185,7 @@ describe("header.addresses", function()
     end
   end)
 
-  it("is linear", function()
+  it("takes linear time #linear", function()
     local list = assert(address.list(("J\195\188rgen <ada@example.org>, \"a, b\" <c@d>, "):rep(2 ^ 14) .. "a@b"))
     local start = os.clock()
     assert.is_string(header.addresses("To", list))
@@ -222,7 +222,7 @@ describe("header.addresses", function()
     end
   end)
 
-  it("does twice the work for twice the list", function()
+  it("does twice the work for twice the list #linear", function()
     for i, value in ipairs { "Team: a@b, \"c, d\" <e@f>;, x:;, ", "\195\188 \195\188: \195\188 <a@b>;, ", "x:;, " } do
       local once, twice = assert(address.list(value:rep(2000) .. "a@b")), assert(address.list(value:rep(4000) .. "a@b"))
       local single, double = steps(header.addresses, "To", once), steps(header.addresses, "To", twice)
@@ -364,7 +364,7 @@ describe("header.parameter", function()
     end
   end)
 
-  it("is linear", function()
+  it("takes linear time #linear", function()
     local start = os.clock()
     assert.is_string(header.parameter("X-A", "a", { { "k", ("\195\188"):rep(2 ^ 18) }, { "l", ("%"):rep(2 ^ 18) } }))
     assert.is_true(os.clock() - start < 2)

@@ -142,7 +142,7 @@ describe("list", function()
     assert.truthy(words:find('smtp.send: list: option "unsubscribe_post" must be a boolean', 1, true))
   end)
 
-  it("takes an id with as many blanks as one likes in linear time", function()
+  it("takes an id with as many blanks as one likes in linear time #linear", function()
     local began = os.clock()
     local blanks = (" "):rep(20000)
     assert.truthy(reason { list = { id = blanks .. "x" } }:find("^list%.id: must be"))

@@ -674,7 +674,7 @@ describe("raw", function()
 end)
 
 describe("large values", function()
-  it("take linear time", function()
+  it("take linear time #linear", function()
     local list = ("Ada <ada@example.org>, "):rep(40000) .. "a@b"
     local start = os.clock()
     assert(message.new(options { to = list, subject = ("\195\188 a"):rep(2 ^ 18),

@@ -168,7 +168,7 @@ describe("core.mailboxes", function()
     assert.is_nil((core.mailboxes "To"))
   end)
 
-  it("goes through many in linear time, or leaves them", function()
+  it("goes through many in linear time, or leaves them #linear", function()
     local many = {}
     for i = 1, 20000 do many[i] = ("a%d@example.org"):format(i) end
     for _, value in ipairs { many, table.concat(many, ",") } do

@@ -371,7 +371,7 @@ describe("preview", function()
     assert.truthy(most < 2048, most .. " KB more")
   end)
 
-  it("takes its time in proportion to the html", function()
+  it("takes its time in proportion to the html #linear", function()
     for _, piece in ipairs { "url(cid:", "src='cid:", "src=cid:", "url(", " src=\"", "//", "src=//", "<link", "&#", "\255", "\226\128" } do
       local html = piece:rep(math.floor(2e5 / #piece))
       local start = os.clock()

@@ -2,7 +2,7 @@
 # test.sh: every check there is: builds and specs under each Lua, the static checks, the specs again under ASan and UBSan.
 # The last line is "N passed, N failed". Under CI=true a skipped spec counts as failed: it means a component is missing.
 # Specs tagged #real (real servers, packaging) are slow and the same for every Lua, or go through the Luas themselves:
-# they run once, under lua5.4.
+# they run once, under lua5.4. Those tagged #linear look at Lua code's time, which is not the sanitizers' business.
 # All is built first; then three jobs run at a time, as much of them is waiting, and each prints what it has to say at its
 # end. `test.sh KIND [LUA]` is one job: specs, real, asan or lint.
 set -euo pipefail
@@ -78,7 +78,7 @@ asan)
 	# the JIT's machine code hides what it points at from the leak check
 	options=()
 	if [ "$2" = luajit ]; then options=(-joff); fi
-	specs "specs under $2 with ASan and UBSan" sanitized "$2" "${options[@]}" "$busted" --exclude-tags=real
+	specs "specs under $2 with ASan and UBSan" sanitized "$2" "${options[@]}" "$busted" --exclude-tags=real,linear
 	exit
 	;;
 lint)
