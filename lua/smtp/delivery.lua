@@ -295,11 +295,12 @@ end
 
 --- Says goodbye and closes: what comes of it changes nothing any more.
 ---@param self table the session
-function delivery.farewell(self)
+---@param alone boolean? nothing is asked along with it
+function delivery.farewell(self, alone)
   local able = self.state == "ready" or self.state == "connected"
   if able and not self.midway then
     self.expires = math.min(self.expires, core.now() + FAREWELL)
-    if self.quitting or chunk.queue_quit(self) then
+    if self.quitting or chunk.queue_quit(self, alone) then
       chunk.quit_reply(self, function() return self.pump:reply(self.expires) end)
     end
   end

@@ -78,7 +78,8 @@ end
 
 local function leave(self, one)
   self.open, self.all[one] = self.open - 1, nil
-  delivery.farewell(one.session)
+  -- who closes a pool waits for the last of its connections
+  delivery.farewell(one.session, self.closed)
 end
 
 -- Counts anew: the user of a connection may be gone for good, a request that its host has ended or a task that is never
