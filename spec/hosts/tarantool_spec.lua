@@ -154,9 +154,7 @@ describe("inside Tarantool #real", function()
       auth = function(username, password) return username == "ada" and password == "pass word" end,
     })
     local directory = output_of "mktemp -d /tmp/smtp-tarantool.XXXXXX":match "%S+"
-    local file = assert(io.open(directory .. "/application.lua", "w"))
-    file:write(APPLICATION:format(server.port, server.certificate))
-    file:close()
+    child.write(directory .. "/application.lua", APPLICATION:format(server.port, server.certificate))
     local installed = output_of(("make -s install LUA=luajit DESTDIR=%s INST_LUADIR=/.rocks/share/tarantool "
       .. "INST_LIBDIR=/.rocks/lib/tarantool"):format(directory))
     local code, output = child.beside(("env -u LD_PRELOAD -u LUA_PATH -u LUA_CPATH sh -c 'cd %s && exec tarantool application.lua'")

@@ -87,9 +87,7 @@ end
 
 -- Starts one with this configuration; `environment` and `prefix` go to its command line.
 local function launch(self, configuration, environment, prefix)
-  local file = assert(io.open(self.dir .. "/nginx.conf", "w"))
-  file:write(configuration)
-  file:close()
+  child.write(self.dir .. "/nginx.conf", configuration)
   local built = child.output "env -u LD_PRELOAD -u MAKEFLAGS -u MFLAGS make -s LUA=luajit"
   self.command = ("env -u LD_PRELOAD -u LUA_PATH -u LUA_CPATH %s nginx -p %s -c %s/nginx.conf"):format(environment, prefix, self.dir)
   local output = child.output(self.command .. " -e " .. self.dir .. "/error.log </dev/null")
@@ -171,9 +169,7 @@ end
 function Nginx:request(phase, code, ...)
   self.count = (self.count or 0) + 1
   local path = ("%s/chunk%d"):format(self.dir, self.count)
-  local file = assert(io.open(path, "w"))
-  file:write(code:format(...))
-  file:close()
+  child.write(path, code:format(...))
   return ("curl -s -m 60 -H Expect: --data-binary @%s http://127.0.0.1:%d/%s"):format(path, self.port, phase)
 end
 
