@@ -40,10 +40,35 @@ for _, host in ipairs { "127.0.0.1", "::1", "unix" } do
       assert.are.same({ nil, "again" }, { server:read() })
     end)
 
-    on("reads no more than it is asked for", function()
-      client:write "hello"
-      assert.are.equal("he", finish(server, "read", "read", 2))
-      assert.are.equal("llo", server:read())
+    on("waits for bytes in a read with a deadline, and in no other call", function()
+      local function again(least, most, run, ...)
+        local began = core.now()
+        local _, why = run(...)
+        local took = core.now() - began
+        assert.are.equal("again", why)
+        assert(took >= least and took < most, took)
+      end
+      again(0, 0.04, server.read, server, core.now() - 1)
+      again(0.04, 2, server.read, server, core.now() + 0.05)
+      again(0.009, 2, server.read, server, core.now() + 0.01)
+      again(0, 2, server.read, server, core.now() + 1) -- it may end early
+      again(0, 0.04, server.read, server)
+      assert.are.equal("idle", server:peek())
+      local bytes = ("x"):rep(2 ^ 20)
+      again(0, 2, function()
+        while true do
+          local count, why = server:write(bytes)
+          if not count then return nil, why end
+        end
+      end)
+      for _, deadline in ipairs { core.now() - 1, core.now() + 5, math.huge } do
+        client:write "hello"
+        core.wait("read", server:fd(), core.now() + 5)
+        assert.are.equal("hello", server:read(deadline))
+      end
+      while client:read() do end -- unread bytes would make a reset of the close
+      client:close()
+      assert.are.same({ nil, "closed" }, { server:read(core.now() + 5) })
     end)
 
     on("looks without taking", function()
@@ -229,7 +254,7 @@ describe("sockets", function()
       ["nothing to write"] = function() client:write() end,
       ["a start before the string"] = function() client:write("x", 0) end,
       ["a start behind the string"] = function() client:write("x", 3) end,
-      ["a read of nothing"] = function() client:read(0) end,
+      ["a deadline that is none"] = function() client:read "soon" end,
     } do
       assert(not pcall(call), name)
     end

@@ -103,17 +103,17 @@ describe("turn", function()
     assert.are.equal("a\r\n..b\r\n.\r\nMAIL\r\nDATA\r\n", wire:take())
     assert.are.equal(3, wire:expected())
     assert.are.equal(0, wire:residue())
-    assert.are.same({ n = 1, true }, called(after("354 go\r\n", 1):turn("3", "")))
+    assert.are.same({ n = 2, true, false }, called(after("354 go\r\n", 1):turn("3", "")))
   end)
 
   it("waits for the last of them", function()
     local replies = "250-ok\r\n250 ok\r\n354 go\r\n"
     for count = 0, #replies - 1 do
       local wire = after(replies:sub(1, count))
-      assert.are.same({ n = 0 }, called(wire:turn("23", "x")))
+      assert.are.same({ n = 2 }, called(wire:turn("23", "x")))
       assert.are.equal(0, wire:queued())
       wire:feed(replies:sub(count + 1))
-      assert.are.same({ n = 1, true }, called(wire:turn("23", "x")))
+      assert.are.same({ n = 2, true, false }, called(wire:turn("23", "x")))
       assert.are.equal("x\r\n.\r\n", wire:take())
     end
   end)
@@ -121,10 +121,10 @@ describe("turn", function()
   it("takes nothing and queues nothing where one is of another class, or none is owed", function()
     for _, replies in ipairs { "550 no\r\n354 go\r\n", "250 ok\r\n250 ok\r\n", "250 ok\r\n353 go\r\n", "HTTP\r\n354 go\r\n" } do
       local wire = after(replies)
-      assert.are.same({ n = 1, false }, called(wire:turn("23", "x", "MAIL\nDATA", 2)), replies)
+      assert.are.same({ n = 2, false }, called(wire:turn("23", "x", "MAIL\nDATA", 2)), replies)
       assert.are.same({ 0, #replies }, { wire:queued(), wire:residue() })
     end
-    assert.are.same({ n = 1, false }, called(after("250 ok\r\n354 go\r\n", 1):turn("23", "x")))
+    assert.are.same({ n = 2, false }, called(after("250 ok\r\n354 go\r\n", 1):turn("23", "x")))
   end)
 
   it("queues nothing where a reply too many has come", function()

@@ -91,17 +91,24 @@ static inline void *smtp_new(lua_State *L, size_t size, const char *name)
 	return object;
 }
 
-/* The first argument of a method, an object of the class `name`. The usual check looks the name up each time. */
-static inline void *smtp_self(lua_State *L, const char *name)
+/* The argument `index` of a function, an object of the class `name` whose metatable is the upvalue of that index. The
+ * usual check looks the name up each time. */
+static inline void *smtp_object(lua_State *L, int index, const char *name)
 {
-	void *object = lua_touserdata(L, 1);
-	if (object && lua_getmetatable(L, 1)) {
-		int same = lua_rawequal(L, -1, lua_upvalueindex(1));
+	void *object = lua_touserdata(L, index);
+	if (object && lua_getmetatable(L, index)) {
+		int same = lua_rawequal(L, -1, lua_upvalueindex(index));
 		lua_pop(L, 1);
 		if (same)
 			return object;
 	}
-	return luaL_checkudata(L, 1, name);
+	return luaL_checkudata(L, index, name);
+}
+
+/* The first argument of a method. */
+static inline void *smtp_self(lua_State *L, const char *name)
+{
+	return smtp_object(L, 1, name);
 }
 
 /* nil, message */

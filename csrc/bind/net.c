@@ -1,5 +1,5 @@
-/* net: sockets, name look-up, names beyond ASCII, clock and randomness for Lua. Nothing here waits, but for poll and
- * wait, which wait until a deadline. Called by lua/smtp/transport/socket.lua, server.lua, task.lua and
+/* net: sockets, name look-up, names beyond ASCII, clock and randomness for Lua. Nothing here waits, but for read, poll
+ * and wait where they are given a deadline. Called by lua/smtp/transport/socket.lua, server.lua, task.lua and
  * mail/address.lua. */
 #include "core.h"
 
@@ -8,23 +8,17 @@
 #include "../net/resolve.h"
 #include "../net/sock.h"
 #include "../net/sys.h"
-#include "../wire/wire.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 
-#define SOCK_CLASS "smtp.sock"
 #define LOOKUP_CLASS "smtp.lookup"
 #define POLLER_CLASS "smtp.poller"
 
-struct sock {
-	int fd1; /* the descriptor + 1, so that a zeroed object is a closed one */
-};
-
 struct poller {
-	int fd1; /* as in sock */
+	int fd1; /* as in smtp_socket */
 	int alarm1;
 };
 
@@ -32,8 +26,7 @@ struct lookup {
 	struct smtp_resolve *resolve;
 };
 
-/* nil and "again", or the system's words */
-static int fail_system(lua_State *L, int failure)
+int smtp_fail_system(lua_State *L, int failure)
 {
 	if (failure == -EAGAIN || failure == -EWOULDBLOCK || failure == -EINTR || failure == -EINPROGRESS)
 		return smtp_fail(L, "again");
@@ -79,12 +72,16 @@ static int net_unix(lua_State *L)
 	return 1;
 }
 
-static int sock_fd(lua_State *L)
+int smtp_socket_fd(lua_State *L, const struct smtp_socket *sock)
 {
-	struct sock *sock = smtp_self(L, SOCK_CLASS);
 	if (sock->fd1 == 0)
 		return luaL_argerror(L, 1, "the socket is closed");
 	return sock->fd1 - 1;
+}
+
+static int sock_fd(lua_State *L)
+{
+	return smtp_socket_fd(L, smtp_self(L, SMTP_SOCK_CLASS));
 }
 
 static int net_connect(lua_State *L)
@@ -94,7 +91,7 @@ static int net_connect(lua_State *L)
 	to_address(L, 1, &address);
 	if (bound)
 		to_address(L, 2, &local);
-	struct sock *sock = smtp_new(L, sizeof *sock, SOCK_CLASS);
+	struct smtp_socket *sock = smtp_new(L, sizeof *sock, SMTP_SOCK_CLASS);
 	int fd = smtp_sock_connect(&address, bound ? &local : NULL);
 	if (fd < 0)
 		return smtp_fail(L, strerror(-fd));
@@ -107,7 +104,7 @@ static int net_listen(lua_State *L)
 	struct smtp_address address;
 	to_address(L, 1, &address);
 	int queue = (int)luaL_optinteger(L, 2, 0);
-	struct sock *sock = smtp_new(L, sizeof *sock, SOCK_CLASS);
+	struct smtp_socket *sock = smtp_new(L, sizeof *sock, SMTP_SOCK_CLASS);
 	int fd = smtp_sock_listen(&address, queue);
 	if (fd < 0)
 		return smtp_fail(L, strerror(-fd));
@@ -118,10 +115,10 @@ static int net_listen(lua_State *L)
 static int sock_accept(lua_State *L)
 {
 	int listener = sock_fd(L);
-	struct sock *sock = smtp_new(L, sizeof *sock, SOCK_CLASS);
+	struct smtp_socket *sock = smtp_new(L, sizeof *sock, SMTP_SOCK_CLASS);
 	int fd = smtp_sock_accept(listener);
 	if (fd < 0)
-		return fail_system(L, fd);
+		return smtp_fail_system(L, fd);
 	sock->fd1 = fd + 1;
 	return 1;
 }
@@ -130,22 +127,23 @@ static int sock_connected(lua_State *L)
 {
 	int failure = smtp_sock_connected(sock_fd(L));
 	if (failure)
-		return fail_system(L, failure);
+		return smtp_fail_system(L, failure);
 	lua_pushboolean(L, 1);
 	return 1;
 }
 
+/* read([deadline]) -> bytes | nil, "again" | nil, "closed" | nil, why; with a deadline it waits for them */
 static int sock_read(lua_State *L)
 {
 	char bytes[16384];
-	int fd = sock_fd(L);
-	lua_Integer most = luaL_optinteger(L, 2, sizeof bytes);
-	luaL_argcheck(L, most > 0, 2, "at least 1");
-	ssize_t count = smtp_sock_read(fd, bytes, most < (lua_Integer)sizeof bytes ? (size_t)most : sizeof bytes);
+	struct smtp_socket *sock = smtp_self(L, SMTP_SOCK_CLASS);
+	int fd = smtp_socket_fd(L, sock);
+	double seconds = smtp_seconds_until(luaL_optnumber(L, 2, 0));
+	ssize_t count = smtp_sock_await(fd, &sock->patience, seconds, bytes, sizeof bytes);
 	if (count == 0)
 		return smtp_fail(L, "closed");
 	if (count < 0)
-		return fail_system(L, (int)count);
+		return smtp_fail_system(L, (int)count);
 	lua_pushlstring(L, bytes, (size_t)count);
 	return 1;
 }
@@ -161,56 +159,15 @@ static int sock_write(lua_State *L)
 	struct iovec part = {.iov_base = (void *)(uintptr_t)(bytes + skip), .iov_len = length - skip};
 	ssize_t count = smtp_sock_write(fd, &part, 1);
 	if (count < 0)
-		return fail_system(L, (int)count);
+		return smtp_fail_system(L, (int)count);
 	lua_pushinteger(L, (lua_Integer)count);
 	return 1;
 }
 
-/* send(wire) -> true: all that the wire had queued is out | nil, "again" | nil, why */
-static int sock_send(lua_State *L)
+double smtp_seconds_until(double deadline)
 {
-	int fd = sock_fd(L);
-	struct smtp_buf *out = &((struct smtp_wire *)luaL_checkudata(L, 2, SMTP_WIRE_CLASS))->out;
-	while (smtp_buf_length(out) > 0) {
-		struct iovec part = {.iov_base = out->data + out->start, .iov_len = smtp_buf_length(out)};
-		ssize_t count = smtp_sock_write(fd, &part, 1);
-		if (count < 0)
-			return fail_system(L, (int)count);
-		smtp_buf_drop(out, (size_t)count);
-	}
-	lua_pushboolean(L, 1);
-	return 1;
-}
-
-static double seconds_until(lua_Number deadline)
-{
-	double left = (double)deadline - smtp_sys_now();
+	double left = deadline - smtp_sys_now();
 	return left > 0 ? left : 0;
-}
-
-/* receive(wire[, deadline]) -> true: the wire got some bytes | nil, "again" | nil, "closed" | nil, why | nil, why, true: it
- * is the wire that takes no more; with a deadline it waits for them */
-static int sock_receive(lua_State *L)
-{
-	char bytes[16384];
-	int fd = sock_fd(L);
-	struct smtp_wire *wire = luaL_checkudata(L, 2, SMTP_WIRE_CLASS);
-	struct smtp_sock_wait wait = {.fd = fd};
-	if (!lua_isnoneornil(L, 3) && smtp_sock_poll(&wait, 1, seconds_until(luaL_checknumber(L, 3))) == 0)
-		return smtp_fail(L, "again");
-	ssize_t count = smtp_sock_read(fd, bytes, sizeof bytes);
-	if (count == 0)
-		return smtp_fail(L, "closed");
-	if (count < 0)
-		return fail_system(L, (int)count);
-	enum smtp_status status = smtp_wire_feed(wire, bytes, (size_t)count);
-	if (status == SMTP_OK) {
-		lua_pushboolean(L, 1);
-		return 1;
-	}
-	smtp_fail(L, smtp_status_text(status));
-	lua_pushboolean(L, 1);
-	return 3;
 }
 
 static int sock_peek(lua_State *L)
@@ -225,7 +182,7 @@ static int sock_name(lua_State *L)
 	struct smtp_address address;
 	int failure = smtp_sock_local(sock_fd(L), &address);
 	if (failure)
-		return fail_system(L, failure);
+		return smtp_fail_system(L, failure);
 	return push_name(L, &address);
 }
 
@@ -237,7 +194,7 @@ static int sock_get_fd(lua_State *L)
 
 static int sock_close(lua_State *L)
 {
-	struct sock *sock = luaL_checkudata(L, 1, SOCK_CLASS);
+	struct smtp_socket *sock = luaL_checkudata(L, 1, SMTP_SOCK_CLASS);
 	if (sock->fd1)
 		smtp_sock_close(sock->fd1 - 1);
 	sock->fd1 = 0;
@@ -319,7 +276,7 @@ static int net_wait(lua_State *L)
 		.fd = (int)luaL_checkinteger(L, 2),
 		.write = to_mode(L, luaL_checkstring(L, 1), 1),
 	};
-	lua_pushboolean(L, smtp_sock_poll(&wait, 1, seconds_until(luaL_checknumber(L, 3))) > 0);
+	lua_pushboolean(L, smtp_sock_poll(&wait, 1, smtp_seconds_until(luaL_checknumber(L, 3))) > 0);
 	return 1;
 }
 
@@ -328,7 +285,7 @@ static int net_poll(lua_State *L)
 {
 	luaL_checktype(L, 1, LUA_TTABLE);
 	luaL_checktype(L, 2, LUA_TTABLE);
-	double seconds = seconds_until(luaL_checknumber(L, 3));
+	double seconds = smtp_seconds_until(luaL_checknumber(L, 3));
 	size_t count = lua_rawlen(L, 1);
 	struct smtp_sock_wait *waits = lua_newuserdata(L, (count + 1) * sizeof *waits);
 	for (size_t i = 0; i < count; i++) {
@@ -478,7 +435,6 @@ void smtp_open_net(lua_State *L)
 {
 	static const luaL_Reg sock_methods[] = {
 		{"connected", sock_connected}, {"accept", sock_accept}, {"read", sock_read}, {"write", sock_write},
-		{"send", sock_send},           {"receive", sock_receive},
 		{"peek", sock_peek},           {"name", sock_name},     {"fd", sock_get_fd}, {"close", sock_close},
 		{NULL, NULL},
 	};
@@ -500,7 +456,7 @@ void smtp_open_net(lua_State *L)
 		{"poller", net_poller},
 		{NULL, NULL},
 	};
-	smtp_class(L, SOCK_CLASS, sock_methods, sock_close);
+	smtp_class(L, SMTP_SOCK_CLASS, sock_methods, sock_close);
 	smtp_class(L, LOOKUP_CLASS, lookup_methods, lookup_close);
 	smtp_class(L, POLLER_CLASS, poller_methods, poller_close);
 	smtp_setfuncs(L, functions);

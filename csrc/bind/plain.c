@@ -369,11 +369,11 @@ static int core_body(lua_State *L)
 	return push(L, &out);
 }
 
-/* letter(options, date, random) -> Message-ID, sender, list of recipients, the message: what most messages are, whole.
- * It takes the options of the enum alone. `date` is that field, complete, `random` 28 bytes. */
+/* letter(options, date, random[, at]) -> Message-ID, sender, list of recipients, the message: what most messages are, whole.
+ * It takes the options of the enum alone. `date` is that field, complete, `random` has 28 bytes behind the first `at`. */
 static int core_letter(lua_State *L)
 {
-	enum { BASE = 4, SENDER_AT = BASE + OPTIONS };
+	enum { BASE = 5, SENDER_AT = BASE + OPTIONS };
 	char room[ROOM];
 	struct smtp_plain out;
 	struct smtp_span date;
@@ -384,8 +384,11 @@ static int core_letter(lua_State *L)
 	struct smtp_span text;
 	struct smtp_span html;
 	smtp_plain_init(&out, room, sizeof room);
-	if (!span_at(L, 2, &date) || !span_at(L, 3, &random) || random.length != ID + BOUNDARY || !spread(L, 1, BASE))
+	lua_Integer at = luaL_optinteger(L, 4, 0);
+	if (!span_at(L, 2, &date) || !span_at(L, 3, &random) || at < 0 ||
+		random.length < (size_t)at + ID + BOUNDARY || !spread(L, 1, BASE))
 		return 0;
+	random.bytes += at;
 	lua_settop(L, SENDER_AT - 1);
 	if (!smtp_plain_add(&out, date) || !put_people(L, &out, BASE) || !span_at(L, SENDER_AT, &sender) ||
 		!put_id(&out, sender, (struct smtp_span){random.bytes, ID}, &id))

@@ -72,39 +72,47 @@ static int wire_finish(lua_State *L)
 	return smtp_result(L, smtp_wire_finish(wire, (size_t)replies));
 }
 
-/* turn(classes, content[, lines, how many[, utf8]]) -> nil: the replies have not come | false: one is of another class, and
- * none is taken | true: they are taken, and the content with its end is queued, as body and finish do it | false, why: they
- * are taken, but it is not; "more": another reply lies behind them. With lines, commands to go along, also whether these
- * are queued */
-static int wire_turn(lua_State *L)
+void smtp_push_turn(lua_State *L, struct smtp_wire *wire, int index)
 {
 	size_t length;
-	struct smtp_wire *wire = check_wire(L);
-	const char *content = luaL_checklstring(L, 3, &length);
-	lua_Integer count = luaL_optinteger(L, 5, 0);
-	bool utf8 = lua_toboolean(L, 6); /* asked now: what is pushed below would be the sixth where there was none */
-	enum smtp_status status = smtp_wire_agree(wire, luaL_checkstring(L, 2));
+	const char *content = luaL_checklstring(L, index + 1, &length);
+	lua_Integer count = luaL_optinteger(L, index + 3, 0);
+	bool utf8 = lua_toboolean(L, index + 4); /* asked now: what is pushed below would be the last where there was none */
+	enum smtp_status status = smtp_wire_agree(wire, luaL_checkstring(L, index));
 	if (status == SMTP_MORE)
-		return 0;
-	lua_pushboolean(L, status == SMTP_OK);
-	if (status != SMTP_OK)
-		return 1;
-	if (smtp_buf_length(&wire->in) == 0)
-		status = smtp_wire_body(wire, (const unsigned char *)content, length);
+		lua_pushnil(L);
 	else
+		lua_pushboolean(L, status == SMTP_OK);
+	if (status != SMTP_OK) {
+		lua_pushnil(L);
+		return;
+	}
+	if (smtp_buf_length(&wire->in) > 0)
 		status = SMTP_MORE;
+	else
+		status = smtp_wire_body(wire, (const unsigned char *)content, length);
 	if (status == SMTP_OK)
 		status = smtp_wire_finish(wire, 1);
 	if (status != SMTP_OK) {
+		lua_pop(L, 1);
 		lua_pushboolean(L, 0);
 		lua_pushstring(L, status == SMTP_MORE ? "more" : smtp_status_text(status));
-		return 2;
+		return;
 	}
-	if (count < 1)
-		return 1;
-	const char *block = luaL_checklstring(L, 4, &length);
-	status = smtp_wire_commands(wire, (const unsigned char *)block, length, (size_t)count, utf8);
-	lua_pushboolean(L, status == SMTP_OK);
+	if (count >= 1) {
+		const char *block = luaL_checklstring(L, index + 2, &length);
+		status = smtp_wire_commands(wire, (const unsigned char *)block, length, (size_t)count, utf8);
+	}
+	lua_pushboolean(L, count >= 1 && status == SMTP_OK);
+}
+
+/* turn(classes, content[, lines, how many[, utf8]]) -> nil: the replies have not come | false: one is of another class, and
+ * none is taken | true, whether the lines, commands to go along, are queued too: they are taken, and the content with its
+ * end is queued, as body and finish do it | false, why: they are taken, but it is not; "more": another reply lies behind
+ * them */
+static int wire_turn(lua_State *L)
+{
+	smtp_push_turn(L, check_wire(L), 2);
 	return 2;
 }
 
@@ -146,10 +154,8 @@ static int wire_feed(lua_State *L)
 	return smtp_result(L, smtp_wire_feed(wire, bytes, length));
 }
 
-/* reply() -> code, text, enhanced or nil | nil, "again" | nil, why, the line that is no reply's (the first time) or nil */
-static int wire_reply(lua_State *L)
+int smtp_push_reply(lua_State *L, struct smtp_wire *wire)
 {
-	struct smtp_wire *wire = check_wire(L);
 	const struct smtp_buf *text = &wire->reply.text;
 	bool failed = wire->failed;
 	enum smtp_status status = smtp_wire_reply(wire);
@@ -167,6 +173,39 @@ static int wire_reply(lua_State *L)
 	else
 		lua_pushnil(L);
 	return 3;
+}
+
+/* reply() -> code, text, enhanced or nil | nil, "again" | nil, why, the line that is no reply's (the first time) or nil */
+static int wire_reply(lua_State *L)
+{
+	return smtp_push_reply(L, check_wire(L));
+}
+
+static void push_queue_id(lua_State *L, const char *text, size_t length)
+{
+	size_t size = 0;
+	bool numbers;
+	const char *id = smtp_reply_queue_id(text, length, &size, &numbers);
+	if (id)
+		lua_pushlstring(L, id, size);
+	else if (numbers)
+		lua_pushnil(L);
+	else
+		lua_pushboolean(L, 0);
+}
+
+void smtp_push_queue_id(lua_State *L, const struct smtp_reply *reply)
+{
+	push_queue_id(L, (const char *)smtp_buf_view(&reply->text), smtp_buf_length(&reply->text));
+}
+
+/* queue_id(a reply's text) -> the id in it, as Postfix writes it | nil: there is none, but perhaps in another form | false */
+static int core_queue_id(lua_State *L)
+{
+	size_t length;
+	const char *text = luaL_checklstring(L, 1, &length);
+	push_queue_id(L, text, length);
+	return 1;
 }
 
 /* agree("2223") -> true: the next replies had come, are of these classes, and are taken | false: one is not, and none is
@@ -270,7 +309,7 @@ void smtp_open_wire(lua_State *L)
 		{"expected", wire_expected}, {"line", wire_line},       {"content", wire_content}, {"octets", wire_octets},
 		{"respond", wire_respond}, {"owe", wire_owe},           {NULL, NULL},
 	};
-	static const luaL_Reg functions[] = {{"wire", wire_new}, {NULL, NULL}};
+	static const luaL_Reg functions[] = {{"wire", wire_new}, {"queue_id", core_queue_id}, {NULL, NULL}};
 	smtp_class(L, SMTP_WIRE_CLASS, methods, wire_gc);
 	smtp_setfuncs(L, functions);
 }

@@ -21,6 +21,8 @@ _Static_assert(sizeof(((struct smtp_address *)0)->bytes) >= sizeof(struct sockad
 #define MSG_NOSIGNAL 0
 #endif
 
+enum { LONGEST = 1000000 }; /* seconds: the system's own fields need not hold more */
+
 static const struct sockaddr *as_sockaddr(const struct smtp_address *address)
 {
 	return (const struct sockaddr *)(const void *)address->bytes;
@@ -140,6 +142,22 @@ int smtp_sock_accept(int fd)
 
 ssize_t smtp_sock_read(int fd, void *bytes, size_t size)
 {
+	ssize_t count = recv(fd, bytes, size, MSG_DONTWAIT);
+	return count == -1 ? -errno : count;
+}
+
+ssize_t smtp_sock_await(int fd, double *patience, double seconds, void *bytes, size_t size)
+{
+	if (*patience == 0 || *patience > seconds) {
+		/* somewhat less, since what is left of one deadline is never the same twice */
+		double share = seconds > LONGEST ? LONGEST : seconds * 0.9;
+		struct timeval limit = {.tv_sec = (time_t)share, .tv_usec = (suseconds_t)(fmod(share, 1) * 1e6)};
+		/* a limit of zero would be none */
+		if (share < 1e-3 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) == -1 ||
+		    (*patience == 0 && fcntl(fd, F_SETFL, 0) == -1))
+			return smtp_sock_read(fd, bytes, size);
+		*patience = share;
+	}
 	ssize_t count = recv(fd, bytes, size, 0);
 	return count == -1 ? -errno : count;
 }
@@ -147,14 +165,14 @@ ssize_t smtp_sock_read(int fd, void *bytes, size_t size)
 ssize_t smtp_sock_write(int fd, struct iovec *parts, size_t count)
 {
 	struct msghdr message = {.msg_iov = parts, .msg_iovlen = count};
-	ssize_t written = sendmsg(fd, &message, MSG_NOSIGNAL);
+	ssize_t written = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 	return written == -1 ? -errno : written;
 }
 
 enum smtp_sock_look smtp_sock_peek(int fd)
 {
 	char byte;
-	ssize_t count = recv(fd, &byte, 1, MSG_PEEK);
+	ssize_t count = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 	if (count > 0)
 		return SMTP_SOCK_DATA;
 	if (count == -1 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))

@@ -1,8 +1,8 @@
 /* sock: stream sockets, one non-blocking system call at a time.
  *
- * Every socket is non-blocking, close-on-exec and never raises SIGPIPE; TCP ones have Nagle's algorithm off (it
- * costs 44 ms a message against delayed acknowledgements). Nothing here waits except smtp_sock_poll, and that until
- * a deadline. Called by bind/net. Results that count are >= 0, or -errno.
+ * Every socket is close-on-exec and never raises SIGPIPE; TCP ones have Nagle's algorithm off (it costs 44 ms a message
+ * against delayed acknowledgements). Nothing here waits except smtp_sock_poll and smtp_sock_await, and these until a
+ * deadline. Called by bind/net. Results that count are >= 0, or -errno.
  */
 #ifndef SMTP_SOCK_H
 #define SMTP_SOCK_H
@@ -41,6 +41,10 @@ SMTP_MUST_USE int smtp_sock_accept(int fd);
 
 /* 0 at the end of the stream. */
 SMTP_MUST_USE ssize_t smtp_sock_read(int fd, void *bytes, size_t size);
+
+/* The same, but waits for the bytes in the same call, up to `seconds`: -EAGAIN when none came, perhaps somewhat early.
+ * *patience is the socket's, 0 at first: what the system was told of its waits. */
+SMTP_MUST_USE ssize_t smtp_sock_await(int fd, double *patience, double seconds, void *bytes, size_t size);
 
 /* One gathered write. */
 SMTP_MUST_USE ssize_t smtp_sock_write(int fd, struct iovec *parts, size_t count);

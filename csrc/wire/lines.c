@@ -1,13 +1,14 @@
 /* lines: see lines.h. Both directions copy whole runs and stop only where a byte has to be put in or taken out. */
 #include "lines.h"
 
+#include <stdint.h>
 #include <string.h>
 
-#if defined(__SSE2__) && defined(__GNUC__)
-#define HAVE_SSE2 1
-#include <emmintrin.h>
+#if defined(__x86_64__) && defined(__GNUC__)
+#define HAVE_VECTORS 1
+#include <immintrin.h>
 #else
-#define HAVE_SSE2 0
+#define HAVE_VECTORS 0
 #endif
 
 enum {
@@ -20,10 +21,34 @@ static bool special(unsigned char last, unsigned char byte)
 	return (byte == '\n') != (last == '\r') || (byte == '.' && last == '\n');
 }
 
-/* The next place, from `at` (1 or more) on, where special() holds for a byte and the one before it; else `length`. */
-static size_t find_special(const unsigned char *bytes, size_t at, size_t length)
+#if HAVE_VECTORS
+/* Bit by bit, special() of 64 bytes and those before them. */
+__attribute__((target("avx2"))) static size_t find_avx2(const unsigned char *bytes, size_t at, size_t length)
 {
-#if HAVE_SSE2
+	const __m256i cr = _mm256_set1_epi8('\r');
+	const __m256i lf = _mm256_set1_epi8('\n');
+	const __m256i dot = _mm256_set1_epi8('.');
+	uint64_t after_cr = bytes[at - 1] == '\r';
+	uint64_t after_lf = bytes[at - 1] == '\n';
+	for (; length - at >= 64; at += 64) {
+		__m256i low = _mm256_loadu_si256((const __m256i *)(const void *)(bytes + at));
+		__m256i high = _mm256_loadu_si256((const __m256i *)(const void *)(bytes + at + 32));
+#define WHERE(what) ((uint64_t)(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(low, what)) | \
+			(uint64_t)(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(high, what)) << 32)
+		uint64_t crs = WHERE(cr);
+		uint64_t lfs = WHERE(lf);
+		uint64_t found = (lfs ^ (crs << 1 | after_cr)) | (WHERE(dot) & (lfs << 1 | after_lf));
+#undef WHERE
+		if (found != 0)
+			return at + (size_t)__builtin_ctzll(found);
+		after_cr = crs >> 63;
+		after_lf = lfs >> 63;
+	}
+	return at;
+}
+
+static size_t find_sse2(const unsigned char *bytes, size_t at, size_t length)
+{
 	const __m128i cr = _mm_set1_epi8('\r');
 	const __m128i lf = _mm_set1_epi8('\n');
 	const __m128i dot = _mm_set1_epi8('.');
@@ -36,6 +61,17 @@ static size_t find_special(const unsigned char *bytes, size_t at, size_t length)
 		if (found != 0)
 			return at + (size_t)__builtin_ctz((unsigned)found);
 	}
+	return at;
+}
+#endif
+
+/* The next place, from `at` (1 or more) on, where special() holds for a byte and the one before it; else `length`. */
+static size_t find_special(const unsigned char *bytes, size_t at, size_t length)
+{
+#if HAVE_VECTORS
+	if (__builtin_cpu_supports("avx2"))
+		at = find_avx2(bytes, at, length);
+	at = find_sse2(bytes, at, length);
 #endif
 	while (at < length && !special(bytes[at - 1], bytes[at]))
 		at++;

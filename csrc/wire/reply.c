@@ -159,3 +159,26 @@ enum smtp_status smtp_reply_parse(struct smtp_reply *reply, struct smtp_buf *in,
 		reply->lines = 0; /* the next call begins a new reply */
 	return status;
 }
+
+static bool is_of_id(char c)
+{
+	return is_digit((unsigned char)c) || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '-' || c == '_' || c == '.';
+}
+
+const char *smtp_reply_queue_id(const char *text, size_t length, size_t *size, bool *numbers)
+{
+	static const char words[] = "queued as ";
+	*numbers = false;
+	for (const char *at = text; at < text + length; at++) {
+		size_t left = (size_t)(text + length - at);
+		*numbers = *numbers || is_digit((unsigned char)*at);
+		if (*at == words[0] && left >= sizeof words && memcmp(at, words, sizeof words - 1) == 0) {
+			at += sizeof words - 1;
+			left -= sizeof words - 1;
+			for (*size = 0; *size < left && is_of_id(at[*size]);)
+				(*size)++;
+			return *size > 0 ? at : NULL;
+		}
+	}
+	return NULL;
+}

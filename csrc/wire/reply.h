@@ -29,4 +29,8 @@ SMTP_MUST_USE bool smtp_reply_has_code(const unsigned char *line, size_t length)
  * Errors: SMTP_E_PROTOCOL, `text` then holds the beginning of the line that is none of a reply; SMTP_E_MEMORY. */
 SMTP_MUST_USE enum smtp_status smtp_reply_parse(struct smtp_reply *reply, struct smtp_buf *in, size_t *scanned);
 
+/* Where a reply's text names the message's queue id as Postfix does, "queued as 4Zr0sX1mY2z3"; NULL: nowhere. *numbers:
+ * there is a digit at all, as in every other form too. */
+const char *smtp_reply_queue_id(const char *text, size_t length, size_t *size, bool *numbers);
+
 #endif

@@ -10,6 +10,7 @@ local flights = require "smtp.protocol.flight"
 local message = require "smtp.mail.message"
 local pump = require "smtp.pump"
 local receipts = require "smtp.receipt"
+local socket = require "smtp.transport.socket"
 local transaction = require "smtp.transaction"
 
 local batch = {}
@@ -26,7 +27,8 @@ local LATE = 0.05
 ---@param most (fun(): number)? how many messages a flight may hold now, beside the limits of its own
 ---@return fun(): smtp.Receipt|false|nil, smtp.Error? results in order: a receipt, or false and the error; nil at last
 function batch.each(self, iterator, most)
-  local waiting, problems = {}, {} -- by number: a message, or false and its error
+  local ahead, problem             -- the next message; false: it cannot be composed, and why; nil: not fetched yet
+  local further, problems = {}, {} -- by number, the same of those behind it that have been fetched
   local first, last, ended = 1, 0, false
   local latest                     -- the last message that the iterator gave
   local on_wire, began, rounds     -- the message whose envelope has gone along already, since when
@@ -34,53 +36,63 @@ function batch.each(self, iterator, most)
   local done, next_done = {}, 1    -- results of a flight that are not handed over yet
   local left = 0                   -- when the last result was handed over
   local curious = true             -- perhaps the server's ways with chunks are worth finding out
-  local short                      -- whether the session has what the short way needs
+  local short = false              -- the connection is one for the short way
+  local timeouts, timeout = self.plan.timeouts, not self.life and self.plan.timeout
+  local expires = self.life or huge -- the present call's deadline
 
   most = most or function() return huge end
 
   -- Random octets are asked for by the dozen, a system call less a message.
   local random, used = "", 0
 
-  local function seed()
-    if used >= #random then random, used = core.random(12 * SEED) or "", 0 end
-    used = used + SEED
-    return random:sub(used - SEED + 1, used)
-  end
-
-  -- Composes one more.
+  -- One more: a message, or false and its error; nil: there is none.
   local function fetch()
-    if ended then return end
     local given = iterator()
     if given == nil then
       ended = true
-      return
+    elseif given ~= latest then
+      if used >= #random then random, used = core.random(12 * SEED) or "", 0 end
+      used = used + SEED
+      local mail, err = delivery.compose(given, "session:send_many", random, used - SEED)
+      latest = mail
+      return mail or false, err
     end
-    local mail, err = given, nil
-    if given ~= latest then mail, err = delivery.compose(given, "session:send_many", seed()) end
-    last, latest = last + 1, mail
-    waiting[last] = mail or false
-    if err then problems[last] = err end
+    return given
   end
 
   local function look_ahead()
-    if first > last then fetch() end
+    if ahead ~= nil then return end
+    if first <= last then
+      ahead, problem = further[first], problems[first]
+      further[first], problems[first] = nil, nil
+      -- small numbers keep the lists small
+      if first == last then first, last = 1, 0 else first = first + 1 end
+    elseif not ended then
+      ahead, problem = fetch()
+    end
+  end
+
+  local function look_further()
+    local mail, err = fetch()
+    if mail == nil then return end
+    last = last + 1
+    further[last], problems[last] = mail, err
   end
 
   local function take()
-    local mail, err = waiting[first], problems[first]
-    waiting[first], problems[first] = nil, nil
-    -- small numbers keep the lists small
-    if first == last then first, last = 1, 0 else first = first + 1 end
+    local mail, err = ahead, problem
+    ahead, problem = nil, nil
     return mail, err
   end
 
   -- Queues the next message's envelope behind the end of a content, where it can go there.
   local function along()
-    local mail = waiting[first]
-    if not (mail and transaction.has_room(self)) then return true end
-    local one = transaction.new(self, mail)
-    if one and not one.plan.chunks and transaction.queue(self, one, reset) then
+    if not (ahead and transaction.has_room(self)) then return true end
+    local one = transaction.new(self, ahead)
+    if one and not one.plan.terms.chunks and transaction.queue(self, one, reset) then
       on_wire, began, rounds = take(), core.now(), self.pump.rounds
+      short = self.pump.pipe.send ~= nil
+        and not (reset or self.trace.wanted or self.plan.lmtp or self.capabilities.LIMITS)
     end
     return true
   end
@@ -89,14 +101,14 @@ function batch.each(self, iterator, most)
   local function asks()
     curious = curious and chunk.is_unknown(self)
     if not curious or most() < 2 then return false end
-    if first == last then fetch() end
-    return first < last and waiting[first] and waiting[last] and transaction.has_room(self, 1)
+    if ahead and first > last and not ended then look_further() end
+    return ahead and further[first] and transaction.has_room(self, 1)
   end
 
   -- The plan of a message that the short way takes: one string of content behind one flight.
   local function short_plan(mail)
-    local plan = not self.capabilities.LIMITS and transaction.plan(self, mail)
-    return plan and plan.bytes and not plan.chunks and plan or nil
+    local plan = transaction.plan(self, mail)
+    return plan and plan.bytes and not plan.terms.chunks and plan or nil
   end
 
   -- What a message's end was handed over for and did not come, or came otherwise.
@@ -114,17 +126,29 @@ function batch.each(self, iterator, most)
 
   -- One message whose envelope is on the wire, by the shortest way, which holds as long as all goes well. Nil: nothing
   -- was done, the long way is due.
-  local function quick(mail, now)
-    local plan, after = mail.held, waiting[first]
-    local follower = after and (after == mail and plan or short_plan(after))
-    if after and not follower or not plan.bytes or curious and most() > 1 then return nil end
-    local line, timeouts, expires = self.pump, self.plan.timeouts, self.expires
+  local function quick(mail)
+    local plan, after = mail.held, ahead
+    local bytes, block, lines, utf8 = plan.bytes, nil, nil, nil
+    if not bytes or curious and most() > 1 then return nil end
+    if after then
+      local follower = after == mail and plan or short_plan(after)
+      if not follower then return nil end
+      block, lines, utf8 = follower.block, follower.lines, after.utf8
+    end
+    local line = self.pump
     local wire, pipe = line.wire, line.pipe
-    local block, lines, utf8
-    if follower then block, lines, utf8 = follower.block, follower.lines, after.utf8 end
-    local ok, went = wire:turn(plan.agreed, plan.bytes, block, lines, utf8)
+    local alone = not socket.stepping and pipe.alone
+    local ok, went, now, sent
+    if alone then
+      ok, went, now, sent = alone:turn(wire, left + LATE, plan.agreed, bytes, block, lines, utf8)
+    elseif core.now() <= left + LATE then
+      ok, went = wire:turn(plan.agreed, bytes, block, lines, utf8)
+    else
+      return nil
+    end
+    now = now or core.now()
     while ok == nil and pipe:receive(wire, min(now + timeouts.command, expires)) do
-      ok, went = wire:turn(plan.agreed, plan.bytes, block, lines, utf8)
+      ok, went = wire:turn(plan.agreed, bytes, block, lines, utf8)
     end
     if not ok then
       if not went then return nil end
@@ -134,22 +158,19 @@ function batch.each(self, iterator, most)
       return false, select(2, exchange.fail(self, "body", "protocol", went))
     end
 
-    local started, rounds_before = began, rounds
+    local started, rounds_before, kind, reason = began, rounds, nil, nil
     on_wire = nil
-    local limit = now + timeouts.block
-    local sent, kind, reason = pipe:send(wire, limit < expires and limit or expires)
-    local code, text, enhanced = nil, "again", nil
+    if not sent then sent, kind, reason = pipe:send(wire, min(now + timeouts.block, expires)) end
+    local code, text, enhanced, id, limit, came = nil, "again", nil, nil, nil, nil
     if sent then
       rounds = line.rounds + 1
       line.rounds = rounds
-      if went then
-        on_wire, began = after, now
-        take()
-        self.mails = self.mails + 1
-      end
-      if first > last then fetch() end
+      if went then on_wire, began, ahead = after, now, nil end
+      if ahead == nil then look_ahead() end
       limit = now + timeouts.final
-      if pipe:receive(wire, limit < expires and limit or expires) then code, text, enhanced = wire:reply() end
+      if limit > expires then limit = expires end
+      if alone then code, text, enhanced, id, came = alone:reply(wire, limit) end
+      if text == "again" and pipe:receive(wire, limit) then code, text, enhanced = wire:reply() end
     end
 
     local reply, err
@@ -159,10 +180,10 @@ function batch.each(self, iterator, most)
       reply, err = no_reply(text, enhanced, limit - core.now())
     end
     if reply then code, text, enhanced = reply.code, reply.text, reply.enhanced end
+    left = came or core.now()
     if not code then return false, err end
     if code < 300 then
-      left = core.now()
-      return receipts.short(self, mail, code, enhanced, text, left - started, line.rounds - rounds_before)
+      return receipts.short(self, plan, code, enhanced, text, id, left - started, rounds - rounds_before)
     end
     if code < 400 then self.outcome = "unknown" end
     reply, err = exchange.expect(self, "final", { code = code, enhanced = enhanced, text = text }, 2)
@@ -175,9 +196,9 @@ function batch.each(self, iterator, most)
     local mails, octets, commands, limit = {}, 0, 0, most()
     while #mails == 0 or #mails < limit do
       look_ahead()
-      local mail = waiting[first]
-      if not (mail and delivery.fits(self, mail) and transaction.has_room(self, #mails)) then break end
-      octets, commands = octets + #mail.held.bytes, commands + #mail.held.block + #"RSET\r\nBDAT 1234567 LAST\r\n"
+      if not (ahead and delivery.fits(self, ahead) and transaction.has_room(self, #mails)) then break end
+      local plan = ahead.held
+      octets, commands = octets + #plan.bytes, commands + #plan.block + #"RSET\r\nBDAT 1234567 LAST\r\n"
       if not flights.has_room(#mails, octets, commands) then break end
       mails[#mails + 1] = take()
     end
@@ -186,7 +207,8 @@ function batch.each(self, iterator, most)
 
   local function look_far_ahead()
     local limit = min(most(), flights.MESSAGES)
-    while not ended and last - first + 1 < limit do fetch() end
+    look_ahead()
+    while not ended and last - first + 2 < limit do look_further() end
   end
 
   -- The long way for the message at the front.
@@ -226,30 +248,25 @@ function batch.each(self, iterator, most)
     return receipt, err
   end
 
-  local life, timeout = self.life, self.plan.timeout
-
   return function()
-    local result = done[next_done]
-    if result then
-      done[next_done], next_done = nil, next_done + 1
-      return result[1], result[2]
-    end
-    local now = core.now()
-    self.expires = life or timeout and now + timeout or huge
+    if timeout then expires = core.now() + timeout end
+    self.expires = expires
     local receipt, err
-    if on_wire and not reset and self.state == "ready" and now - left <= LATE then
-      if short == nil then short = self.pump.pipe.send ~= nil and not (self.trace.wanted or self.plan.lmtp) end
-      if short then
-        receipt, err = quick(on_wire, now)
-        if receipt then return receipt end
-      end
+    if on_wire and short and self.state == "ready" then
+      receipt, err = quick(on_wire)
+      if receipt then return receipt end
     end
     if receipt == nil then
+      local result = done[next_done]
+      if result then
+        done[next_done], next_done = nil, next_done + 1
+        return result[1], result[2]
+      end
       if not on_wire then
         look_ahead()
-        if first > last then return nil end
+        if ahead == nil then return nil end
       end
-      if not on_wire and waiting[first] and delivery.fits(self, waiting[first]) then
+      if not on_wire and ahead and delivery.fits(self, ahead) then
         local ok
         ok, err = delivery.look(self)
         if ok then

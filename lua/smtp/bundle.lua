@@ -41,7 +41,8 @@ local function settle(self, one, denied)
     local code, text, enhanced = wire:reply()
     if code and code < 300 then
       self.outcome, self.transaction = "not_sent", false
-      return receipts.short(self, one.mail, code, enhanced, text, core.now() - one.began, self.pump.rounds - one.rounds)
+      local took, rounds = core.now() - one.began, self.pump.rounds - one.rounds
+      return receipts.short(self, plan, code, enhanced, text, nil, took, rounds)
     end
     self.transaction, one.accepted = true, plan.accepted
     if code then

@@ -137,13 +137,14 @@ end
 --- unknown names.
 ---@param given table
 ---@param label string the call's name, for the message of an error
----@param seed string? random octets for message.letter
+---@param random string? random octets for message.letter,
+---@param at integer? which are behind so many others
 ---@return table? mail
 ---@return smtp.Error? err kind "input"
-function delivery.compose(given, label, seed)
+function delivery.compose(given, label, random, at)
   local composed = type(given) == "table" and given.source
   if composed and type(composed) == "function" then return given end
-  local letter = message.letter(given, seed)
+  local letter = message.letter(given, random, at)
   if letter then return letter end
   options.check_message(given, label)
   local wishes, reason
@@ -173,10 +174,11 @@ end
 
 -- The content of a message that the server waits for, and the receipt. `more` queues what goes along with its end.
 local function conclude(self, one, more)
-  local mail, content = one.mail, one.plan.content
+  local mail, terms = one.mail, one.plan.terms
+  local content = mail:form(terms.form).content
   local report = reporter(mail, content.size)
   local reply, err, octets
-  if one.plan.chunks then
+  if terms.chunks then
     reply, err, octets = chunk.content(self, content.open(), report)
   else
     reply, err, octets = delivery.content(self, content.bytes or content.open(), one, more, report)
@@ -235,7 +237,7 @@ end
 function delivery.fits(self, mail)
   if not self.trusted or self.state ~= "ready" then return false end
   local plan = transaction.plan(self, mail)
-  return plan and plan.chunks and plan.bytes ~= nil
+  return plan and plan.terms.chunks and plan.bytes ~= nil
 end
 
 --- Whether QUIT, or another envelope, may go behind the end of a content.

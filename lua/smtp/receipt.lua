@@ -4,6 +4,8 @@ local queue = require "smtp.protocol.queue"
 
 local receipt = {}
 
+local queue_id = queue.id
+
 ---@class smtp.Receipt
 ---@field message_id string? "<...@...>" as sent
 ---@field accepted string[] addresses the server took; with LMTP those it delivered to
@@ -19,21 +21,22 @@ local receipt = {}
 --- The receipt of a message that all its recipients were taken for, by a plan that holds it whole. The lists are the
 --- plan's: the receipts of one message share them.
 ---@param self table the session
----@param mail smtp.Message
+---@param plan smtp.Dispatch
 ---@param code integer of the reply,
 ---@param enhanced string?
 ---@param text string
+---@param id string|false|nil what core.queue_id finds in it, if that has been called
 ---@param took number seconds
 ---@param rounds integer
 ---@return smtp.Receipt
-function receipt.short(self, mail, code, enhanced, text, took, rounds)
-  local time, plan = self.time, mail.held
+function receipt.short(self, plan, code, enhanced, text, id, took, rounds)
+  local time = self.time
   return {
-    message_id = mail.id,
+    message_id = plan.id,
     accepted = plan.accepted,
     rejected = plan.rejected,
     reply = { code = code, enhanced = enhanced, text = text },
-    queue_id = queue.id(text),
+    queue_id = id or id == nil and queue_id(text) or nil,
     size = #plan.bytes,
     round_trips = rounds,
     time = { connect = time.connect, tls = time.tls, auth = time.auth, send = took, total = took },
@@ -54,7 +57,7 @@ function receipt.new(self, one, reply, octets)
     accepted = one.accepted,
     rejected = one.rejected,
     reply = reply,
-    queue_id = queue.id(reply.text),
+    queue_id = queue_id(reply.text),
     size = octets,
     round_trips = self.pump.rounds - one.rounds,
     time = { connect = time.connect, tls = time.tls, auth = time.auth, send = took, total = took },

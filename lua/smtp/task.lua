@@ -21,7 +21,7 @@ end
 function task.new(run, ...)
   if type(run) ~= "function" then error("smtp.task: expected a function, got " .. type(run), 2) end
   local thread = coroutine.create(run)
-  socket.stepped[thread], socket.stepping = true, true
+  socket.register(thread)
   return setmetatable({ thread = thread, arguments = pack(...) }, Task)
 end
 

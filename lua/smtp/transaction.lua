@@ -1,5 +1,6 @@
 --- The envelope of one message on its way: MAIL, RCPT, DATA, in as few flights as the server allows, and what it said
 --- to each. RFC 5321 3.3, RFC 2920 3.1 (what may stand in one group), RFC 9422 (LIMITS).
+local capability = require "smtp.protocol.capability"
 local core = require "smtp.core"
 local errors = require "smtp.errors"
 local exchange = require "smtp.exchange"
@@ -9,14 +10,24 @@ local planner = require "smtp.protocol.flight"
 
 local transaction = {}
 
-local concat, rep = table.concat, string.rep
+local concat, huge, rep = table.concat, math.huge, string.rep
 local unpack = table.unpack or unpack
 
----@class smtp.Dispatch what goes to this server in which flights; kept with the message for the next time
----@field flights smtp.Flight[]? of the envelope
+---@class smtp.Terms what this server takes on this connection
+---@field offered table its capabilities,
+---@field trusted boolean with content in chunks,
+---@field secure boolean encrypted, and the server verified; what follows from these:
+---@field form "7bit"|"8bit"|"binary" the most of a message's content
+---@field tier smtp.Tier
 ---@field chunks boolean the content goes by BDAT
----@field content table the source of the content
+---@field sizes boolean MAIL says the size,
+---@field most number octets that it may be
+
+---@class smtp.Dispatch what goes to a server in which flights; kept with the message for the next time
+---@field terms smtp.Terms that it was made for
+---@field flights smtp.Flight[]? of the envelope; made when needed, where there are
 ---@field bytes string? the whole content, where the envelope is one flight and nobody watches the progress: then also
+---@field id string? the Message-ID,
 ---@field block string? the flight's commands,
 ---@field lines integer? how many they are,
 ---@field agreed string? the classes of the replies hoped for, DATA's too,
@@ -51,61 +62,93 @@ function transaction.may_work_later(rejected, mail)
 end
 
 -- The lines of an envelope.
-local function commands(mail, first)
-  local to, wishes, lines = mail.envelope.to, mail.wishes, { first }
+local function commands(to, wishes, first)
+  local lines = { first }
   for i = 1, #to do
     lines[i + 1] = "RCPT TO:<" .. to[i] .. ">" .. (wishes and parameter.rcpt(wishes, to[i]) or "")
   end
   return lines
 end
 
--- The plan of a message that is one flight and one string; nil: its envelope is too long for that.
-local function short(mail, bytes, first, chunks)
-  local to = mail.envelope.to
-  local count = #to + 1
-  local rcpts = count == 2 and not mail.wishes and "\nRCPT TO:<" .. to[1] .. ">"
-  local block = (rcpts and first .. rcpts or concat(commands(mail, first), "\n")) .. (chunks and "" or "\nDATA")
-  local lines = chunks and count or count + 1
+-- The plan of a message that is one flight and one string; nil: its envelope is too long for that. MAIL has `words` and
+-- `more` behind its path.
+local function short(terms, id, bytes, from, words, more, to, wishes, accepted)
+  local count, data = #to + 1, "\nDATA"
+  local lines, block, agreed = count + 1
+  if terms.chunks then data, lines = "", count end
+  if count == 2 and not wishes then
+    block = "MAIL FROM:<" .. from .. words .. more .. "\nRCPT TO:<" .. to[1] .. ">" .. data
+    agreed = data == "" and "22" or "223"
+  else
+    block = concat(commands(to, wishes, "MAIL FROM:<" .. from .. words .. more), "\n") .. data
+    agreed = rep("2", count) .. (data == "" and "" or "3")
+  end
   if not planner.is_one(block, lines) then return nil end
   return {
-    offered = nil, secure = nil, trusted = nil, content = nil, flights = nil,
-    chunks = chunks, bytes = bytes, block = block, lines = lines,
-    agreed = count == 2 and not chunks and "223" or rep("2", count) .. (chunks and "" or "3"),
-    accepted = { unpack(to) }, rejected = {},
+    terms = terms, bytes = bytes, id = id, block = block, lines = lines, agreed = agreed, accepted = accepted,
+    rejected = {},
   }
 end
 
 -- The flights of a plan.
 local function flights_of(plan)
-  if not plan.flights then plan.flights = { planner.new(plan.block, plan.lines, 1, not plan.chunks) } end
+  if not plan.flights then plan.flights = { planner.new(plan.block, plan.lines, 1, not plan.terms.chunks) } end
   return plan.flights
+end
+
+-- The terms as they are now.
+local function terms_of(self)
+  local offered, trusted, secure = self.capabilities, self.trusted, self.tls ~= nil and self.plan.verify
+  local terms = self.terms
+  if not (terms and terms.offered == offered and terms.trusted == trusted and terms.secure == secure) then
+    local tier = planner.tier(offered, self.plan.pipeline, trusted)
+    terms = {
+      offered = offered, trusted = trusted, secure = secure,
+      form = trusted and offered.BINARYMIME and "binary" or offered["8BITMIME"] and "8bit" or "7bit",
+      tier = tier, chunks = tier == "chunk",
+      sizes = offered.SIZE ~= nil, most = offered.SIZE and capability.size(offered) or huge,
+    }
+    self.terms = terms
+  end
+  return terms
+end
+
+-- The plan of a letter; nil: it needs a closer look.
+local function letter_plan(terms, mail)
+  local bytes = mail.bytes
+  if terms.tier == "step" or terms.offered.LIMITS or #bytes > terms.most then return nil end
+  local words, size = ">", ""
+  if terms.sizes then words, size = "> SIZE=", #bytes end
+  return short(terms, mail.id, bytes, mail.from, words, size, mail.to, nil, mail.to)
+end
+
+-- The plan of any message.
+local function full_plan(self, terms, mail)
+  local offered = terms.offered
+  local form, envelope = mail:form(terms.form), mail.envelope
+  local words, reason, insecure = parameter.mail(offered, mail, form, terms.secure)
+  local to = envelope.to
+  if words and offered.LIMITS then reason = limits.problem(offered, to) end
+  if reason then return exchange.fail(self, "mail", insecure and "insecure" or "input", reason) end
+  -- once DATA or BDAT is on its way nothing can be held back any more: where all recipients count, their replies
+  -- come first
+  local apart = mail.partial == false and #to > 1
+  local bytes = not (apart or mail.on_progress) and terms.tier ~= "step" and form.content.bytes
+  local held = bytes and short(terms, mail.id, bytes, envelope.from, ">", words, to, mail.wishes, { unpack(to) })
+  if held then return held end
+  local lines = commands(to, mail.wishes, "MAIL FROM:<" .. envelope.from .. ">" .. words)
+  return { terms = terms, flights = planner.envelope(lines, terms.tier, apart) }
 end
 
 --- What goes to this server, in the form that suits it; or the error.
 ---@return smtp.Dispatch?
 ---@return smtp.Error?
 function transaction.plan(self, mail)
-  local offered, trusted = self.capabilities, self.trusted
-  local secure = self.tls ~= nil and self.plan.verify
-  local held = mail.held
-  if held and held.offered == offered and held.trusted == trusted and held.secure == secure then return held end
-  local form = mail:form(trusted and offered.BINARYMIME and "binary" or offered["8BITMIME"] and "8bit" or "7bit")
-  local words, reason, insecure = parameter.mail(offered, mail, form, secure)
-  local to = mail.envelope.to
-  if words and offered.LIMITS then reason = limits.problem(offered, to) end
-  if reason then return exchange.fail(self, "mail", insecure and "insecure" or "input", reason) end
-  local tier = planner.tier(offered, self.plan.pipeline, trusted)
-  local chunks = tier == "chunk"
-  -- once DATA or BDAT is on its way nothing can be held back any more: where all recipients count, their replies
-  -- come first
-  local apart = mail.partial == false and #to > 1
-  local first = "MAIL FROM:<" .. mail.envelope.from .. ">" .. words
-  local bytes = not (apart or mail.on_progress) and tier ~= "step" and form.content.bytes
-  if bytes then held = short(mail, bytes, first, chunks) end
-  if not (bytes and held) then
-    held = { flights = planner.envelope(commands(mail, first), tier, apart), chunks = chunks }
-  end
-  held.offered, held.secure, held.trusted, held.content = offered, secure, trusted, form.content
+  local terms, held, err = terms_of(self), mail.held, nil
+  if held and held.terms == terms then return held end
+  held = mail.bytes and letter_plan(terms, mail)
+  if not held then held, err = full_plan(self, terms, mail) end
+  if not held then return nil, err end
   mail.held = held
   return held
 end
@@ -253,7 +296,7 @@ function transaction.finish(self, one)
     ok, err = transaction.queue(self, one, false)
     if not ok then return nil, err end
   end
-  one.ready = one.plan.chunks or one.open or false
+  one.ready = one.plan.terms.chunks or one.open or false
   return true
 end
 

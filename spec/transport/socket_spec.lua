@@ -317,7 +317,7 @@ describe("a host's own wait", function()
     local pipe = assert(connect("127.0.0.1", listener.port, {}, soon()))
     local function read(deadline) return pipe:read(deadline) end
     local stepped = coroutine.create(read)
-    socket.stepped[stepped] = true
+    socket.register(stepped)
     local deadline = core.now() + 0.02
     assert.are.same({ true, "read", pipe.fd, deadline }, { coroutine.resume(stepped, deadline) })
     assert.are.same({ true, "read", pipe.fd, deadline }, { coroutine.resume(stepped) })

@@ -20,6 +20,8 @@ local source = require "smtp.mail.source"
 
 local message = {}
 
+local unpack = table.unpack or unpack
+
 ---@class smtp.Message
 ---@field id string|nil "<…@…>"; nil for `raw` where none was found
 ---@field envelope {from: string, to: string[]} what MAIL and RCPT name; from is "" for the null reverse path
@@ -405,21 +407,42 @@ local function wrap(fields)
   }
 end
 
+-- A letter: a message of which only what is always needed is made at once.
+local Letter = {}
+local PARTS = {
+  envelope = function(self) return { from = self.from, to = { unpack(self.to) } } end,
+  content = function(self) return source.string(self.bytes) end,
+  encoding = function() return "7bit" end,
+}
+
+function Letter:__index(key)
+  local make = PARTS[key]
+  if not make then
+    return Message[key]
+  end
+  local part = make(self)
+  rawset(self, key, part)
+  return part
+end
+
 --- How many random octets a letter needs: of its Message-ID and of a boundary.
 message.SEED = 28
 
 --- The message that most are, made in one step: text or html or both, with people and a subject, all of it plain ASCII
---- and short. What it makes is what new() makes.
+--- and short. What it makes is what new() makes, and has in itself what its plan takes: from, to, bytes.
 ---@param fields table message options
----@param seed? string that many random octets as SEED says
+---@param random? string has as many random octets as SEED says,
+---@param at? integer behind so many others
 ---@return smtp.Message|nil nil: not that simple, or not right
-function message.letter(fields, seed)
-  local message_id, from, to, bytes = core.letter(fields, date_field(os.time()), seed or core.random(message.SEED))
+function message.letter(fields, random, at)
+  random = random or core.random(message.SEED)
+  local message_id, from, to, bytes = core.letter(fields, date_field(os.time()), random, at)
   if message_id then
+    -- held is transaction's: a field that is there needs no look at the class
     return setmetatable({
-      id = message_id, envelope = { from = from, to = to }, utf8 = false, encoding = "7bit",
-      content = source.string(bytes), text = fields.text, html = fields.html,
-    }, Message)
+      id = message_id, from = from, to = to, bytes = bytes, utf8 = false, held = false,
+      text = fields.text, html = fields.html,
+    }, Letter)
   end
 end
 

@@ -1,7 +1,9 @@
 --- The queue id in a server's final reply: what its postmaster will ask for. Servers write it in forms of their own.
+local core = require "smtp.core"
+
 local queue = {}
 
-local find, match = string.find, string.match
+local match = string.match
 
 local FORMS = {
   "[Oo][Kk] id=([%w%-]+)",                          -- Exim
@@ -18,10 +20,8 @@ local FORMS = {
 ---@param text string the reply's words, without codes
 ---@return string?
 function queue.id(text)
-  -- Postfix, this library's server
-  local _, stop = find(text, "queued as ", 1, true)
-  if stop then return match(text, "^[%w%-_.]+", stop + 1) end
-  if not find(text, "%d") then return nil end
+  local known = core.queue_id(text)
+  if known ~= nil then return known or nil end
   for _, form in ipairs(FORMS) do
     local id = match(text, form)
     if id then return id end

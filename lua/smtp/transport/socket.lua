@@ -2,7 +2,7 @@
 ---
 --- It waits in one place, `wait`. By default that polls and so blocks the calling thread. A host with its own loop has
 --- its own, `socket.new(function(mode, fd, deadline) … end)`: it returns when fd may be ready or the deadline has
---- passed. In a coroutine that smtp.task has registered in `stepped` either yields what it waits for instead.
+--- passed. In a coroutine that smtp.task has registered either yields what it waits for instead.
 local core = require "smtp.core"
 local together = require "smtp.transport.together"
 
@@ -18,7 +18,7 @@ local STEP = 0.002
 --- Coroutines that are stepped by their host: a wait in them yields mode, fd, deadline.
 ---@type table<thread, boolean>
 socket.stepped = setmetatable({}, { __mode = "k" })
---- Whether there has ever been one.
+--- Whether there has ever been one: no thread may wait in a call of a socket's own then.
 socket.stepping = false
 --- When the step of a task began that is under way.
 ---@type number?
@@ -39,6 +39,12 @@ end
 --- The default wait. With fd -1: until the deadline.
 socket.wait = in_tasks(core.wait)
 
+--- Makes waits in this coroutine yields from now on.
+---@param thread thread
+function socket.register(thread)
+  socket.stepped[thread], socket.stepping = true, true
+end
+
 -- Closes a socket or a look-up that the host may have watched.
 local function shut(one, forget)
   local fd = forget and one:fd() or -1
@@ -49,7 +55,7 @@ end
 -- A function in steps, as a smtp.task.
 local function stepper(run)
   local thread = coroutine.create(run)
-  socket.stepped[thread], socket.stepping = true, true
+  socket.register(thread)
   return { step = function()
     local ok, mode, fd, deadline = coroutine.resume(thread)
     if not ok then error(mode, 0) end
@@ -74,12 +80,23 @@ local function breathe(self, deadline)
   return true
 end
 
+-- What a failed read stands for.
+local function ended(reason)
+  return nil, "closed", reason == "closed" and "the peer closed the connection" or reason
+end
+
 --- Some bytes, as soon as there are any. A deadline in the past takes what is there already.
 ---@param deadline number
 ---@return string? bytes
 ---@return string? kind "timeout"|"closed"
 ---@return string? reason
 function Pipe:read(deadline)
+  local alone = not socket.stepping and self.alone
+  if alone then
+    local bytes, reason = alone:read(deadline)
+    if bytes then return bytes end
+    if reason ~= "again" then return ended(reason) end
+  end
   local open = self.sock ~= nil
   while open do
     -- waiting first saves a system call: the answer is seldom there yet
@@ -87,8 +104,7 @@ function Pipe:read(deadline)
     if not self.sock then break end
     local bytes, reason = self.sock:read()
     if bytes then return bytes end
-    if reason == "closed" then return nil, "closed", "the peer closed the connection" end
-    if reason ~= "again" then return nil, "closed", reason end
+    if reason ~= "again" then return ended(reason) end
     if not open then return nil, "timeout", "nothing came in time" end
   end
   return nil, "closed", "the connection is closed"
@@ -140,17 +156,21 @@ end
 ---@return string? kind "timeout"|"closed"|"protocol"
 ---@return string? reason
 function Pipe:receive(wire, deadline)
+  local alone = not socket.stepping and self.alone
+  if alone then
+    local ok, reason, full = alone:receive(wire, deadline)
+    if ok then return true end
+    if full then return nil, "protocol", reason end
+    if reason ~= "again" then return ended(reason) end
+  end
   local open = self.sock ~= nil
-  -- where nobody else's work waits, one call polls and reads
-  if open and self.alone and not socket.stepping and self.sock:receive(wire, deadline) then return true end
   while open do
     open = wait(self, "read", self.fd, deadline)
     if not self.sock then break end
     local ok, reason, full = self.sock:receive(wire)
     if ok then return true end
     if full then return nil, "protocol", reason end
-    if reason == "closed" then return nil, "closed", "the peer closed the connection" end
-    if reason ~= "again" then return nil, "closed", reason end
+    if reason ~= "again" then return ended(reason) end
     if not open then return nil, "timeout", "nothing came in time" end
   end
   return nil, "closed", "the connection is closed"
@@ -171,7 +191,7 @@ end
 
 function Pipe:close()
   local sock = self.sock
-  self.sock = nil
+  self.sock, self.alone = nil, nil
   if sock then shut(sock, self.forget) end
 end
 
@@ -181,7 +201,9 @@ end
 ---@param forget? fun(fd: integer)
 function socket.pipe(sock, waiter, forget)
   local how = waiter or socket.wait
-  return setmetatable({ sock = sock, fd = sock:fd(), wait = how, forget = forget, alone = how == socket.wait }, Pipe)
+  return setmetatable({ sock = sock, fd = sock:fd(), wait = how, forget = forget,
+    alone = how == socket.wait and sock or nil, -- the socket, where this thread may wait in a call of its own
+  }, Pipe)
 end
 
 --- Addresses of a name, found off this thread.
