@@ -230,6 +230,18 @@ describe("send_many", function()
     assert.is_truthy(err.reason:find("RCPTDOMAINMAX", 1, true))
   end)
 
+  it("keeps MAILMAX with one message again and again", function()
+    local server = assert(smtp.server {})
+    together.run(function()
+      local session = assert(smtp.connect { host = "127.0.0.1", port = server.port, tls = "none" })
+      session.capabilities.LIMITS = "MAILMAX=3"
+      local ready = assert(smtp.message(letter(1)))
+      assert.are.same({ "sent <1@example.org>", "sent <1@example.org>", "sent <1@example.org>", "closed mail not_sent" },
+        (run(session, { ready, ready, ready, ready })))
+    end, server)
+    assert.are.equal(3, #server.inbox)
+  end)
+
   it("goes on with session:send afterwards, and sends one message a hundred times", function()
     local server = assert(smtp.server {})
     together.run(function()

@@ -7,7 +7,6 @@
 #define SMTP_WIRE_CLASS "smtp.wire"
 #define SMTP_SOCK_CLASS "smtp.sock"
 
-struct smtp_reply;
 struct smtp_wire;
 
 struct smtp_socket {
@@ -27,8 +26,6 @@ double smtp_seconds_until(double deadline);
 /* What a wire's methods turn and reply do: turn with its arguments from `index` on, and always two results. */
 void smtp_push_turn(lua_State *L, struct smtp_wire *wire, int index);
 int smtp_push_reply(lua_State *L, struct smtp_wire *wire);
-/* What core.queue_id gives of a reply's text. */
-void smtp_push_queue_id(lua_State *L, const struct smtp_reply *reply);
 
 void smtp_open_codec(lua_State *L);
 void smtp_open_plain(lua_State *L);

@@ -87,8 +87,8 @@ static int sock_turn(lua_State *L)
 	return 4;
 }
 
-/* reply(wire, deadline) -> what the wire's reply gives, three values, once something has come or the time is over; behind a
- * reply: what core.queue_id gives of its text; the time */
+/* reply(wire, deadline) -> what the wire's reply gives, once something has come or the time is over; behind a reply also
+ * the time */
 static int sock_reply(lua_State *L)
 {
 	enum smtp_status status = SMTP_OK;
@@ -97,11 +97,10 @@ static int sock_reply(lua_State *L)
 	if (get(L, sock, smtp_seconds_until(luaL_checknumber(L, 3)), wire, &status) <= 0)
 		return smtp_fail(L, "again");
 	int results = smtp_push_reply(L, wire);
-	if (lua_isnil(L, -results))
+	if (!lua_isnumber(L, -results))
 		return results;
-	smtp_push_queue_id(L, &wire->reply);
 	lua_pushnumber(L, smtp_sys_now());
-	return results + 2;
+	return results + 1;
 }
 
 void smtp_open_exchange(lua_State *L)

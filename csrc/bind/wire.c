@@ -116,13 +116,17 @@ static int wire_turn(lua_State *L)
 	return 2;
 }
 
-/* chunk(bytes, last) -> true | nil, why */
+/* chunk(bytes, last) -> how many bytes are queued now | nil, why */
 static int wire_chunk(lua_State *L)
 {
 	size_t length;
 	struct smtp_wire *wire = check_wire(L);
 	const char *bytes = luaL_checklstring(L, 2, &length);
-	return smtp_result(L, smtp_wire_chunk(wire, (const unsigned char *)bytes, length, lua_toboolean(L, 3)));
+	enum smtp_status status = smtp_wire_chunk(wire, (const unsigned char *)bytes, length, lua_toboolean(L, 3));
+	if (status != SMTP_OK)
+		return fail_status(L, status);
+	lua_pushinteger(L, (lua_Integer)smtp_buf_length(&wire->out));
+	return 1;
 }
 
 static int push_queue(lua_State *L, struct smtp_buf *queue)
@@ -154,6 +158,19 @@ static int wire_feed(lua_State *L)
 	return smtp_result(L, smtp_wire_feed(wire, bytes, length));
 }
 
+static void push_queue_id(lua_State *L, const char *text, size_t length)
+{
+	size_t size = 0;
+	bool numbers;
+	const char *id = smtp_reply_queue_id(text, length, &size, &numbers);
+	if (id)
+		lua_pushlstring(L, id, size);
+	else if (numbers)
+		lua_pushnil(L);
+	else
+		lua_pushboolean(L, 0);
+}
+
 int smtp_push_reply(lua_State *L, struct smtp_wire *wire)
 {
 	const struct smtp_buf *text = &wire->reply.text;
@@ -172,31 +189,15 @@ int smtp_push_reply(lua_State *L, struct smtp_wire *wire)
 		lua_pushstring(L, wire->reply.enhanced);
 	else
 		lua_pushnil(L);
-	return 3;
+	push_queue_id(L, (const char *)smtp_buf_view(text), smtp_buf_length(text));
+	return 4;
 }
 
-/* reply() -> code, text, enhanced or nil | nil, "again" | nil, why, the line that is no reply's (the first time) or nil */
+/* reply() -> code, text, enhanced or nil, what queue_id gives of the text | nil, "again" | nil, why, the line that is no
+ * reply's (the first time) or nil */
 static int wire_reply(lua_State *L)
 {
 	return smtp_push_reply(L, check_wire(L));
-}
-
-static void push_queue_id(lua_State *L, const char *text, size_t length)
-{
-	size_t size = 0;
-	bool numbers;
-	const char *id = smtp_reply_queue_id(text, length, &size, &numbers);
-	if (id)
-		lua_pushlstring(L, id, size);
-	else if (numbers)
-		lua_pushnil(L);
-	else
-		lua_pushboolean(L, 0);
-}
-
-void smtp_push_queue_id(lua_State *L, const struct smtp_reply *reply)
-{
-	push_queue_id(L, (const char *)smtp_buf_view(&reply->text), smtp_buf_length(&reply->text));
 }
 
 /* queue_id(a reply's text) -> the id in it, as Postfix writes it | nil: there is none, but perhaps in another form | false */

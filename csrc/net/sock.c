@@ -148,6 +148,7 @@ ssize_t smtp_sock_read(int fd, void *bytes, size_t size)
 
 ssize_t smtp_sock_await(int fd, double *patience, double seconds, void *bytes, size_t size)
 {
+#ifdef __linux__
 	if (*patience == 0 || *patience > seconds) {
 		/* somewhat less, since what is left of one deadline is never the same twice */
 		double share = seconds > LONGEST ? LONGEST : seconds * 0.9;
@@ -160,6 +161,14 @@ ssize_t smtp_sock_await(int fd, double *patience, double seconds, void *bytes, s
 	}
 	ssize_t count = recv(fd, bytes, size, 0);
 	return count == -1 ? -errno : count;
+#else
+	/* elsewhere recv goes on after a signal, and the host's handler would not get to run */
+	struct smtp_sock_wait wait = {.fd = fd};
+	(void)patience;
+	if (seconds > 0 && smtp_sock_poll(&wait, 1, seconds) == 0)
+		return -EAGAIN;
+	return smtp_sock_read(fd, bytes, size);
+#endif
 }
 
 ssize_t smtp_sock_write(int fd, struct iovec *parts, size_t count)

@@ -33,7 +33,7 @@ function batch.each(self, iterator, most)
   local latest                     -- the last message that the iterator gave
   local on_wire, began, rounds     -- the message whose envelope has gone along already, since when
   local reset = false              -- with RSET before it
-  local done, next_done = {}, 1    -- results of a flight that are not handed over yet
+  local done, errs, next_done = {}, {}, 1 -- results of a flight that are not handed over yet
   local left = 0                   -- when the last result was handed over
   local curious = true             -- perhaps the server's ways with chunks are worth finding out
   local short = false              -- the connection is one for the short way
@@ -137,7 +137,7 @@ function batch.each(self, iterator, most)
     end
     local line = self.pump
     local wire, pipe = line.wire, line.pipe
-    local alone = not socket.stepping and pipe.alone
+    local alone = socket.alone(pipe)
     local ok, went, now, sent
     if alone then
       ok, went, now, sent = alone:turn(wire, left + LATE, plan.agreed, bytes, block, lines, utf8)
@@ -170,7 +170,7 @@ function batch.each(self, iterator, most)
       limit = now + timeouts.final
       if limit > expires then limit = expires end
       if alone then code, text, enhanced, id, came = alone:reply(wire, limit) end
-      if text == "again" and pipe:receive(wire, limit) then code, text, enhanced = wire:reply() end
+      if text == "again" and pipe:receive(wire, limit) then code, text, enhanced, id = wire:reply() end
     end
 
     local reply, err
@@ -193,14 +193,16 @@ function batch.each(self, iterator, most)
 
   -- As many messages as go into one flight.
   local function flight()
-    local mails, octets, commands, limit = {}, 0, 0, most()
-    while #mails == 0 or #mails < limit do
+    local mails, count, octets, commands, limit = {}, 0, 0, 0, most()
+    local terms = transaction.terms(self)
+    while count == 0 or count < limit do
       look_ahead()
-      if not (ahead and delivery.fits(self, ahead) and transaction.has_room(self, #mails)) then break end
-      local plan = ahead.held
+      local plan = ahead and (ahead.held and ahead.held.terms == terms and ahead.held or transaction.plan(self, ahead))
+      if not (plan and plan.bytes) or terms.offered.LIMITS and not transaction.has_room(self, count) then break end
       octets, commands = octets + #plan.bytes, commands + #plan.block + #"RSET\r\nBDAT 1234567 LAST\r\n"
-      if not flights.has_room(#mails, octets, commands) then break end
-      mails[#mails + 1] = take()
+      if not flights.has_room(count, octets, commands) then break end
+      count = count + 1
+      mails[count] = take()
     end
     return mails
   end
@@ -257,10 +259,10 @@ function batch.each(self, iterator, most)
       if receipt then return receipt end
     end
     if receipt == nil then
-      local result = done[next_done]
-      if result then
-        done[next_done], next_done = nil, next_done + 1
-        return result[1], result[2]
+      receipt = done[next_done]
+      if receipt ~= nil then
+        err, done[next_done], next_done = errs[next_done], nil, next_done + 1
+        return receipt, err
       end
       if not on_wire then
         look_ahead()
@@ -270,9 +272,8 @@ function batch.each(self, iterator, most)
         local ok
         ok, err = delivery.look(self)
         if ok then
-          done, next_done = bundle.send(self, flight(), look_far_ahead), 2
-          receipt, err = done[1][1], done[1][2]
-          done[1] = nil
+          done, errs = bundle.send(self, flight(), look_far_ahead)
+          receipt, err, next_done = done[1], errs[1], 2
         else
           take()
         end

@@ -11,46 +11,47 @@ local transaction = require "smtp.transaction"
 local bundle = {}
 
 -- Queues the messages. Returns their transactions, each with the octets queued up to its end, and the error of those
--- that cannot be sent.
+-- that cannot be sent. What the server took and refused is kept only where it has to be looked at.
 local function queue(self, mails)
-  local wire, jobs = self.pump.wire, {}
-  for i, mail in ipairs(mails) do
-    local one, err = transaction.new(self, mail)
-    local ok = one
+  local line, jobs = self.pump, {}
+  for i = 1, #mails do
+    local mail = mails[i]
+    local one = { mail = mail, plan = mail.held, at = 1, reset = nil, stop = nil, err = nil }
+    local ok, err = exchange.guard(self, "mail")
     -- where a content was refused the transaction may still be open: without RSET the next message's recipients would
     -- be added to its
-    if one then ok, err = transaction.queue(self, one, self.transaction or i > 1) end
+    if ok then ok, err = transaction.queue(self, one, self.transaction or i > 1) end
     if ok then
       local why
-      ok, why = self.pump:chunk(one.plan.bytes, true)
+      ok, why = line:chunk(one.plan.bytes, true)
       if not ok then ok, err = exchange.fail(self, "body", "protocol", why) end
     end
-    jobs[i] = ok and one or { err = err }
-    jobs[i].stop = wire:queued()
+    one.stop, one.err = ok or line.wire:queued(), err
+    jobs[i] = one
   end
   return jobs
 end
 
--- The replies to one message.
-local function settle(self, one, denied)
-  local plan, wire = one.plan, self.pump.wire
-  local reply, err
+-- The replies to one message of those that began at a time, after so many waits.
+local function settle(self, one, denied, began, rounds)
+  local plan, line = one.plan, self.pump
+  local wire, reply, err = line.wire, nil, nil
   local hoped = one.reset and "2" .. plan.agreed or plan.agreed
   -- those to the envelope need not be looked at one by one where all have come that are hoped for
   if not (denied or self.leaving or self.trace.wanted) and wire:agree(hoped) then
-    local code, text, enhanced = wire:reply()
+    local code, text, enhanced, id = wire:reply()
     if code and code < 300 then
       self.outcome, self.transaction = "not_sent", false
-      local took, rounds = core.now() - one.began, self.pump.rounds - one.rounds
-      return receipts.short(self, plan, code, enhanced, text, nil, took, rounds)
+      return receipts.short(self, plan, code, enhanced, text, id, core.now() - began, line.rounds - rounds)
     end
-    self.transaction, one.accepted = true, plan.accepted
+    self.transaction, one.accepted, one.rejected = true, plan.accepted, {}
     if code then
       reply = { code = code, enhanced = enhanced, text = text }
     elseif text ~= "again" then
       reply, err = exchange.fail_pump(self, "final", pump.odd(enhanced))
     end
   else
+    one.accepted, one.rejected = {}, {}
     err = select(2, transaction.read(self, one))
   end
   if not (reply or err) then reply, err = exchange.receive(self, "final", self.plan.timeouts.final) end
@@ -73,7 +74,8 @@ local function settle(self, one, denied)
   self.outcome = "not_sent"
   if exchange.class(reply) == 2 and #one.accepted > 0 then
     self.transaction = false
-    return receipts.new(self, one, reply, #one.plan.bytes)
+    one.began, one.rounds = began, rounds
+    return receipts.new(self, one, reply, #plan.bytes)
   end
   if denied then return nil, denied end
   if reply.code == 421 then
@@ -97,12 +99,13 @@ local function fate(jobs, i, total, written, left, behind)
   return jobs[i].stop <= total - left and "unknown" or "not_sent"
 end
 
---- Sends messages, each of them one string with a plan for chunks, on a session that is ready.
+--- Sends messages, each of them one string with a plan for chunks to this server, on a session that is ready.
 ---@param self table the session
 ---@param mails smtp.Message[]
 ---@param meanwhile fun()? called while the server is busy with them
 ---@param more (fun(): any)? queues what goes along with the end
----@return table[] results { receipt or false, err }, as many
+---@return (smtp.Receipt|false)[] receipts as many
+---@return smtp.Error[] errors by number, of those that have no receipt
 function bundle.send(self, mails, meanwhile, more)
   local line = self.pump
   local began, rounds = core.now(), line.rounds
@@ -123,8 +126,9 @@ function bundle.send(self, mails, meanwhile, more)
     _, denied = self.prelude()
   end
 
-  local results, gone = {}, self.state == "dead" and denied or nil
-  for i, one in ipairs(jobs) do
+  local results, errs, gone = {}, {}, self.state == "dead" and denied or nil
+  for i = 1, #jobs do
+    local one = jobs[i]
     local receipt, err = nil, one.err
     self.outcome = fate(jobs, i, total, written, left, behind)
     if not err and i == 1 and gone then
@@ -136,13 +140,13 @@ function bundle.send(self, mails, meanwhile, more)
       -- a server that says 421 leaves what comes after that alone
       if self.leaving and gone.outcome == "not_sent" then err.kind, err.outcome = "closed", "not_sent" end
     elseif not err then
-      one.began, one.rounds, one.whole = began, rounds, true
-      receipt, err = settle(self, one, i == 1 and denied)
+      one.whole = true
+      receipt, err = settle(self, one, i == 1 and denied, began, rounds)
       if not written and err and err.kind ~= "rejected" then err.kind, err.reason = kind, reason end
       if self.state == "dead" then gone = err end
     end
     self.outcome = "not_sent"
-    results[i] = { receipt or false, err }
+    results[i], errs[i] = receipt or false, err
   end
   if not (written or gone) then exchange.kill(self, { kind = kind, stage = "final", reason = reason }) end
   if self.state ~= "dead" and line.wire:residue() > 0 then
@@ -154,7 +158,7 @@ function bundle.send(self, mails, meanwhile, more)
     exchange.kill(self, { kind = "closed", stage = "final", reason = "the server said that it closes the connection" })
   end
   self.midway = false
-  return results
+  return results, errs
 end
 
 return bundle

@@ -287,8 +287,8 @@ function delivery.send(self, mail, last)
   if delivery.fits(self, mail) then
     local ok, err = delivery.look(self)
     if not ok then return nil, err end
-    local result = bundle.send(self, { mail }, nil, quit)[1]
-    return result[1] or nil, result[2]
+    local results, errs = bundle.send(self, { mail }, nil, quit)
+    return results[1] or nil, errs[1]
   end
   local one, err = delivery.begin(self, mail)
   if not one then return nil, err end

@@ -37,6 +37,7 @@ local unpack = table.unpack or unpack
 ---@class smtp.Transaction
 ---@field mail smtp.Message
 ---@field plan smtp.Dispatch
+---@field reset boolean? RSET went before it
 ---@field at integer the flight that is on the wire, or the next one
 ---@field accepted string[] recipients that the server took
 ---@field rejected table[] {address=, code=, enhanced=, text=, temporary=}
@@ -83,7 +84,7 @@ local function short(terms, id, bytes, from, words, more, to, wishes, accepted)
     block = concat(commands(to, wishes, "MAIL FROM:<" .. from .. words .. more), "\n") .. data
     agreed = rep("2", count) .. (data == "" and "" or "3")
   end
-  if not planner.is_one(block, lines) then return nil end
+  if #block + lines + 1 > planner.WINDOW then return nil end
   return {
     terms = terms, bytes = bytes, id = id, block = block, lines = lines, agreed = agreed, accepted = accepted,
     rejected = {},
@@ -96,8 +97,9 @@ local function flights_of(plan)
   return plan.flights
 end
 
--- The terms as they are now.
-local function terms_of(self)
+--- The terms as they are now.
+---@return smtp.Terms
+function transaction.terms(self)
   local offered, trusted, secure = self.capabilities, self.trusted, self.tls ~= nil and self.plan.verify
   local terms = self.terms
   if not (terms and terms.offered == offered and terms.trusted == trusted and terms.secure == secure) then
@@ -144,7 +146,7 @@ end
 ---@return smtp.Dispatch?
 ---@return smtp.Error?
 function transaction.plan(self, mail)
-  local terms, held, err = terms_of(self), mail.held, nil
+  local terms, held, err = transaction.terms(self), mail.held, nil
   if held and held.terms == terms then return held end
   held = mail.bytes and letter_plan(terms, mail)
   if not held then held, err = full_plan(self, terms, mail) end
@@ -174,13 +176,15 @@ end
 
 --- Queues the present flight. `reset`: an earlier transaction has to be given up first.
 function transaction.queue(self, one, reset)
-  local flight = flights_of(one.plan)[one.at]
+  local plan = one.plan
+  -- a plan of one flight has what the flight would have
+  local flight = plan.block and plan or plan.flights[one.at]
   local block, lines = flight.block, flight.lines
   one.reset = reset
   if reset then block, lines = "RSET\n" .. block, lines + 1 end
   local ok, reason = self.pump:commands(block, lines, one.mail.utf8)
   if not ok then return exchange.fail_input(self, "mail", reason) end
-  if flight.mail then self.mails = self.mails + 1 end
+  if plan.block or flight.mail then self.mails = self.mails + 1 end
   return true
 end
 

@@ -4,9 +4,10 @@ local flight = {}
 
 local concat, rep = table.concat, string.rep
 
--- Octets of commands in a flight: no more than the smallest usual socket buffers take, so that the two sides can never
--- both be stuck writing.
+--- Octets of commands in a flight, with their ends: no more than the smallest usual socket buffers take, so that the
+--- two sides can never both be stuck writing.
 local WINDOW = 32768
+flight.WINDOW = WINDOW
 --- Messages of one flight by BDAT, and octets: what is under way when a connection breaks has an unknown fate.
 flight.MESSAGES = 10
 local OCTETS = 262144
@@ -30,14 +31,6 @@ local OCTETS = 262144
 function flight.tier(offered, pipeline, trusted)
   if not (pipeline and offered.PIPELINING) then return "step" end
   return trusted and offered.CHUNKING and "chunk" or "pipeline"
-end
-
---- Whether commands with LF between them are one flight.
----@param block string
----@param lines integer how many they are
----@return boolean
-function flight.is_one(block, lines)
-  return #block + lines + 1 <= WINDOW
 end
 
 --- A flight.

@@ -18,7 +18,7 @@ local STEP = 0.002
 --- Coroutines that are stepped by their host: a wait in them yields mode, fd, deadline.
 ---@type table<thread, boolean>
 socket.stepped = setmetatable({}, { __mode = "k" })
---- Whether there has ever been one: no thread may wait in a call of a socket's own then.
+--- Whether there has ever been one.
 socket.stepping = false
 --- When the step of a task began that is under way.
 ---@type number?
@@ -43,6 +43,14 @@ socket.wait = in_tasks(core.wait)
 ---@param thread thread
 function socket.register(thread)
   socket.stepped[thread], socket.stepping = true, true
+end
+
+--- The socket of a pipe, where its own calls may wait: nobody else's work does meanwhile. Else nil.
+---@param pipe table of any transport
+---@return userdata?
+function socket.alone(pipe)
+  local sock = pipe.alone
+  return not (sock and socket.stepping and socket.stepped[coroutine.running()]) and sock or nil
 end
 
 -- Closes a socket or a look-up that the host may have watched.
@@ -91,7 +99,7 @@ end
 ---@return string? kind "timeout"|"closed"
 ---@return string? reason
 function Pipe:read(deadline)
-  local alone = not socket.stepping and self.alone
+  local alone = socket.alone(self)
   if alone then
     local bytes, reason = alone:read(deadline)
     if bytes then return bytes end
@@ -156,7 +164,7 @@ end
 ---@return string? kind "timeout"|"closed"|"protocol"
 ---@return string? reason
 function Pipe:receive(wire, deadline)
-  local alone = not socket.stepping and self.alone
+  local alone = socket.alone(self)
   if alone then
     local ok, reason, full = alone:receive(wire, deadline)
     if ok then return true end
@@ -202,7 +210,7 @@ end
 function socket.pipe(sock, waiter, forget)
   local how = waiter or socket.wait
   return setmetatable({ sock = sock, fd = sock:fd(), wait = how, forget = forget,
-    alone = how == socket.wait and sock or nil, -- the socket, where this thread may wait in a call of its own
+    alone = how == socket.wait and sock or nil, -- see socket.alone
   }, Pipe)
 end
 
