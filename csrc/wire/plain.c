@@ -294,34 +294,22 @@ size_t smtp_plain_text_size(struct smtp_span text)
 	return text.length + scan.lone;
 }
 
-static const char *find(const char *at, const char *end, char c)
-{
-	const char *found = memchr(at, c, (size_t)(end - at));
-	return found ? found : end;
-}
-
 bool smtp_plain_text(struct smtp_plain *out, struct smtp_span text)
 {
-	const char *at = text.bytes;
 	const char *end = text.bytes + text.length;
-	size_t size = smtp_plain_text_size(text);
-	if (size == 0 || size > out->size - out->length)
-		return false;
-	const char *cr = find(at, end, '\r');
-	const char *lf = find(at, end, '\n');
-	while (at < end) {
-		const char *stop = cr < lf ? cr : lf;
-		add(out, at, (size_t)(stop - at));
-		if (stop == end)
-			break;
-		add(out, "\r\n", 2);
-		at = stop + 1;
-		if (at == lf && at < end)
-			at++;
-		if (cr < at)
-			cr = find(at, end, '\r');
-		if (lf < at)
-			lf = find(at, end, '\n');
+	const char *line = text.bytes;
+	for (const char *at = line; at < end;) {
+		const char *stop = at + smtp_scan_printable((const unsigned char *)at, (size_t)(end - at));
+		bool tab = stop < end && *stop == '\t';
+		if (!add(out, at, (size_t)(stop - at) + tab))
+			return false;
+		at = stop + tab;
+		if (tab || stop == end)
+			continue;
+		if ((*stop != '\r' && *stop != '\n') || stop - line > LIMIT || !add(out, "\r\n", 2))
+			return false;
+		at += 1 + (*stop == '\r' && stop + 1 < end && stop[1] == '\n');
+		line = at;
 	}
-	return true;
+	return text.length > 0 && end - line <= LIMIT;
 }

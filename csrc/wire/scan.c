@@ -13,8 +13,9 @@ static bool is_printable(unsigned char byte)
 	return byte >= 0x20 && byte < 0x7F;
 }
 
-static size_t skip_printable(const unsigned char *bytes, size_t at, size_t length)
+size_t smtp_scan_printable(const unsigned char *bytes, size_t length)
 {
+	size_t at = 0;
 #if HAVE_SSE2
 	/* as signed bytes, those beyond ASCII are below the blank too */
 	const __m128i below = _mm_set1_epi8(0x1F);
@@ -72,7 +73,7 @@ void smtp_scan(struct smtp_scan *scan, const unsigned char *bytes, size_t length
 {
 	*scan = (struct smtp_scan){SMTP_SCAN_NONE, SMTP_SCAN_NONE, SMTP_SCAN_NONE, SMTP_SCAN_NONE, 0, 0, false};
 	size_t start = 0;
-	for (size_t at = 0; (at = skip_printable(bytes, at, length)) < length;) {
+	for (size_t at = 0; (at += smtp_scan_printable(bytes + at, length - at)) < length;) {
 		unsigned char byte = bytes[at];
 		size_t size = 1;
 		if (byte >= 0x80) {

@@ -24,4 +24,7 @@ struct smtp_scan {
 
 void smtp_scan(struct smtp_scan *scan, const unsigned char *bytes, size_t length);
 
+/* How many octets of printable ASCII come first. */
+size_t smtp_scan_printable(const unsigned char *bytes, size_t length);
+
 #endif

@@ -105,12 +105,6 @@ function batch.each(self, iterator, most)
     return ahead and further[first] and transaction.has_room(self, 1)
   end
 
-  -- The plan of a message that the short way takes: one string of content behind one flight.
-  local function short_plan(mail)
-    local plan = transaction.plan(self, mail)
-    return plan and plan.bytes and not plan.terms.chunks and plan or nil
-  end
-
   -- What a message's end was handed over for and did not come, or came otherwise.
   local function no_reply(text, line, seconds)
     local reply, err
@@ -131,8 +125,9 @@ function batch.each(self, iterator, most)
     local bytes, block, lines, utf8 = plan.bytes, nil, nil, nil
     if not bytes or curious and most() > 1 then return nil end
     if after then
-      local follower = after == mail and plan or short_plan(after)
-      if not follower then return nil end
+      -- with an envelope on the wire the terms stay as they are
+      local follower = after == mail and plan or transaction.plan(self, after, plan.terms)
+      if not (follower and follower.bytes) then return nil end
       block, lines, utf8 = follower.block, follower.lines, after.utf8
     end
     local line = self.pump
@@ -197,7 +192,7 @@ function batch.each(self, iterator, most)
     local terms = transaction.terms(self)
     while count == 0 or count < limit do
       look_ahead()
-      local plan = ahead and (ahead.held and ahead.held.terms == terms and ahead.held or transaction.plan(self, ahead))
+      local plan = ahead and transaction.plan(self, ahead, terms)
       if not (plan and plan.bytes) or terms.offered.LIMITS and not transaction.has_room(self, count) then break end
       octets, commands = octets + #plan.bytes, commands + #plan.block + #"RSET\r\nBDAT 1234567 LAST\r\n"
       if not flights.has_room(count, octets, commands) then break end

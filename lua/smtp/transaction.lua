@@ -20,6 +20,7 @@ local unpack = table.unpack or unpack
 ---@field form "7bit"|"8bit"|"binary" the most of a message's content
 ---@field tier smtp.Tier
 ---@field chunks boolean the content goes by BDAT
+---@field plain boolean an envelope of one flight is nothing out of the ordinary
 ---@field sizes boolean MAIL says the size,
 ---@field most number octets that it may be
 
@@ -107,7 +108,7 @@ function transaction.terms(self)
     terms = {
       offered = offered, trusted = trusted, secure = secure,
       form = trusted and offered.BINARYMIME and "binary" or offered["8BITMIME"] and "8bit" or "7bit",
-      tier = tier, chunks = tier == "chunk",
+      tier = tier, chunks = tier == "chunk", plain = tier ~= "step" and not offered.LIMITS,
       sizes = offered.SIZE ~= nil, most = offered.SIZE and capability.size(offered) or huge,
     }
     self.terms = terms
@@ -118,7 +119,7 @@ end
 -- The plan of a letter; nil: it needs a closer look.
 local function letter_plan(terms, mail)
   local bytes = mail.bytes
-  if terms.tier == "step" or terms.offered.LIMITS or #bytes > terms.most then return nil end
+  if not terms.plain or #bytes > terms.most then return nil end
   local words, size = ">", ""
   if terms.sizes then words, size = "> SIZE=", #bytes end
   return short(terms, mail.id, bytes, mail.from, words, size, mail.to, nil, mail.to)
@@ -143,10 +144,12 @@ local function full_plan(self, terms, mail)
 end
 
 --- What goes to this server, in the form that suits it; or the error.
+---@param terms smtp.Terms? as they are now, where they are known
 ---@return smtp.Dispatch?
 ---@return smtp.Error?
-function transaction.plan(self, mail)
-  local terms, held, err = transaction.terms(self), mail.held, nil
+function transaction.plan(self, mail, terms)
+  terms = terms or transaction.terms(self)
+  local held, err = mail.held, nil
   if held and held.terms == terms then return held end
   held = mail.bytes and letter_plan(terms, mail)
   if not held then held, err = full_plan(self, terms, mail) end
