@@ -3,6 +3,7 @@ local core = require "smtp.core"
 local loopback = require "spec.support.loopback"
 local play = require "spec.support.play"
 local smtp = require "smtp"
+local socket = require "smtp.transport.socket"
 local together = require "spec.support.together"
 
 local function letter(i, more)
@@ -213,6 +214,26 @@ describe("smtp.pool", function()
     local results = send_many(letters(5))
     for i = 1, 5 do assert.are.same({ "connect", "not_sent" }, { results["s" .. i].kind, results["s" .. i].outcome }) end
     assert.are.equal(0, pool.open)
+  end)
+
+  it("send_many tells every message where only another of the pool's users has a connection", function()
+    open { size = 3, attempts = 1 }
+    server:close()
+    pool.open = 1 -- that one
+    assert.are.equal("connect", send_many(letters(5)).s5.kind)
+    pool.open = 0
+  end)
+
+  it("send_many ends with the last result: nobody sleeps who has nothing left to do", function()
+    local transport, sleeps = socket.new(), 0
+    local wait = transport.wait
+    transport.wait = function(...)
+      sleeps = sleeps + 1
+      return wait(...)
+    end
+    open { size = 5, transport = transport }
+    send_many(letters(2))
+    assert.are.equal(0, sleeps)
   end)
 
   it("does not knock again and again with a password that is refused", function()

@@ -191,6 +191,7 @@ function Pool:send_many(iterator, on_result)
   local ended = false
   local under_way = 0  -- jobs taken and not decided
   local broken         -- why no connection can be had
+  local workers = self.transport.together and self.size or 1
 
   -- A job that may go now; nil: there is none.
   local function take()
@@ -264,30 +265,33 @@ function Pool:send_many(iterator, on_result)
     while not broken and not (ended and #again == 0 and under_way == 0) do
       local job = take()
       if not job then
-        sleep(self, core.now() + GLANCE) -- some rest, or others have them and may give them back
+        -- each job that others have and may give back, and each that rests, has a worker without this one
+        if workers > under_way + #again then break end
+        sleep(self, core.now() + GLANCE)
       else
         local one, err = acquire(self)
         if one then
           attempt = 1
           serve(one, job)
           release(self, one)
-        elseif broken or self.open == 0 and not (may_retry(err) and attempt < self.attempts) then
+        elseif broken or (self.open == 0 or workers == 1) and not (may_retry(err) and attempt < self.attempts) then
           despair(job, broken or err)
         else
           under_way = under_way - 1
           job.due = core.now()
           again[#again + 1] = job
-          if self.open > 0 then return end -- others have connections: they do what is left
+          if self.open > 0 and workers > 1 then break end -- others have connections: they do what is left
           sleep(self, core.now() + pause(attempt))
           attempt = attempt + 1
         end
       end
     end
+    workers = workers - 1
   end
 
   if self.transport.together then
     local works = {}
-    for i = 1, self.size do works[i] = work end
+    for i = 1, workers do works[i] = work end
     self.transport.together(works)
   else
     work()
