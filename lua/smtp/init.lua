@@ -5,11 +5,8 @@
 local core = require "smtp.core"
 local delivery = require "smtp.delivery"
 local options = require "smtp.options"
-local pool = require "smtp.pool"
-local server = require "smtp.server"
 local session = require "smtp.session"
 local task = require "smtp.task"
-local verify = require "smtp.verify"
 
 local smtp = { _VERSION = "0.1.0" }
 
@@ -20,6 +17,17 @@ if type(ngx) == "table" and ngx.socket then
   package.loaded["smtp.tls"] = require "smtp.transport.nginx_openssl"
 elseif rawget(_G, "_TARANTOOL") then
   options.host_transport = require "smtp.transport.tarantool"
+end
+
+-- A script loads what few need when it is needed. Inside a host that may be too late: it has another root or user by
+-- then, or no `require` any more.
+if options.host_transport or not rawget(_G, "arg") then
+  require "smtp.mail.dkim"
+  require "smtp.mail.preview"
+  require "smtp.pool"
+  require "smtp.server"
+  require "smtp.transport.proxy"
+  require "smtp.verify"
 end
 
 --- Connects, logs in, sends one message, quits. Server options and message options side by side in one table, which
@@ -87,7 +95,7 @@ end
 function smtp.verify(given)
   local plan, err = options.plan(given, "smtp.verify")
   if not plan then return nil, err end
-  return verify.run(plan)
+  return require "smtp.verify".run(plan)
 end
 
 --- Kept connections to one server, for many messages: pool:send(…), pool:send_many(iterator, on_result), pool:close().
@@ -95,7 +103,7 @@ end
 ---@return smtp.Pool? pool
 ---@return smtp.Error? err kind "input"
 function smtp.pool(given)
-  return pool.new(given)
+  return require "smtp.pool".new(given)
 end
 
 --- A call in steps, for a host with its own loop: local t = smtp.task(smtp.send, {…}); t:step() at every tick.
@@ -110,7 +118,7 @@ end
 ---@return smtp.Server? server
 ---@return smtp.Error? err
 function smtp.server(given)
-  return server.new(given or {})
+  return require "smtp.server".new(given or {})
 end
 
 --- The clock of every deadline: monotonic, in seconds.

@@ -1,6 +1,5 @@
 --- The dialogue: one connection to a server, each step of RFC 5321 a verb. Straight-line code that reads like the
 --- RFC; every wait is the transport's, so it may yield wherever the transport does.
-local batch = require "smtp.batch"
 local chunk = require "smtp.chunk"
 local core = require "smtp.core"
 local delivery = require "smtp.delivery"
@@ -10,7 +9,6 @@ local pump = require "smtp.pump"
 local address = require "smtp.mail.address"
 local capability = require "smtp.protocol.capability"
 local trace = require "smtp.protocol.trace"
-local proxy = require "smtp.transport.proxy"
 local socket = require "smtp.transport.socket"
 
 local session = {}
@@ -93,7 +91,9 @@ end
 -- A pipe to the server.
 local function reach(self, limit)
   local plan = self.plan
-  if plan.proxy then return proxy.connect(self.transport, plan.proxy, plan.host, plan.port, plan, limit) end
+  if plan.proxy then
+    return require "smtp.transport.proxy".connect(self.transport, plan.proxy, plan.host, plan.port, plan, limit)
+  end
   return self.transport.connect(plan.host, plan.port, plan, limit)
 end
 
@@ -418,7 +418,7 @@ end
 ---@return fun(): smtp.Receipt|false|nil, smtp.Error?
 function Session:send_many(iterator)
   if type(iterator) ~= "function" then error("session:send_many: expected a function, got " .. type(iterator), 2) end
-  return batch.each(self, iterator)
+  return require "smtp.batch".each(self, iterator)
 end
 
 --- RSET: gives up the transaction. RFC 5321 4.1.1.5. May yield.

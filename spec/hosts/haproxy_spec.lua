@@ -230,8 +230,13 @@ describe("inside HAProxy #real", function()
       local _, err = smtp.send { host = "mail.example.test", transport = transport, from = "ada@example.org",
         to = "grace@example.test", text = "" }
       return err]])
+    -- what is seldom needed is there all the same
+    local verified = jailed:run("service", ([[
+      local report, err = smtp.verify { transport = transport, host = "127.0.0.1", server_name = "localhost", port = %d, ca_file = %q }
+      return report and report.tls.version or err]]):format(servers.starttls.port, servers.starttls.certificate))
     jailed:stop()
     assert.matches("^sent.*TLSv1.3$", result)
     assert.matches("^resolve.*server_name", named)
+    assert.are.equal("TLSv1.3", verified)
   end)
 end)

@@ -7,7 +7,6 @@
 local address = require "smtp.mail.address"
 local core = require "smtp.core"
 local date = require "smtp.mail.date"
-local dkim = require "smtp.mail.dkim"
 local encoded_word = require "smtp.mail.encoded_word"
 local errors = require "smtp.errors"
 local file = require "smtp.mail.file"
@@ -15,7 +14,6 @@ local header = require "smtp.mail.header"
 local id = require "smtp.mail.id"
 local list_fields = require "smtp.mail.list"
 local mime = require "smtp.mail.mime"
-local preview = require "smtp.mail.preview"
 local source = require "smtp.mail.source"
 
 local message = {}
@@ -313,7 +311,7 @@ local function lay_out(head, body, form, signatures)
   end
   head = head .. table.concat(laid.fields)
   if signatures then
-    local signed, why = dkim.fields(signatures, split(head), content, os.time())
+    local signed, why = require "smtp.mail.dkim".fields(signatures, split(head), content, os.time())
     if not signed then
       refuse("dkim: " .. (type(why) == "table" and why.reason or why), type(why) == "table" and "source")
     end
@@ -344,7 +342,7 @@ local function compose(fields)
   self.body, self.files, self.forms = body, files, {}
   if fields.dkim ~= nil then
     -- what is signed must arrive as it is, and a server on the way may not take 8bit (RFC 6376 5.3): one form for all
-    local signed = lay_out(head, body, "7bit", need("dkim", dkim.new(fields.dkim)))
+    local signed = lay_out(head, body, "7bit", need("dkim", require "smtp.mail.dkim".new(fields.dkim)))
     self.encoding, self.content = signed.encoding, signed.content
   end
   return self
@@ -543,7 +541,7 @@ function Message:preview(path)
   if not view then
     return nil, errors.new { kind = "source", stage = "compose", reason = err.reason, temporary = false }
   end
-  return file.write(path, preview.page(view), "preview")
+  return file.write(path, require "smtp.mail.preview".page(view), "preview")
 end
 
 return message
