@@ -210,9 +210,9 @@ local function patched(pem, patch)
   return "-----BEGIN CERTIFICATE-----\n" .. core.base64(der):gsub(("."):rep(64), "%0\n") .. "\n-----END CERTIFICATE-----\n"
 end
 
--- true, or nil, reason and hint: judged over two engines in memory.
-local function judge(context, name, cert, key)
-  local client = assert(context:engine(name))
+-- true, or nil, reason and hint: judged over two engines in memory; and what the client keeps of it.
+local function judge(context, name, cert, key, session)
+  local client = assert(context:engine(name, session))
   local server = assert(assert(tls.context { server = true, cert = cert, key = key })):engine()
   for _ = 1, 6 do
     client:handshake()
@@ -220,7 +220,8 @@ local function judge(context, name, cert, key)
     server:handshake()
     assert(client:feed(server:take()))
   end
-  return client:handshake()
+  local ok, reason, hint = client:handshake()
+  return ok, reason, hint, ok and client:session()
 end
 
 -- The same over a connection to another process.
@@ -251,8 +252,14 @@ describe("a server's certificate", function()
       for name in (case.chain or ""):gmatch("%S+") do cert = cert .. slurp(name .. ".pem") end
       local trust = case.trust == "leaf" and leaf or slurp((case.trust or "root") .. ".pem")
       local context = assert(tls.context { ca_file = trust })
-      local ok, reason, hint = (case.weak and judge_far or judge)(context, case.name or NAME, cert,
+      local ok, reason, hint, kept = (case.weak and judge_far or judge)(context, case.name or NAME, cert,
         dir .. "/" .. (case.key or "ec") .. ".key")
+      if not case.weak then
+        -- whatever the client remembers of this server, or of a good one
+        local held = kept or case.trust ~= "leaf" and select(4, judge(context, NAME, slurp "leaf1.pem", dir .. "/ec.key")) or nil
+        local again, why, advice = judge(context, case.name or NAME, cert, dir .. "/" .. (case.key or "ec") .. ".key", held)
+        assert.are.same({ ok, reason, hint }, { again, why, advice })
+      end
       if not case.refused then return assert.are.same({ true }, { ok, reason, hint }) end
       assert.is_nil(ok)
       assert.is_truthy(reason:find(case.refused[1]), reason)

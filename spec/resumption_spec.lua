@@ -15,9 +15,10 @@ local function server_context(more)
   return assert(tls.context(options))
 end
 
--- Two engines that have shaken hands as far as they can, the client's tickets taken in: its result, and both.
-local function meet(client_context, servers, name, session)
-  local client, server = assert(client_context:engine(name, session)), servers:engine()
+-- A client's engine and a server's that have shaken hands as far as they can, the client's tickets taken in: both, and its
+-- result.
+local function shake(client, servers)
+  local server = servers:engine()
   for _ = 1, 6 do
     client:handshake()
     assert(server:feed(client:take()))
@@ -27,6 +28,10 @@ local function meet(client_context, servers, name, session)
   local ok, reason = client:handshake()
   if ok then assert.are.same({ nil, "again" }, { client:read() }) end
   return client, server, ok, reason
+end
+
+local function meet(client_context, servers, name, session)
+  return shake(assert(client_context:engine(name, session)), servers)
 end
 
 -- The extensions of the ClientHello an engine would send: type -> length. RFC 8446 4.1.2.
@@ -152,12 +157,12 @@ describe("a session", function()
     assert(client:feed(server:take()))
     assert.is_true(client:handshake())
     assert.is_true(client:info().resumed)
-    assert.is_nil((client:session()))
+    assert.is_nil(extensions(context, "mail.example.org", client:session())[PSK])
     assert(server:feed(client:take()))
     server:handshake()
     assert(client:feed(server:take()))
     client:read()
-    assert.is_truthy(client:session())
+    assert.is_truthy(extensions(context, "mail.example.org", client:session())[PSK])
   end)
 
   it("of TLS 1.2 is not taken where 1.3 is the least", function()
@@ -194,15 +199,20 @@ openssl ca -batch -notext -config cnf -extensions e -cert ca.pem -keyfile ca.key
 ) >/dev/null 2>&1]]):gsub("@", dir):gsub("#", (os.date("!%y%m%d%H%M%SZ", till))))
     assert(ok == true or ok == 0)
     local servers = server_context { cert = dir .. "/x.pem", key = dir .. "/x.key" }
+    local strangers = server_context { cert = dir .. "/x.pem", key = dir .. "/x.key" } -- with the same certificate
     local context = assert(tls.context { ca_file = dir .. "/ca.pem" })
     os.execute("rm -r " .. dir)
     local session = meet(context, servers, "mail.example.org"):session()
     assert.is_truthy(extensions(context, "mail.example.org", session)[PSK])
+    assert.is_true(select(3, meet(context, strangers, "mail.example.org", session)))
+    local in_time = context:engine("mail.example.org", session)
     while os.time() <= till do core.poll({}, {}, core.now() + 0.1) end
     assert.is_nil(extensions(context, "mail.example.org", session)[PSK])
-    local _, _, good, reason = meet(context, servers, "mail.example.org", session)
-    assert.is_nil(good)
-    assert.is_truthy(reason:find("^the server's certificate expired on "))
+    for _, engine in ipairs { in_time, (context:engine("mail.example.org", session)) } do
+      local _, _, good, reason = shake(engine, strangers)
+      assert.is_nil(good)
+      assert.is_truthy(reason:find("^the server's certificate expired on "))
+    end
   end)
 
   it("is a session: anything else raises", function()
@@ -210,6 +220,114 @@ openssl ca -batch -notext -config cnf -extensions e -cert ca.pem -keyfile ca.key
     assert.has_error(function() context:engine("mail.example.org", {}) end)
     assert.has_error(function() context:engine("mail.example.org", context) end)
     assert.has_error(function() context:engine("mail.example.org", "session") end)
+  end)
+end)
+
+describe("certificates that were verified before", function()
+  -- Authorities whose signatures take long to verify: root, a, b, c, which signs `x`, for mail and mx.example.org.
+  local dir
+  setup(function()
+    dir = os.tmpname()
+    os.remove(dir)
+    local ok = os.execute(([[( mkdir @ && cd @ && echo basicConstraints=critical,CA:TRUE >authority &&
+echo subjectAltName=DNS:mail.example.org,DNS:mx.example.org >server &&
+make() {
+  openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:$2 -out $1.key &&
+  openssl req -new -key $1.key -subj /CN=$1 -out $1.csr &&
+  openssl x509 -req -in $1.csr $3 -days 30 -sha256 -extfile $4 -out $1.pem
+} &&
+make root P-521 '-signkey root.key' authority && make a P-521 '-CA root.pem -CAkey root.key -set_serial 1' authority &&
+make b P-521 '-CA a.pem -CAkey a.key -set_serial 2' authority && make c P-521 '-CA b.pem -CAkey b.key -set_serial 3' authority &&
+make x P-256 '-CA c.pem -CAkey c.key -set_serial 4' server ) >/dev/null 2>&1]]):gsub("@", dir))
+    assert(ok == true or ok == 0)
+  end)
+  teardown(function() os.execute("rm -r " .. dir) end)
+
+  local function read(name)
+    local file = assert(io.open(dir .. "/" .. name .. ".pem"))
+    local text = file:read "*a"
+    file:close()
+    return text
+  end
+
+  local function server_with(chain)
+    local sent = {}
+    for i, name in ipairs(chain) do sent[i] = read(name) end
+    return server_context { cert = table.concat(sent), key = dir .. "/x.key" }
+  end
+
+  local WHOLE = { "x", "c", "b", "a" }
+  local function trusting(name) return assert(tls.context { ca_file = read(name) }) end
+
+  it("cost no signature check again #linear", function()
+    local context = trusting "root"
+    local session = meet(context, server_with(WHOLE), "mail.example.org"):session()
+    -- other servers with the same certificates: none resumes
+    local function time(name, known)
+      local least = math.huge
+      for _ = 1, 10 do
+        local servers = server_with(WHOLE)
+        local began = os.clock()
+        local client, _, ok = meet(context, servers, name, known)
+        least = math.min(least, os.clock() - began)
+        assert.is_true(ok)
+        assert.is_false(client:info().resumed)
+      end
+      return least
+    end
+    local known, unknown, other_name = time("mail.example.org", session), time "mail.example.org", time("mx.example.org", session)
+    assert.is_true(known < unknown / 2, ("%f against %f"):format(known, unknown))
+    assert.is_true(known < other_name / 2, ("%f against %f"):format(known, other_name))
+  end)
+
+  it("are remembered through connections that were resumed, and that were not", function()
+    local context, session = trusting "root", nil
+    local one = server_with(WHOLE)
+    for i, servers in ipairs { one, one, server_with(WHOLE), server_with(WHOLE) } do
+      local client, _, ok = meet(context, servers, "mail.example.org", session)
+      assert.is_true(ok)
+      assert.are.equal(i == 2, client:info().resumed)
+      session = client:session()
+      client:shutdown()
+    end
+  end)
+
+  it("are those that were sent: with one of them left out, or another, all are verified", function()
+    local context = trusting "root"
+    local session = meet(context, server_with(WHOLE), "mail.example.org"):session()
+    for _, sent in ipairs { { "x" }, { "x", "c", "b" }, { "x", "c", "b", "root" }, { "x", "b", "a" } } do
+      local _, _, ok, reason = meet(context, server_with(sent), "mail.example.org", session)
+      assert.is_nil(ok)
+      assert.is_truthy(reason:find("authority that is not trusted here", 1, true), reason)
+    end
+    assert.is_true(select(3, meet(context, server_with { "x", "c", "b", "a", "root" }, "mail.example.org", session)))
+  end)
+
+  it("are verified for each name", function()
+    local context = trusting "root"
+    local session = meet(context, server_with(WHOLE), "mail.example.org"):session()
+    assert.is_true(select(3, meet(context, server_with(WHOLE), "mx.example.org", session)))
+    local _, _, ok, reason = meet(context, server_with(WHOLE), "mail.example.net", session)
+    assert.is_nil(ok)
+    assert.are.equal("the server's certificate is not for mail.example.net", reason)
+  end)
+
+  it("are verified by each context", function()
+    local servers = server_with(WHOLE)
+    for _, before in ipairs { trusting "root", trusting "b", assert(tls.context { verify = false }) } do
+      local client, _, took = meet(before, servers, "mail.example.org")
+      assert.is_true(took)
+      local _, _, ok, reason = meet(assert(tls.context { ca_file = cert }), server_with(WHOLE), "mail.example.org", client:session())
+      assert.is_nil(ok)
+      assert.is_truthy(reason:find("not trusted here", 1, true), reason)
+    end
+  end)
+
+  it("are none where they were not taken", function()
+    local context = assert(tls.context { ca_file = cert })
+    local client, _, ok = meet(context, server_with(WHOLE), "mail.example.org")
+    assert.is_nil(ok)
+    assert.is_nil((client:session()))
   end)
 end)
 

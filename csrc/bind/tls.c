@@ -229,13 +229,13 @@ static int engine_shutdown(lua_State *L)
 	return 0;
 }
 
-/* engine:session() -> session | nil: what context:engine can resume */
+/* engine:session() -> session | nil: what context:engine can resume, or need not verify again */
 static int engine_session(lua_State *L)
 {
 	const struct smtp_tls *tls = check_engine(L);
 	struct smtp_session *session = smtp_new(L, sizeof *session, SESSION);
 	smtp_tls_session(tls, session);
-	if (!session->session)
+	if (!session->session && !session->chain)
 		lua_pushnil(L);
 	return 1;
 }

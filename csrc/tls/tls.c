@@ -23,6 +23,8 @@ void smtp_tls_wipe(struct smtp_tls *tls)
 	tls->offered = NULL;
 	free_chain(tls->chain);
 	tls->chain = NULL;
+	free_chain(tls->sent);
+	tls->sent = NULL;
 	smtp_peer_wipe(&tls->peer);
 }
 
@@ -89,7 +91,7 @@ static int make(struct smtp_tls *tls, SSL_CTX *ctx)
 	tls->ssl = SSL_new(ctx);
 	tls->in = BIO_new(BIO_s_mem());
 	tls->out = BIO_new(BIO_s_mem());
-	if (!tls->ssl || !tls->in || !tls->out) {
+	if (!tls->ssl || !tls->in || !tls->out || !SSL_set_app_data(tls->ssl, tls)) {
 		BIO_free(tls->in);
 		BIO_free(tls->out);
 		return 0;
@@ -130,32 +132,67 @@ static STACK_OF(X509) *verify(SSL *ssl, SSL_CTX *ctx)
 	return chain;
 }
 
-/* Whether that certificate is as good as a handshake would ask for now: a resumed one shows none, and OpenSSL then checks
- * none of this again. Where the same context has found it good for the same name only the dates can have changed. */
-static int still_verifies(struct smtp_tls *tls, SSL_CTX *ctx, const struct smtp_session *session)
+/* Keeps what the same context has found good for the same name: of that only the dates can have changed. */
+static void recall(struct smtp_tls *tls, const struct smtp_session *session)
 {
-	if (!session->chain || memcmp(session->id, tls->id, sizeof tls->id) != 0 || strcmp(session->name, tls->name) != 0)
+	if (!session->chain || memcmp(session->id, tls->id, sizeof tls->id) != 0 || strcmp(session->name, tls->name) != 0 ||
+	    !is_current(session->chain))
+		return;
+	tls->chain = X509_chain_up_ref(session->chain);
+	tls->sent = session->sent ? X509_chain_up_ref(session->sent) : NULL;
+}
+
+/* Whether the certificate in it is as good as a handshake would ask for now: a resumed one shows none, and OpenSSL then
+ * checks none of this again. */
+static int still_verifies(struct smtp_tls *tls, SSL_CTX *ctx)
+{
+	if (!tls->chain)
 		tls->chain = verify(tls->ssl, ctx);
-	else if (is_current(session->chain))
-		tls->chain = X509_chain_up_ref(session->chain);
 	return tls->chain != NULL;
 }
 
 /* A session that cannot be resumed is no error: the handshake is then a full one. */
-static void offer(struct smtp_tls *tls, const struct smtp_context *context, const struct smtp_session *session)
+static void offer(struct smtp_tls *tls, const struct smtp_context *context, SSL_SESSION *session)
 {
-	if (SSL_set_session(tls->ssl, session->session) &&
-	    (!context->verify || still_verifies(tls, context->ctx, session)) && SSL_SESSION_up_ref(session->session))
-		tls->offered = session->session;
+	if (SSL_set_session(tls->ssl, session) && (!context->verify || still_verifies(tls, context->ctx)) &&
+	    SSL_SESSION_up_ref(session))
+		tls->offered = session;
 	else
 		(void)SSL_set_session(tls->ssl, NULL);
 	ERR_clear_error();
+}
+
+static int are_same(const STACK_OF(X509) *one, const STACK_OF(X509) *other)
+{
+	int count = sk_X509_num(one);
+	int same = count > 0 && sk_X509_num(other) == count;
+	for (int i = 0; same && i < count; i++)
+		same = X509_cmp(sk_X509_value(one, i), sk_X509_value(other, i)) == 0;
+	return same;
+}
+
+/* What OpenSSL calls with the certificates a server has sent, instead of verifying them itself: the same that this
+ * context has verified before, for this name, need no second look but at their dates. */
+static int judge(X509_STORE_CTX *store, void *unused)
+{
+	SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
+	const struct smtp_tls *tls = SSL_get_app_data(ssl);
+	STACK_OF(X509) *chain = NULL;
+	(void)unused;
+	if (are_same(tls->sent, X509_STORE_CTX_get0_untrusted(store)) && is_current(tls->chain))
+		chain = X509_chain_up_ref(tls->chain);
+	if (!chain)
+		return X509_verify_cert(store) == 1; /* less than 0 would mean: ask again */
+	X509_STORE_CTX_set0_verified_chain(store, chain);
+	X509_STORE_CTX_set_error(store, X509_V_OK);
+	return 1;
 }
 
 void smtp_session_wipe(struct smtp_session *session)
 {
 	SSL_SESSION_free(session->session);
 	free_chain(session->chain);
+	free_chain(session->sent);
 	memset(session, 0, sizeof *session);
 }
 
@@ -183,11 +220,16 @@ enum smtp_status smtp_tls_init(struct smtp_tls *tls, const struct smtp_context *
 		return SMTP_OK;
 	}
 	SSL_set_connect_state(tls->ssl);
+	if (context->verify)
+		SSL_CTX_set_cert_verify_callback(context->ctx, judge, NULL);
 	if (name)
 		status = expect_name(tls);
-	if (status == SMTP_OK && session && session->session)
-		offer(tls, context, session);
-	return status;
+	if (status != SMTP_OK || !session)
+		return status;
+	recall(tls, session);
+	if (session->session)
+		offer(tls, context, session->session);
+	return SMTP_OK;
 }
 
 enum smtp_status smtp_tls_handshake(struct smtp_tls *tls)
@@ -329,14 +371,17 @@ int smtp_tls_resumed(const struct smtp_tls *tls)
 void smtp_tls_session(const struct smtp_tls *tls, struct smtp_session *session)
 {
 	SSL_SESSION *last = tls->client && tls->shaken && !tls->failed ? SSL_get0_session(tls->ssl) : NULL;
-	int spent = last && last == tls->offered && SSL_SESSION_get_protocol_version(last) == TLS1_3_VERSION;
-	if (!last || spent || !SSL_SESSION_is_resumable(last) || !SSL_SESSION_up_ref(last))
+	if (!last)
 		return;
-	session->session = last;
+	int spent = last == tls->offered && SSL_SESSION_get_protocol_version(last) == TLS1_3_VERSION;
+	if (!spent && SSL_SESSION_is_resumable(last) && SSL_SESSION_up_ref(last))
+		session->session = last;
 	STACK_OF(X509) *chain = SSL_session_reused(tls->ssl) ? tls->chain : SSL_get0_verified_chain(tls->ssl);
-	if (chain && (SSL_get_verify_mode(tls->ssl) & SSL_VERIFY_PEER)) {
+	STACK_OF(X509) *sent = SSL_get_peer_cert_chain(tls->ssl);
+	if (chain && sent && (SSL_get_verify_mode(tls->ssl) & SSL_VERIFY_PEER)) {
 		memcpy(session->id, tls->id, sizeof session->id);
 		session->chain = X509_chain_up_ref(chain);
+		session->sent = X509_chain_up_ref(sent);
 		memcpy(session->name, tls->name, sizeof session->name);
 	}
 }

@@ -25,11 +25,12 @@ enum {
 	SMTP_TLS_BINDING_MAX = 64,   /* most bytes of a channel binding */
 };
 
-/* What a client keeps of a connection to resume it in another. */
+/* What a client keeps of a connection, so that another to the same server costs less. */
 struct smtp_session {
-	struct ssl_session_st *session; /* NULL: nothing */
+	struct ssl_session_st *session; /* to be resumed; NULL: none */
 	unsigned char id[16];           /* of the context that has verified the server, */
 	struct stack_st_X509 *chain;    /* by these certificates; NULL: nothing has */
+	struct stack_st_X509 *sent;     /* from those that the server had sent */
 	char name[256];                 /* for this name */
 };
 
@@ -41,7 +42,8 @@ struct smtp_tls {
 	struct bio_st *out;
 	struct ssl_session_st *offered; /* the session that was to be resumed, or NULL */
 	unsigned char id[16];           /* of the context */
-	struct stack_st_X509 *chain;    /* what that one's server was verified by, or NULL */
+	struct stack_st_X509 *chain;    /* what its server was verified by, or NULL */
+	struct stack_st_X509 *sent;     /* what that was made of, where it was this context, for this name; else NULL */
 	int client;
 	int shaken; /* the handshake is over */
 	int failed; /* nothing works any more; fault says why */
@@ -56,7 +58,8 @@ struct smtp_tls {
 
 /* `name`: host name or address literal (with or without brackets); may be NULL for a server, and for a client that does
  * not verify. `session`, or NULL: one to resume, left out where the certificate in it does not pass what this context
- * and name ask for now. Errors: SMTP_E_MEMORY; SMTP_E_INPUT (no name to verify, or not a possible one). */
+ * and name ask for now; where the server then sends the certificates again that this context has found good for this
+ * name, only their dates are looked at. Errors: SMTP_E_MEMORY; SMTP_E_INPUT (no name to verify, or not a possible one). */
 SMTP_MUST_USE enum smtp_status smtp_tls_init(struct smtp_tls *tls, const struct smtp_context *context, const char *name,
                                              size_t length, const struct smtp_session *session);
 void smtp_tls_wipe(struct smtp_tls *tls);
@@ -90,8 +93,8 @@ const char *smtp_tls_version(const struct smtp_tls *tls); /* "TLSv1.3" */
 const char *smtp_tls_cipher(const struct smtp_tls *tls);
 int smtp_tls_resumed(const struct smtp_tls *tls);
 
-/* The last session the server gave; none where it gave none, or (TLS 1.3) none but the one already used here: a ticket
- * used twice would show an onlooker that both connections are of one client (RFC 8446 C.4). */
+/* The last session the server gave, but not (TLS 1.3) the one already used here: a ticket used twice would show an
+ * onlooker that both connections are of one client (RFC 8446 C.4); and what the server was verified by. */
 void smtp_tls_session(const struct smtp_tls *tls, struct smtp_session *session);
 
 /* `kind`: "tls-exporter" or "tls-server-end-point". Errors, which leave the connection as it was: SMTP_E_INPUT (not

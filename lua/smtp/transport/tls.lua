@@ -77,8 +77,9 @@ local function context_for(options)
   return context, text, hint
 end
 
--- Sessions to resume, by all that they were made with. Taking one removes it: a ticket used twice would show an
--- onlooker that both connections are of one client (RFC 8446 C.4); the connection that uses it brings the next.
+-- Sessions to resume, each with the certificates that its server was verified by, by all that they were made with.
+-- Taking one removes it: a ticket used twice would show an onlooker that both connections are of one client (RFC 8446
+-- C.4); the connection that uses it brings the next.
 local sessions, kept = {}, 0
 local MOST = 64 -- when there are more they are all forgotten, which costs a full handshake each
 
@@ -138,7 +139,8 @@ end
 -- `server_name`, a host name or address literal: what a client verifies and (a name) sends as SNI; `pins`, a list: the
 -- server's key must be one of them (base64 of the SHA-256 of its SubjectPublicKeyInfo), whatever `verify` says; `peer`,
 -- a text that tells this server from others: with it (and no `context`) a later connection to the same server, with the
--- same options, resumes this one's session (RFC 8446 2.2); certificate, name and pin are checked all the same.
+-- same options, resumes this one's session (RFC 8446 2.2), or where the server does not, checks of certificates that it
+-- has seen before only the dates; certificate, name and pin are checked all the same.
 ---@param pipe table read, write, peek, close, name
 ---@param options table
 ---@param deadline number absolute, monotonic seconds
