@@ -132,7 +132,7 @@ static int engine_gc(lua_State *L)
 
 static struct smtp_tls *check_engine(lua_State *L)
 {
-	struct smtp_tls *tls = luaL_checkudata(L, 1, ENGINE);
+	struct smtp_tls *tls = smtp_self(L, ENGINE);
 	luaL_argcheck(L, tls->ssl, 1, "the engine is closed");
 	return tls;
 }
@@ -332,7 +332,7 @@ static const luaL_Reg engine_methods[] = {
     {"take", engine_take},           {"write", engine_write}, {"read", engine_read},
     {"shutdown", engine_shutdown},   {"info", engine_info}, {"session", engine_session},
     {"binding", engine_binding},     {"encrypt", engine_encrypt}, {"drain", engine_drain},
-    {NULL, NULL},
+    {"close", engine_gc},            {NULL, NULL},
 };
 
 static const luaL_Reg no_methods[] = {{NULL, NULL}};

@@ -431,6 +431,7 @@ function Pipe:close()
     end
     self.engine:shutdown()
     flush(self, PAST)
+    self.engine:close() -- now, not when the collector comes by: the next connection finds this memory still warm
     self.engine = nil
     self.ahead = nil
   end
