@@ -162,6 +162,17 @@ static int engine_feed(lua_State *L)
 	return push_result(L, tls, smtp_tls_feed(tls, bytes, length));
 }
 
+/* absorb(wire) -> true | nil, text, hint: feeds what a wire has received, taken off it */
+static int engine_absorb(lua_State *L)
+{
+	struct smtp_tls *tls = check_engine(L);
+	struct smtp_buf *in = &((struct smtp_wire *)luaL_checkudata(L, 2, SMTP_WIRE_CLASS))->in;
+	enum smtp_status status = smtp_tls_feed(tls, smtp_buf_view(in), smtp_buf_length(in));
+	if (status == SMTP_OK)
+		smtp_buf_drop(in, smtp_buf_length(in));
+	return push_result(L, tls, status);
+}
+
 static int engine_eof(lua_State *L)
 {
 	smtp_tls_eof(check_engine(L));
@@ -200,27 +211,65 @@ static int engine_encrypt(lua_State *L)
 	return push_result(L, tls, status);
 }
 
-/* drain(wire) -> true | nil, why: as take, to the end of what the wire has queued */
+/* drain(wire) -> true | false: there is nothing | nil, why: as take, to the end of what the wire has queued */
 static int engine_drain(lua_State *L)
 {
 	struct smtp_tls *tls = check_engine(L);
-	struct smtp_wire *wire = luaL_checkudata(L, 2, SMTP_WIRE_CLASS);
-	return smtp_result(L, smtp_tls_drain(tls, &wire->out));
+	struct smtp_buf *out = &((struct smtp_wire *)luaL_checkudata(L, 2, SMTP_WIRE_CLASS))->out;
+	size_t before = smtp_buf_length(out);
+	enum smtp_status status = smtp_tls_drain(tls, out);
+	if (status < 0)
+		return smtp_result(L, status);
+	lua_pushboolean(L, smtp_buf_length(out) > before);
+	return 1;
 }
 
+/* Cleartext into `bytes`; how many there are, or 0 and what to return to Lua, which is pushed. */
+static size_t read_some(lua_State *L, struct smtp_tls *tls, char bytes[SMTP_TLS_RECORD], int *results)
+{
+	size_t length;
+	enum smtp_status status = smtp_tls_read(tls, bytes, SMTP_TLS_RECORD, &length);
+	if (status != SMTP_OK)
+		*results = push_result(L, tls, status);
+	else if (length == 0)
+		*results = smtp_fail(L, "closed");
+	return status == SMTP_OK ? length : 0;
+}
+
+/* read() -> bytes | nil, "again" | nil, "closed" | nil, text, hint */
 static int engine_read(lua_State *L)
 {
-	struct smtp_tls *tls = check_engine(L);
 	char bytes[SMTP_TLS_RECORD];
-	size_t length;
-	enum smtp_status status = smtp_tls_read(tls, bytes, sizeof bytes, &length);
-	if (status != SMTP_OK)
-		return push_result(L, tls, status);
+	int results;
+	size_t length = read_some(L, check_engine(L), bytes, &results);
 	if (length == 0)
-		return smtp_fail(L, "closed");
+		return results;
 	lua_pushlstring(L, bytes, length);
 	smtp_wipe(bytes, length);
 	return 1;
+}
+
+/* decrypt(wire) -> true | as read | nil, why, nil, true: it is the wire that takes no more; what read would give, to the end
+ * of what the wire has received */
+static int engine_decrypt(lua_State *L)
+{
+	char bytes[SMTP_TLS_RECORD];
+	int results;
+	struct smtp_tls *tls = check_engine(L);
+	struct smtp_wire *wire = luaL_checkudata(L, 2, SMTP_WIRE_CLASS);
+	size_t length = read_some(L, tls, bytes, &results);
+	if (length == 0)
+		return results;
+	enum smtp_status status = smtp_buf_append(&wire->in, bytes, length);
+	smtp_wipe(bytes, length);
+	if (status == SMTP_OK) {
+		lua_pushboolean(L, 1);
+		return 1;
+	}
+	smtp_fail(L, smtp_status_text(status));
+	lua_pushnil(L);
+	lua_pushboolean(L, 1);
+	return 4;
 }
 
 static int engine_shutdown(lua_State *L)
@@ -332,7 +381,8 @@ static const luaL_Reg engine_methods[] = {
     {"take", engine_take},           {"write", engine_write}, {"read", engine_read},
     {"shutdown", engine_shutdown},   {"info", engine_info}, {"session", engine_session},
     {"binding", engine_binding},     {"encrypt", engine_encrypt}, {"drain", engine_drain},
-    {"close", engine_gc},            {NULL, NULL},
+    {"absorb", engine_absorb},       {"decrypt", engine_decrypt}, {"close", engine_gc},
+    {NULL, NULL},
 };
 
 static const luaL_Reg no_methods[] = {{NULL, NULL}};

@@ -189,7 +189,7 @@ describe("nginx #real", function()
         server:step(0)
         return step(self, deadline)
       end
-      there.receive = nil
+      there.receive = false
       there.wait = function() server:step(0.01) end
       local peer = assert(engine.wrap(there, { ca_file = cert, server_name = "localhost" }, core.now() + 5)).info.peer
       there:close()

@@ -1,3 +1,4 @@
+local core = require "smtp.core"
 local smtp = require "smtp"
 local tls = require "smtp.tls"
 local together = require "spec.support.together"
@@ -56,10 +57,35 @@ function Pipe:name()
   return "127.0.0.1", 2525
 end
 
+local function send_wire(self, wire, deadline)
+  return self:write(wire:take(), deadline)
+end
+
+local function receive_wire(self, wire, deadline)
+  local bytes, kind, reason = self:read(deadline)
+  if bytes then return wire:feed(bytes) end
+  return nil, kind, reason
+end
+
+-- Whether pipes take and give wires too.
+local wires
+
+local function both(name, specs)
+  for _, word in ipairs { "strings", "wires" } do
+    describe(name .. " over pipes of " .. word, function()
+      setup(function() wires = word == "wires" end)
+      specs()
+    end)
+  end
+end
+
+local function one_end()
+  return setmetatable({ inbox = "", most = 65536, deadlines = {}, send = wires and send_wire, receive = wires and receive_wire }, Pipe)
+end
+
 local function pipes()
-  local a = setmetatable({ inbox = "", most = 65536, deadlines = {} }, Pipe)
-  local b = setmetatable({ inbox = "", most = 65536, deadlines = {}, peer = a }, Pipe)
-  a.peer = b
+  local a, b = one_end(), one_end()
+  a.peer, b.peer = b, a
   return a, b
 end
 
@@ -108,7 +134,7 @@ local function secured(more, server)
   return c[1], s[1], a, b
 end
 
-describe("smtp.transport.tls", function()
+both("smtp.transport.tls", function()
   it("carries bytes both ways and says how it is encrypted", function()
     local client, server = secured()
     assert.are.equal("TLSv1.3", client.info.version)
@@ -144,6 +170,33 @@ describe("smtp.transport.tls", function()
     end)
     assert.are.equal("221 bye\r\n", c[1])
     assert.are.equal("QUIT\r\n", s[1])
+  end)
+
+  it("gives what it reads to a wire, behind what a look found", function()
+    local c, s = secured()
+    local wire = core.wire(3)
+    assert.are.same({ nil, "timeout", "nothing came in time" }, { c:receive(wire, 0) })
+    assert(s:write("220 mail.example.org\r\n250 ", LATER))
+    assert.are.equal("data", c:peek())
+    assert(s:write("fine\r\n", LATER))
+    assert.is_true(c:receive(wire, 0))
+    assert.are.equal("mail.example.org", select(2, wire:reply()))
+    assert.are.equal("again", select(2, wire:reply()))
+    assert.is_true(c:receive(wire, 0))
+    assert.are.equal("fine", select(2, wire:reply()))
+    s:close()
+    assert.are.same({ nil, "closed", "the peer closed the connection" }, { c:receive(wire, 0) })
+    c:close()
+    assert.are.same({ nil, "closed", "the connection is closed" }, { c:receive(wire, 0) })
+  end)
+
+  it("tells of a wire that is full", function()
+    local c, s = secured()
+    local wire = core.wire(1)
+    assert(wire:feed(("x"):rep(16 * 1048576)))
+    assert(s:write("220 mail.example.org\r\n", LATER))
+    local ok, kind, reason = c:receive(wire, 0)
+    assert.are.same({ false, "protocol", "string" }, { ok or false, kind, type(reason) })
   end)
 
   it("carries a megabyte", function()
@@ -493,7 +546,7 @@ describe("smtp.transport.tls", function()
   end)
 end)
 
-describe("records that carry no data", function()
+both("records that carry no data", function()
   -- A pipe whose engine never has data, over a peer that never stops.
   local function endless()
     local a, b = pipes()
@@ -503,14 +556,16 @@ describe("records that carry no data", function()
     end, function() assert(transport.wrap(b, { server = true, cert = cert, key = key }, LATER)) end)
     client.engine = {
       read = function() return nil, "again" end, feed = function() return true end, take = function() return "" end,
+      decrypt = function() return nil, "again" end, absorb = function() return true end, drain = function() return false end,
     }
     local reads = 0
+    local function read()
+      reads = reads + 1
+      assert(reads < 1000, "it would never end")
+      return "x"
+    end
     client.inner = {
-      read = function()
-        reads = reads + 1
-        assert(reads < 1000, "it would never end")
-        return "x"
-      end,
+      read = read, receive = wires and read,
       peek = function() return "data" end,
     }
     return client
@@ -518,6 +573,9 @@ describe("records that carry no data", function()
 
   it("do not outlive a read's deadline", function()
     local bytes, kind = endless():read(0)
+    assert.is_nil(bytes)
+    assert.are.equal("timeout", kind)
+    bytes, kind = endless():receive(core.wire(), 0)
     assert.is_nil(bytes)
     assert.are.equal("timeout", kind)
   end)

@@ -129,6 +129,64 @@ local function is_pinned(pins, pin)
   return false
 end
 
+-- What the engine has to say, to the peer. After a failure the outgoing stream has a hole and takes no more.
+local function flush(self, deadline)
+  local inner, sealed, out = self.inner, self.sealed, nil
+  if sealed then
+    local moved, why = self.engine:drain(sealed)
+    if moved == nil then
+      return nil, "tls", why
+    elseif not moved then
+      return true
+    end
+  else
+    out = self.engine:take()
+    if #out == 0 then
+      return true
+    end
+  end
+  if self.broken then
+    return nil, "closed", self.broken
+  end
+  local sent, kind, text
+  if sealed then
+    sent, kind, text = inner:send(sealed, deadline)
+  else
+    sent, kind, text = inner:write(out, deadline)
+  end
+  if not sent then
+    self.broken = text or kind
+    return nil, kind, text
+  end
+  return true
+end
+
+-- What the peer says, or that it says no more, to the engine.
+local function fill(self, deadline)
+  local inner, sealed, engine = self.inner, self.sealed, self.engine
+  local came, kind, text
+  if sealed and inner.receive then
+    came, kind, text = inner:receive(sealed, deadline)
+    if came then
+      came, text = engine:absorb(sealed)
+      kind = "tls"
+    end
+  else
+    came, kind, text = inner:read(deadline)
+    if came then
+      came, text = engine:feed(came)
+      kind = "tls"
+    end
+  end
+  if came then
+    return true
+  elseif kind == "closed" then
+    engine:eof()
+    return true
+  end
+  return nil, kind, text
+end
+
 local function abandon(pipe, kind, text, hint)
   pipe:close()
   return nil, kind, text, hint
@@ -162,48 +220,38 @@ function M.wrap(pipe, options, deadline)
   if not engine then
     return abandon(pipe, "tls", problem)
   end
-  local rounds = 0
+  local self = setmetatable({
+    inner = pipe, engine = engine, info = nil, rounds = 0, identity = key,
+    sealed = pipe.send and core.wire() or nil, -- ciphertext on its way; no string is made of it then
+  }, Pipe)
   while true do
     local done, why, advice = engine:handshake()
     local going = done or why == "again"
-    local out = engine:take()
-    if #out > 0 then
-      local sent, kind, words = pipe:write(out, going and deadline or PAST)
-      if not sent and going and kind ~= "closed" then
-        return abandon(pipe, kind, words)
-      elseif not sent and done then
-        return abandon(pipe, "tls", "the peer closed the connection during the TLS handshake")
-      end
-      -- else a peer that closed may have left an alert to read: its reason is the better one
+    local sent, kind, words = flush(self, going and deadline or PAST)
+    if not sent and going and kind ~= "closed" then
+      return abandon(pipe, kind, words)
+    elseif not sent and done then
+      return abandon(pipe, "tls", "the peer closed the connection during the TLS handshake")
     end
+    -- else a peer that closed may have left an alert to read: its reason is the better one
     if done then
       break
     elseif not going then
       return abandon(pipe, "tls", why, advice)
     end
-    rounds = rounds + 1
-    local bytes, kind, words = pipe:read(deadline)
-    if bytes then
-      local fed, trouble = engine:feed(bytes)
-      if not fed then
-        return abandon(pipe, "tls", trouble)
-      end
-    elseif kind == "closed" then
-      engine:eof()
-    else
-      return abandon(pipe, kind, words)
+    self.rounds = self.rounds + 1
+    local fed, trouble, text = fill(self, deadline)
+    if not fed then
+      return abandon(pipe, trouble, text)
     end
   end
-  local info = engine:info()
-  local pin = info.peer and info.peer.pin or "none"
+  self.info = engine:info()
+  local pin = self.info.peer and self.info.peer.pin or "none"
   if options.pins and not is_pinned(options.pins, pin) then
     return abandon(pipe, "tls", "the server's key is not one that was pinned; its pin is " .. pin,
       "ask who runs the server whether its key was changed: if not, this is another server")
   end
-  return setmetatable({
-    inner = pipe, engine = engine, info = info, rounds = rounds, identity = key,
-    sealed = pipe.send and core.wire() or nil, -- what is encrypted and not written yet; no string is made of it then
-  }, Pipe)
+  return self
 end
 
 --- Whether the peer at the other end speaks TLS from the first byte. Uses the pipe up: it is closed. May yield where
@@ -226,49 +274,50 @@ function M.probe(pipe, deadline)
   return record == 22 or record == 21 -- a handshake record or an alert
 end
 
--- What the engine has to say, to the peer. After a failure the outgoing stream has a hole and takes no more.
-local function flush(self, deadline)
-  local inner, sealed, out = self.inner, self.sealed, nil
-  if sealed then
-    local moved, why = self.engine:drain(sealed)
-    if not moved then
-      return nil, "tls", why
-    elseif sealed:queued() == 0 then
-      return true
-    end
+-- Decrypted bytes, or true where they went into a wire; or nil and why there are none: "again", or kind, text and hint of
+-- an end.
+local function decrypt(self, wire)
+  local bytes, why, hint, full
+  if wire then
+    bytes, why, hint, full = self.engine:decrypt(wire)
   else
-    out = self.engine:take()
-    if #out == 0 then
-      return true
-    end
+    bytes, why, hint = self.engine:read()
   end
-  if self.broken then
-    return nil, "closed", self.broken
-  end
-  local sent, kind, text
-  if sealed then
-    sent, kind, text = inner:send(sealed, deadline)
-  else
-    sent, kind, text = inner:write(out, deadline)
-  end
-  if not sent then
-    self.broken = text or kind
-    return nil, kind, text
-  end
-  return true
-end
-
--- Decrypted bytes, or nil and why there are none: "again", or kind, text and hint of an end.
-local function decrypt(self)
-  local bytes, why, hint = self.engine:read()
   if bytes then
     return bytes
   elseif why == "again" then
     return nil, why
   elseif why == "closed" then
     return nil, "closed", "the peer closed the connection"
+  elseif full then
+    return nil, "protocol", why
   end
   return nil, why == CUT and "closed" or "tls", why, hint
+end
+
+-- As read and receive: what has come, as soon as there is something.
+local function await(self, deadline, wire)
+  if not self.engine then
+    return nil, "closed", "the connection is closed"
+  end
+  local late = false
+  while true do
+    local bytes, kind, text, hint = decrypt(self, wire)
+    -- an answer that cannot be sent makes the next write fail; what came is not lost for it
+    flush(self, deadline)
+    if bytes or kind ~= "again" then
+      return bytes, kind, text, hint
+    end
+    if late then
+      return nil, "timeout", "nothing came in time"
+    end
+    -- records that carry no data must not keep this going: what has come by the deadline is looked at once more
+    late = core.now() >= deadline
+    bytes, kind, text = fill(self, deadline)
+    if not bytes then
+      return nil, kind, text
+    end
+  end
 end
 
 --- At least one byte, as much as is there. May yield.
@@ -282,34 +331,8 @@ function Pipe:read(deadline)
   if ahead then
     self.ahead = nil
     return ahead
-  elseif not self.engine then
-    return nil, "closed", "the connection is closed"
   end
-  local late = false
-  while true do
-    local bytes, kind, text, hint = decrypt(self)
-    -- an answer that cannot be sent makes the next write fail; what came is not lost for it
-    flush(self, deadline)
-    if bytes or kind ~= "again" then
-      return bytes, kind, text, hint
-    end
-    if late then
-      return nil, "timeout", "nothing came in time"
-    end
-    -- records that carry no data must not keep this going: what has come by the deadline is looked at once more
-    late = core.now() >= deadline
-    bytes, kind, text = self.inner:read(deadline)
-    if bytes then
-      local fed, problem = self.engine:feed(bytes)
-      if not fed then
-        return nil, "tls", problem
-      end
-    elseif kind == "closed" then
-      self.engine:eof()
-    else
-      return nil, kind, text
-    end
-  end
+  return await(self, deadline)
 end
 
 --- All of `bytes`, or an error; after one nothing more can be written. May yield.
@@ -364,11 +387,12 @@ end
 ---@param wire userdata
 ---@param deadline number absolute, monotonic seconds
 function Pipe:receive(wire, deadline)
-  local bytes, kind, text, hint = self:read(deadline)
-  if not bytes then
-    return nil, kind, text, hint
+  local ahead = self.ahead
+  if not ahead then
+    return await(self, deadline, wire)
   end
-  local fed, problem = wire:feed(bytes)
+  self.ahead = nil
+  local fed, problem = wire:feed(ahead)
   if not fed then
     return nil, "protocol", problem
   end
@@ -395,15 +419,9 @@ function Pipe:peek()
     if state ~= "data" then
       return state
     end
-    bytes, kind = self.inner:read(PAST)
-    if bytes then
-      if not self.engine:feed(bytes) then
-        return "closed"
-      end
-    elseif kind == "closed" then
-      self.engine:eof()
-    else
-      return "idle"
+    bytes, kind = fill(self, PAST)
+    if not bytes then
+      return kind == "tls" and "closed" or "idle"
     end
   end
   return "idle"
