@@ -262,22 +262,24 @@ make x P-256 '-CA c.pem -CAkey c.key -set_serial 4' server ) >/dev/null 2>&1]]):
   it("cost no signature check again #linear", function()
     local context = trusting "root"
     local session = meet(context, server_with(WHOLE), "mail.example.org"):session()
-    -- other servers with the same certificates: none resumes
-    local function time(name, known)
-      local least = math.huge
-      for _ = 1, 10 do
-        local servers = server_with(WHOLE)
-        local began = os.clock()
-        local client, _, ok = meet(context, servers, name, known)
-        least = math.min(least, os.clock() - began)
-        assert.is_true(ok)
-        assert.is_false(client:info().resumed)
-      end
-      return least
+    -- the least that a full handshake takes: other servers have the same certificates and take no session
+    local function time(least, name, known)
+      local servers = server_with(WHOLE)
+      local began = os.clock()
+      local client, _, ok = meet(context, servers, name, known)
+      local took = os.clock() - began
+      assert.is_true(ok)
+      assert.is_false(client:info().resumed)
+      return math.min(least, took)
     end
-    local known, unknown, other_name = time("mail.example.org", session), time "mail.example.org", time("mx.example.org", session)
-    assert.is_true(known < unknown / 2, ("%f against %f"):format(known, unknown))
-    assert.is_true(known < other_name / 2, ("%f against %f"):format(known, other_name))
+    local known, unknown, other_name = math.huge, math.huge, math.huge
+    for _ = 1, 20 do
+      known = time(known, "mail.example.org", session)
+      unknown = time(unknown, "mail.example.org")
+      other_name = time(other_name, "mx.example.org", session)
+    end
+    local least = math.min(unknown, other_name)
+    assert.is_true(known < least * 0.85, ("%f s, and %f s without"):format(known, least))
   end)
 
   it("are remembered through connections that were resumed, and that were not", function()

@@ -163,28 +163,25 @@ end
 
 -- What the peer says, or that it says no more, to the engine.
 local function fill(self, deadline)
-  local inner, sealed, engine = self.inner, self.sealed, self.engine
+  local inner, sealed = self.inner, self.sealed
   local came, kind, text
   if sealed and inner.receive then
     came, kind, text = inner:receive(sealed, deadline)
-    if came then
-      came, text = engine:absorb(sealed)
-      kind = "tls"
-    end
   else
     came, kind, text = inner:read(deadline)
-    if came then
-      came, text = engine:feed(came)
-      kind = "tls"
-    end
+    sealed = nil
   end
-  if came then
-    return true
+  local engine = self.engine
+  if not engine then
+    return nil, "closed", "the connection is closed" -- meanwhile
+  elseif came then
+    came, text = engine[sealed and "absorb" or "feed"](engine, sealed or came)
+    kind = "tls"
   elseif kind == "closed" then
     engine:eof()
-    return true
+    came = true
   end
-  return nil, kind, text
+  return came, kind, text
 end
 
 local function abandon(pipe, kind, text, hint)
@@ -274,47 +271,39 @@ function M.probe(pipe, deadline)
   return record == 22 or record == 21 -- a handshake record or an alert
 end
 
--- Decrypted bytes, or true where they went into a wire; or nil and why there are none: "again", or kind, text and hint of
--- an end.
-local function decrypt(self, wire)
-  local bytes, why, hint, full
-  if wire then
-    bytes, why, hint, full = self.engine:decrypt(wire)
-  else
-    bytes, why, hint = self.engine:read()
-  end
-  if bytes then
-    return bytes
-  elseif why == "again" then
-    return nil, why
-  elseif why == "closed" then
-    return nil, "closed", "the peer closed the connection"
+-- An end as the engine tells it: kind, text, hint.
+local function ending(why, hint, full)
+  if why == "closed" then
+    return "closed", "the peer closed the connection"
   elseif full then
-    return nil, "protocol", why
+    return "protocol", why
   end
-  return nil, why == CUT and "closed" or "tls", why, hint
+  return why == CUT and "closed" or "tls", why, hint
 end
 
--- As read and receive: what has come, as soon as there is something.
+-- As read, or with a wire as receive: what has come, as soon as there is something.
 local function await(self, deadline, wire)
-  if not self.engine then
+  local engine = self.engine
+  if not engine then
     return nil, "closed", "the connection is closed"
   end
-  local late = false
+  local read, late = wire and engine.decrypt or engine.read, false
   while true do
-    local bytes, kind, text, hint = decrypt(self, wire)
+    local bytes, why, hint, full = read(engine, wire)
+    if bytes then
+      return bytes
+    end
     -- an answer that cannot be sent makes the next write fail; what came is not lost for it
     flush(self, deadline)
-    if bytes or kind ~= "again" then
-      return bytes, kind, text, hint
-    end
-    if late then
+    if why ~= "again" then
+      return nil, ending(why, hint, full)
+    elseif late then
       return nil, "timeout", "nothing came in time"
     end
     -- records that carry no data must not keep this going: what has come by the deadline is looked at once more
     late = core.now() >= deadline
-    bytes, kind, text = fill(self, deadline)
-    if not bytes then
+    local more, kind, text = fill(self, deadline)
+    if not more then
       return nil, kind, text
     end
   end
@@ -408,19 +397,19 @@ function Pipe:peek()
     return "closed"
   end
   for _ = 1, PEEKS do
-    local bytes, kind = decrypt(self)
+    local bytes, why = self.engine:read()
     if bytes then
       self.ahead = bytes
       return "data"
-    elseif kind ~= "again" then
+    elseif why ~= "again" then
       return "closed"
     end
     local state = self.inner:peek()
     if state ~= "data" then
       return state
     end
-    bytes, kind = fill(self, PAST)
-    if not bytes then
+    local more, kind = fill(self, PAST)
+    if not more then
       return kind == "tls" and "closed" or "idle"
     end
   end
