@@ -190,6 +190,12 @@ both("smtp.transport.tls", function()
     assert.are.same({ nil, "closed", "the connection is closed" }, { c:receive(wire, 0) })
   end)
 
+  it("that is closed while it is read from tells so", function()
+    local c = secured()
+    local read = run(function() return c:read(LATER) end, function() c:close() end)
+    assert.are.same({ nil, "closed", "the connection is closed" }, { read[1], read[2], read[3] })
+  end)
+
   it("tells of a wire that is full", function()
     local c, s = secured()
     local wire = core.wire(1)
