@@ -38,7 +38,7 @@ end
 function smtp.send(given)
   local started = core.now()
   local about_server, about_mail = options.split(given, "smtp.send")
-  local plan, err = options.plan(about_server, "smtp.send")
+  local plan, err = options.plan(about_server, "smtp.send", true)
   if not plan then return nil, err end
   local mail
   mail, err = delivery.compose(about_mail, "smtp.send")

@@ -30,7 +30,7 @@ local MESSAGE = {
   raw = "string function", envelope = "table", partial = "boolean", on_progress = "function",
 }
 
-local MESSAGE_ALONE = { MESSAGE }
+local SERVER_ALONE, MESSAGE_ALONE, BOTH = { SERVER }, { MESSAGE }, { SERVER, MESSAGE }
 
 -- The message options that are tables with names of their own.
 local NESTED = {
@@ -44,6 +44,8 @@ local NESTED = {
 }
 
 local TIMEOUTS = { connect = 30, greeting = 300, command = 300, data = 120, block = 180, final = 600 }
+local TIMEOUT = {}
+for name in pairs(TIMEOUTS) do TIMEOUT[name] = "number" end
 -- How much may go together: `chunk`: content in chunks, never (false), always where offered (true); `login`: see
 -- Session:open.
 local TIERS = {
@@ -167,8 +169,8 @@ local function is_clean(value)
 end
 
 local function check_timeouts(given, label)
-  check(given, { { connect = "number", greeting = "number", command = "number", data = "number", block = "number",
-    final = "number" } }, label .. ": timeouts")
+  if not given then return TIMEOUTS end
+  check(given, { TIMEOUT }, label .. ": timeouts")
   local timeouts = {}
   for name, default in pairs(TIMEOUTS) do timeouts[name] = given[name] or default end
   return timeouts
@@ -272,7 +274,7 @@ end
 ---@param label string
 ---@return table server, table message
 function options.split(given, label)
-  check(given, { SERVER, MESSAGE }, label)
+  check(given, BOTH, label)
   check_nested(given, label)
   local server, message = {}, {}
   for name, value in pairs(given) do
@@ -314,19 +316,20 @@ options.mechanisms = list_of_mechanisms
 --- Turns server options into a plan. Raises on unknown names and wrong types.
 ---@param given table
 ---@param label string the call's name, for the message
+---@param checked boolean? they come from split, which has looked for such
 ---@return table? plan
 ---@return smtp.Error? err kind "input"
-function options.plan(given, label)
-  check(given, { SERVER }, label)
-  local all = {}
+function options.plan(given, label, checked)
+  if not checked then check(given, SERVER_ALONE, label) end
+  local all = given
   if given.url then
     local parts, reason = parse_url(given.url, SCHEMES, "the url")
     if not parts then return nil, errors.input(reason) end
-    for name, value in pairs(parts) do all[name] = value end
     -- the port of a url without one goes with its scheme, unless the mode is overridden
-    if given.tls and not given.port and not given.url:find(":%d+/?$") then all.port = nil end
+    if given.tls and not given.port and not given.url:find(":%d+/?$") then parts.port = nil end
+    for name, value in pairs(given) do parts[name] = value end
+    all = parts
   end
-  for name, value in pairs(given) do all[name] = value end
 
   -- what goes to a unix socket does not leave the machine
   local tls = all.tls or (all.path and "none") or (all.port == 465 and "implicit") or "starttls"
@@ -389,7 +392,7 @@ function options.plan(given, label)
     allow_insecure_auth = all.allow_insecure_auth or false,
     helo = all.helo,                         -- nil: found when connected
     timeout = all.timeout,                   -- nil: none for the whole call
-    timeouts = check_timeouts(all.timeouts or {}, label),
+    timeouts = check_timeouts(all.timeouts, label),
     transport = type(transport) == "table" and transport or options.host_transport,
     trace = all.trace or false,
     pipeline = tier and true,

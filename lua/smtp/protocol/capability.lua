@@ -13,7 +13,7 @@ function capability.parse(text)
       local keyword, parameters = line:match("^([%w][%w-]*)[ =]?(.*)$")
       if keyword then
         -- the last that is not blank first: one pattern for all would take time in the square of a line of blanks
-        parameters = (parameters:match("^.*%S") or ""):gsub("^%s+", "")
+        if parameters ~= "" then parameters = (parameters:match("^.*%S") or ""):gsub("^%s+", "") end
         keyword = keyword:upper()
         if keyword == "AUTH" and type(found.AUTH) == "string" then parameters = found.AUTH .. " " .. parameters end
         found[keyword] = parameters ~= "" and parameters or true

@@ -83,9 +83,11 @@ end
 local sessions, kept = {}, 0
 local MOST = 64 -- when there are more they are all forgotten, which costs a full handshake each
 
+local BRIEF = 512 -- octets of a name for a session that is not hashed
+local NONE = {}
 local MATTERS = { "peer", "server_name", "verify", "ca_file", "ca_path", "client_cert", "client_key", "tls_min" }
 
--- Hashed, since a private key may be among it. Nil: sessions of this connection are not kept.
+-- Hashed where a private key is among it, or much else. Nil: sessions of this connection are not kept.
 local function identity(options)
   if not options.peer or options.context or options.server then
     return nil
@@ -96,7 +98,8 @@ local function identity(options)
     value = value ~= nil and tostring(value)
     fields[i] = value and #value .. ":" .. value or "-"
   end
-  return tls.hash("sha256", table.concat(fields) .. table.concat(options.pins or {}, " "))
+  local text = table.concat(fields) .. table.concat(options.pins or NONE, " ")
+  return (options.client_key or #text > BRIEF) and tls.hash("sha256", text) or text
 end
 
 local function forget(key)
