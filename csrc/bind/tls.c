@@ -197,7 +197,7 @@ static int engine_write(lua_State *L)
 	return push_result(L, tls, smtp_tls_write(tls, bytes, length));
 }
 
-/* encrypt(wire, most) -> true | nil, text, hint: up to `most` octets of what a wire has queued, taken off it */
+/* encrypt(wire, most) -> how many | nil, text, hint: up to `most` octets of what a wire has queued, taken off it */
 static int engine_encrypt(lua_State *L)
 {
 	struct smtp_tls *tls = check_engine(L);
@@ -206,9 +206,11 @@ static int engine_encrypt(lua_State *L)
 	luaL_argcheck(L, most > 0, 3, "at least 1");
 	size_t length = smtp_buf_length(out) < (size_t)most ? smtp_buf_length(out) : (size_t)most;
 	enum smtp_status status = smtp_tls_write(tls, smtp_buf_view(out), length);
-	if (status == SMTP_OK)
-		smtp_buf_drop(out, length);
-	return push_result(L, tls, status);
+	if (status < 0)
+		return push_fault(L, &tls->fault);
+	smtp_buf_drop(out, length);
+	lua_pushinteger(L, (lua_Integer)length);
+	return 1;
 }
 
 /* drain(wire) -> true | false: there is nothing | nil, why: as take, to the end of what the wire has queued */

@@ -65,7 +65,8 @@ end
 
 --- The deadline of one wait.
 function exchange.deadline(self, seconds)
-  return math.min(self.expires, core.now() + seconds)
+  local deadline = core.now() + seconds
+  return deadline < self.expires and deadline or self.expires
 end
 
 -- The session cannot be used, and was not before either.

@@ -247,6 +247,7 @@ end
 
 -- The resolver's order, but each address followed by one of the other family as long as there are any (RFC 8305 4).
 local function interleave(addresses)
+  if #addresses == 1 then return addresses end
   local lists, mixed = { [true] = {}, [false] = {} }, {}
   for _, address in ipairs(addresses) do table.insert(lists[is_ipv6(address)], address) end
   local family = addresses[1] ~= nil and is_ipv6(addresses[1])

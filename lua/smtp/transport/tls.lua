@@ -362,8 +362,9 @@ function Pipe:send(wire, deadline)
   elseif self.broken then
     return nil, "closed", self.broken
   end
-  while wire:queued() > 0 do
-    local taken, why = self.engine:encrypt(wire, SLICE)
+  local taken, why
+  repeat
+    taken, why = self.engine:encrypt(wire, SLICE)
     if not taken then
       return nil, why == CUT and "closed" or "tls", why
     end
@@ -371,7 +372,7 @@ function Pipe:send(wire, deadline)
     if not sent then
       return nil, kind, text
     end
-  end
+  until taken < SLICE
   return true
 end
 
