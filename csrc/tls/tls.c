@@ -135,19 +135,20 @@ static STACK_OF(X509) *verify(SSL *ssl, SSL_CTX *ctx)
 /* Keeps what the same context has found good for the same name: of that only the dates can have changed. */
 static void recall(struct smtp_tls *tls, const struct smtp_session *session)
 {
-	if (!session->chain || memcmp(session->id, tls->id, sizeof tls->id) != 0 || strcmp(session->name, tls->name) != 0 ||
-	    !is_current(session->chain))
-		return;
-	tls->chain = X509_chain_up_ref(session->chain);
-	tls->sent = session->sent ? X509_chain_up_ref(session->sent) : NULL;
+	if (session->chain && session->sent && memcmp(session->id, tls->id, sizeof tls->id) == 0 &&
+	    strcmp(session->name, tls->name) == 0) {
+		tls->chain = X509_chain_up_ref(session->chain);
+		tls->sent = X509_chain_up_ref(session->sent);
+	}
 }
 
 /* Whether the certificate in it is as good as a handshake would ask for now: a resumed one shows none, and OpenSSL then
  * checks none of this again. */
 static int still_verifies(struct smtp_tls *tls, SSL_CTX *ctx)
 {
-	if (!tls->chain)
-		tls->chain = verify(tls->ssl, ctx);
+	if (tls->chain)
+		return is_current(tls->chain);
+	tls->chain = verify(tls->ssl, ctx);
 	return tls->chain != NULL;
 }
 
@@ -179,7 +180,7 @@ static int judge(X509_STORE_CTX *store, void *unused)
 	const struct smtp_tls *tls = SSL_get_app_data(ssl);
 	STACK_OF(X509) *chain = NULL;
 	(void)unused;
-	if (are_same(tls->sent, X509_STORE_CTX_get0_untrusted(store)) && is_current(tls->chain))
+	if (tls->chain && are_same(tls->sent, X509_STORE_CTX_get0_untrusted(store)) && is_current(tls->chain))
 		chain = X509_chain_up_ref(tls->chain);
 	if (!chain)
 		return X509_verify_cert(store) == 1; /* less than 0 would mean: ask again */
@@ -272,6 +273,7 @@ enum smtp_status smtp_tls_feed(struct smtp_tls *tls, const void *bytes, size_t l
 void smtp_tls_eof(struct smtp_tls *tls)
 {
 	BIO_set_mem_eof_return(tls->in, 0);
+	tls->ended = 1;
 }
 
 enum smtp_status smtp_tls_write(struct smtp_tls *tls, const void *bytes, size_t length)
@@ -289,6 +291,13 @@ enum smtp_status smtp_tls_write(struct smtp_tls *tls, const void *bytes, size_t 
 	return SMTP_OK;
 }
 
+/* Whether there is nothing to read: OpenSSL takes as long to say so as for a reply. */
+static int is_idle(const struct smtp_tls *tls)
+{
+	return !tls->ended && BIO_ctrl_pending(tls->in) == 0 && !SSL_has_pending(tls->ssl) &&
+	       !(SSL_get_shutdown(tls->ssl) & SSL_RECEIVED_SHUTDOWN);
+}
+
 enum smtp_status smtp_tls_read(struct smtp_tls *tls, void *bytes, size_t room, size_t *length)
 {
 	*length = 0;
@@ -296,6 +305,8 @@ enum smtp_status smtp_tls_read(struct smtp_tls *tls, void *bytes, size_t room, s
 		return SMTP_E_PROTOCOL;
 	if (!tls->shaken)
 		return refuse(tls, SMTP_E_PROTOCOL, "the TLS handshake is not over");
+	if (is_idle(tls))
+		return SMTP_MORE;
 	ERR_clear_error();
 	int result = SSL_read_ex(tls->ssl, bytes, room, length);
 	if (result == 1)

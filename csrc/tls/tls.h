@@ -47,6 +47,7 @@ struct smtp_tls {
 	int client;
 	int shaken; /* the handshake is over */
 	int failed; /* nothing works any more; fault says why */
+	int ended;  /* the peer sends no more */
 	int heard;
 	unsigned char first;   /* the peer's first byte, once heard */
 	char name[256];        /* the server's name without brackets and trailing dot, or "" */
