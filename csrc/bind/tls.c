@@ -148,10 +148,40 @@ static int push_result(lua_State *L, const struct smtp_tls *tls, enum smtp_statu
 	return 1;
 }
 
+/* The wire of the ciphertext, which these calls take from what it has received and leave in what it has queued; NULL:
+ * feed and take do that. */
+static struct smtp_wire *check_sealed(lua_State *L, int index)
+{
+	return lua_isnoneornil(L, index) ? NULL : luaL_checkudata(L, index, SMTP_WIRE_CLASS);
+}
+
+static enum smtp_status absorb(struct smtp_tls *tls, struct smtp_wire *sealed)
+{
+	if (!sealed)
+		return SMTP_OK;
+	size_t length = smtp_buf_length(&sealed->in);
+	enum smtp_status status = smtp_tls_feed(tls, smtp_buf_view(&sealed->in), length);
+	if (status == SMTP_OK)
+		smtp_buf_drop(&sealed->in, length);
+	return status;
+}
+
+/* `status`, unless what there is for the peer finds no room. */
+static enum smtp_status drain(struct smtp_tls *tls, struct smtp_wire *sealed, enum smtp_status status)
+{
+	enum smtp_status drained = sealed ? smtp_tls_drain(tls, &sealed->out) : SMTP_OK;
+	return drained < 0 ? drained : status;
+}
+
+/* handshake([sealed]) -> true | nil, "again" | nil, text, hint */
 static int engine_handshake(lua_State *L)
 {
 	struct smtp_tls *tls = check_engine(L);
-	return push_result(L, tls, smtp_tls_handshake(tls));
+	struct smtp_wire *sealed = check_sealed(L, 2);
+	enum smtp_status status = absorb(tls, sealed);
+	if (status == SMTP_OK)
+		status = smtp_tls_handshake(tls);
+	return push_result(L, tls, drain(tls, sealed, status));
 }
 
 static int engine_feed(lua_State *L)
@@ -160,17 +190,6 @@ static int engine_feed(lua_State *L)
 	size_t length;
 	const char *bytes = luaL_checklstring(L, 2, &length);
 	return push_result(L, tls, smtp_tls_feed(tls, bytes, length));
-}
-
-/* absorb(wire) -> true | nil, text, hint: feeds what a wire has received, taken off it */
-static int engine_absorb(lua_State *L)
-{
-	struct smtp_tls *tls = check_engine(L);
-	struct smtp_buf *in = &((struct smtp_wire *)luaL_checkudata(L, 2, SMTP_WIRE_CLASS))->in;
-	enum smtp_status status = smtp_tls_feed(tls, smtp_buf_view(in), smtp_buf_length(in));
-	if (status == SMTP_OK)
-		smtp_buf_drop(in, smtp_buf_length(in));
-	return push_result(L, tls, status);
 }
 
 static int engine_eof(lua_State *L)
@@ -189,56 +208,55 @@ static int engine_take(lua_State *L)
 	return 1;
 }
 
+/* write(bytes[, sealed]) -> true | nil, text, hint */
 static int engine_write(lua_State *L)
 {
 	struct smtp_tls *tls = check_engine(L);
 	size_t length;
 	const char *bytes = luaL_checklstring(L, 2, &length);
-	return push_result(L, tls, smtp_tls_write(tls, bytes, length));
+	struct smtp_wire *sealed = check_sealed(L, 3);
+	return push_result(L, tls, drain(tls, sealed, smtp_tls_write(tls, bytes, length)));
 }
 
-/* encrypt(wire, most) -> how many | nil, text, hint: up to `most` octets of what a wire has queued, taken off it */
+/* encrypt(sealed or nil, wire, most) -> how many | nil, text, hint: as write, up to `most` octets of what a wire has queued,
+ * taken off it */
 static int engine_encrypt(lua_State *L)
 {
 	struct smtp_tls *tls = check_engine(L);
-	struct smtp_buf *out = &((struct smtp_wire *)luaL_checkudata(L, 2, SMTP_WIRE_CLASS))->out;
-	lua_Integer most = luaL_checkinteger(L, 3);
-	luaL_argcheck(L, most > 0, 3, "at least 1");
+	struct smtp_wire *sealed = check_sealed(L, 2);
+	struct smtp_buf *out = &((struct smtp_wire *)luaL_checkudata(L, 3, SMTP_WIRE_CLASS))->out;
+	lua_Integer most = luaL_checkinteger(L, 4);
+	luaL_argcheck(L, most > 0, 4, "at least 1");
 	size_t length = smtp_buf_length(out) < (size_t)most ? smtp_buf_length(out) : (size_t)most;
-	enum smtp_status status = smtp_tls_write(tls, smtp_buf_view(out), length);
-	if (status < 0)
+	if (drain(tls, sealed, smtp_tls_write(tls, smtp_buf_view(out), length)) < 0)
 		return push_fault(L, &tls->fault);
 	smtp_buf_drop(out, length);
 	lua_pushinteger(L, (lua_Integer)length);
 	return 1;
 }
 
-/* drain(wire) -> true | false: there is nothing | nil, why: as take, to the end of what the wire has queued */
-static int engine_drain(lua_State *L)
-{
-	struct smtp_tls *tls = check_engine(L);
-	struct smtp_buf *out = &((struct smtp_wire *)luaL_checkudata(L, 2, SMTP_WIRE_CLASS))->out;
-	size_t before = smtp_buf_length(out);
-	enum smtp_status status = smtp_tls_drain(tls, out);
-	if (status < 0)
-		return smtp_result(L, status);
-	lua_pushboolean(L, smtp_buf_length(out) > before);
-	return 1;
-}
-
 /* Cleartext into `bytes`; how many there are, or 0 and what to return to Lua, which is pushed. */
 static size_t read_some(lua_State *L, struct smtp_tls *tls, char bytes[SMTP_TLS_RECORD], int *results)
 {
-	size_t length;
-	enum smtp_status status = smtp_tls_read(tls, bytes, SMTP_TLS_RECORD, &length);
-	if (status != SMTP_OK)
-		*results = push_result(L, tls, status);
-	else if (length == 0)
-		*results = smtp_fail(L, "closed");
-	return status == SMTP_OK ? length : 0;
+	struct smtp_wire *sealed = check_sealed(L, 2);
+	const char *waiting;
+	size_t length = 0;
+	enum smtp_status status = absorb(tls, sealed);
+	if (status == SMTP_OK)
+		status = smtp_tls_read(tls, bytes, SMTP_TLS_RECORD, &length);
+	status = drain(tls, sealed, status);
+	if (status == SMTP_OK && length > 0)
+		return length;
+	smtp_wipe(bytes, length);
+	*results = status == SMTP_OK ? smtp_fail(L, "closed") : push_result(L, tls, status);
+	if (status == SMTP_MORE && (sealed ? smtp_buf_length(&sealed->out) : smtp_tls_take(tls, &waiting)) > 0) {
+		lua_pushboolean(L, 1);
+		++*results;
+	}
+	return 0;
 }
 
-/* read() -> bytes | nil, "again" | nil, "closed" | nil, text, hint */
+/* read([sealed]) -> bytes | nil, "again"[, true: there is something for the peer] | nil, "closed" | nil, text, hint */
 static int engine_read(lua_State *L)
 {
 	char bytes[SMTP_TLS_RECORD];
@@ -251,14 +269,14 @@ static int engine_read(lua_State *L)
 	return 1;
 }
 
-/* decrypt(wire) -> true | as read | nil, why, nil, true: it is the wire that takes no more; what read would give, to the end
- * of what the wire has received */
+/* decrypt(sealed or nil, wire) -> true | as read | nil, why, nil, true: it is the wire that takes no more; what read would
+ * give, to the end of what the wire has received */
 static int engine_decrypt(lua_State *L)
 {
 	char bytes[SMTP_TLS_RECORD];
 	int results;
 	struct smtp_tls *tls = check_engine(L);
-	struct smtp_wire *wire = luaL_checkudata(L, 2, SMTP_WIRE_CLASS);
+	struct smtp_wire *wire = luaL_checkudata(L, 3, SMTP_WIRE_CLASS);
 	size_t length = read_some(L, tls, bytes, &results);
 	if (length == 0)
 		return results;
@@ -274,9 +292,13 @@ static int engine_decrypt(lua_State *L)
 	return 4;
 }
 
+/* shutdown([sealed]) */
 static int engine_shutdown(lua_State *L)
 {
-	smtp_tls_shutdown(check_engine(L));
+	struct smtp_tls *tls = check_engine(L);
+	struct smtp_wire *sealed = check_sealed(L, 2);
+	smtp_tls_shutdown(tls);
+	(void)drain(tls, sealed, SMTP_OK);
 	return 0;
 }
 
@@ -382,9 +404,8 @@ static const luaL_Reg engine_methods[] = {
     {"handshake", engine_handshake}, {"feed", engine_feed}, {"eof", engine_eof},
     {"take", engine_take},           {"write", engine_write}, {"read", engine_read},
     {"shutdown", engine_shutdown},   {"info", engine_info}, {"session", engine_session},
-    {"binding", engine_binding},     {"encrypt", engine_encrypt}, {"drain", engine_drain},
-    {"absorb", engine_absorb},       {"decrypt", engine_decrypt}, {"close", engine_gc},
-    {NULL, NULL},
+    {"binding", engine_binding},     {"encrypt", engine_encrypt}, {"decrypt", engine_decrypt},
+    {"close", engine_gc},            {NULL, NULL},
 };
 
 static const luaL_Reg no_methods[] = {{NULL, NULL}};

@@ -346,10 +346,10 @@ enum smtp_status smtp_tls_drain(struct smtp_tls *tls, struct smtp_buf *out)
 	if (length == 0)
 		return SMTP_OK;
 	enum smtp_status status = smtp_buf_reserve(out, length, &spot);
+	if (status == SMTP_OK && !BIO_read_ex(tls->out, spot, length, &length))
+		status = SMTP_E_MEMORY;
 	if (status != SMTP_OK)
-		return status;
-	if (!BIO_read_ex(tls->out, spot, length, &length))
-		return SMTP_E_MEMORY;
+		return refuse(tls, status, "more bytes for the peer than can be kept");
 	smtp_buf_commit(out, length);
 	return SMTP_OK;
 }

@@ -562,7 +562,7 @@ both("records that carry no data", function()
     end, function() assert(transport.wrap(b, { server = true, cert = cert, key = key }, LATER)) end)
     client.engine = {
       read = function() return nil, "again" end, feed = function() return true end, take = function() return "" end,
-      decrypt = function() return nil, "again" end, absorb = function() return true end, drain = function() return false end,
+      decrypt = function() return nil, "again" end,
     }
     local reads = 0
     local function read()

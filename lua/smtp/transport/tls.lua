@@ -134,54 +134,44 @@ end
 
 -- What the engine has to say, to the peer. After a failure the outgoing stream has a hole and takes no more.
 local function flush(self, deadline)
-  local inner, sealed, out = self.inner, self.sealed, nil
-  if sealed then
-    local moved, why = self.engine:drain(sealed)
-    if moved == nil then
-      return nil, "tls", why
-    elseif not moved then
-      return true
-    end
-  else
-    out = self.engine:take()
-    if #out == 0 then
-      return true
-    end
-  end
-  if self.broken then
+  local sealed = self.sealed
+  local out = not sealed and self.engine:take()
+  if (sealed and sealed:queued() or #out) == 0 then
+    return true
+  elseif self.broken then
     return nil, "closed", self.broken
   end
   local sent, kind, text
   if sealed then
-    sent, kind, text = inner:send(sealed, deadline)
+    sent, kind, text = self.inner:send(sealed, deadline)
   else
-    sent, kind, text = inner:write(out, deadline)
+    sent, kind, text = self.inner:write(out, deadline)
   end
   if not sent then
     self.broken = text or kind
-    return nil, kind, text
   end
-  return true
+  return sent, kind, text
 end
 
--- What the peer says, or that it says no more, to the engine.
+-- What the peer says, or that it says no more, to the engine or the wire of the ciphertext.
 local function fill(self, deadline)
   local inner, sealed = self.inner, self.sealed
   local came, kind, text
   if sealed and inner.receive then
     came, kind, text = inner:receive(sealed, deadline)
+    if came then
+      return true
+    end
   else
     came, kind, text = inner:read(deadline)
-    sealed = nil
   end
-  local engine = self.engine
-  if not engine then
+  if not self.engine then
     return nil, "closed", "the connection is closed" -- meanwhile
   elseif came then
-    came, text = engine[sealed and "absorb" or "feed"](engine, sealed or came)
+    came, text = self.engine:feed(came)
     kind = "tls"
   elseif kind == "closed" then
-    engine:eof()
+    self.engine:eof()
     came = true
   end
   return came, kind, text
@@ -225,7 +215,7 @@ function M.wrap(pipe, options, deadline)
     sealed = pipe.send and core.wire() or nil, -- ciphertext on its way; no string is made of it then
   }, Pipe)
   while true do
-    local done, why, advice = engine:handshake()
+    local done, why, advice = engine:handshake(self.sealed)
     local going = done or why == "again"
     local sent, kind, words = flush(self, going and deadline or PAST)
     if not sent and going and kind ~= "closed" then
@@ -290,14 +280,16 @@ local function await(self, deadline, wire)
   if not engine then
     return nil, "closed", "the connection is closed"
   end
-  local read, late = wire and engine.decrypt or engine.read, false
+  local sealed, read, late = self.sealed, wire and engine.decrypt or engine.read, false
   while true do
-    local bytes, why, hint, full = read(engine, wire)
+    local bytes, why, hint, full = read(engine, sealed, wire)
     if bytes then
       return bytes
     end
-    -- an answer that cannot be sent makes the next write fail; what came is not lost for it
-    flush(self, deadline)
+    if hint or why ~= "again" then
+      -- an answer that cannot be sent makes the next write fail; what came is not lost for it
+      flush(self, deadline)
+    end
     if why ~= "again" then
       return nil, ending(why, hint, full)
     elseif late then
@@ -308,6 +300,8 @@ local function await(self, deadline, wire)
     local more, kind, text = fill(self, deadline)
     if not more then
       return nil, kind, text
+    elseif not self.engine then
+      return nil, "closed", "the connection is closed" -- meanwhile
     end
   end
 end
@@ -341,7 +335,7 @@ function Pipe:write(bytes, deadline)
   end
   for from = 1, #bytes, SLICE do
     local slice = #bytes > SLICE and bytes:sub(from, from + SLICE - 1) or bytes
-    local taken, why = self.engine:write(slice)
+    local taken, why = self.engine:write(slice, self.sealed)
     if not taken then
       return nil, why == CUT and "closed" or "tls", why
     end
@@ -364,7 +358,7 @@ function Pipe:send(wire, deadline)
   end
   local taken, why
   repeat
-    taken, why = self.engine:encrypt(wire, SLICE)
+    taken, why = self.engine:encrypt(self.sealed, wire, SLICE)
     if not taken then
       return nil, why == CUT and "closed" or "tls", why
     end
@@ -401,7 +395,7 @@ function Pipe:peek()
     return "closed"
   end
   for _ = 1, PEEKS do
-    local bytes, why = self.engine:read()
+    local bytes, why = self.engine:read(self.sealed)
     if bytes then
       self.ahead = bytes
       return "data"
@@ -440,7 +434,7 @@ function Pipe:close()
     if session then
       remember(self.identity, session)
     end
-    self.engine:shutdown()
+    self.engine:shutdown(self.sealed)
     flush(self, PAST)
     self.engine:close() -- now, not when the collector comes by: the next connection finds this memory still warm
     self.engine = nil
