@@ -261,7 +261,13 @@ make x P-256 '-CA c.pem -CAkey c.key -set_serial 4' server ) >/dev/null 2>&1]]):
 
   it("cost no signature check again #linear", function()
     local context = trusting "root"
-    local session = meet(context, server_with(WHOLE), "mail.example.org"):session()
+    local one, session = server_with(WHOLE), nil
+    for _, resumed in ipairs { false, true } do
+      local client = meet(context, one, "mail.example.org", session)
+      assert.are.equal(resumed, client:info().resumed)
+      session = client:session()
+      client:shutdown()
+    end
     -- the least that a full handshake takes: other servers have the same certificates and take no session
     local function time(least, name, known)
       local servers = server_with(WHOLE)

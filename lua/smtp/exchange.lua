@@ -14,7 +14,8 @@ local FATAL = {
 
 --- The server, as this process remembers it and what it has learnt of it.
 function exchange.key(plan)
-  return plan.path or plan.host:lower() .. ":" .. plan.port
+  plan.key = plan.key or plan.path or plan.host:lower() .. ":" .. plan.port
+  return plan.key
 end
 
 --- Nothing more can be said on this connection.

@@ -34,6 +34,13 @@ describe("capability.parse", function()
     assert.is_true(os.clock() - began < 0.5)
   end)
 
+  it("gives a table of its own each time", function()
+    local first = capability.parse "hello\nPIPELINING\nSIZE 7"
+    first.PIPELINING, first.X = nil, true
+    assert.are.same({ PIPELINING = true, SIZE = "7" }, capability.parse "hello\nPIPELINING\nSIZE 7")
+    assert.are.same({ STARTTLS = true }, capability.parse "hello\nSTARTTLS")
+  end)
+
   it("survives lines that are no capabilities", function()
     assert.are.same({}, capability.parse("hello\n\n \n=\n-x\n\195\188"))
     assert.are.same({}, capability.parse(""))

@@ -1,10 +1,7 @@
 --- What a server says it can do: the EHLO reply as a table (RFC 5321 4.1.1.1).
 local capability = {}
 
---- Keyword in upper case -> its parameters as one string, or true where it has none.
----@param text string the reply's lines; the first greets and names no capability
----@return table<string, string|true>
-function capability.parse(text)
+local function read(text)
   local found = {}
   local first = true
   for line in text:gmatch("[^\n]+") do
@@ -21,6 +18,18 @@ function capability.parse(text)
     end
     first = false
   end
+  return found
+end
+
+local last_text, last_found -- the same server says the same each time
+
+--- Keyword in upper case -> its parameters as one string, or true where it has none.
+---@param text string the reply's lines; the first greets and names no capability
+---@return table<string, string|true>
+function capability.parse(text)
+  if text ~= last_text then last_text, last_found = text, read(text) end
+  local found = {}
+  for keyword, parameters in pairs(last_found) do found[keyword] = parameters end
   return found
 end
 
