@@ -275,4 +275,77 @@ describe("send_many", function()
     end, server)
     for i = 1, 12 do assert.is_true(expected[i] == server.inbox[i].data, i) end
   end)
+
+  describe("of a message that other sessions send too", function()
+    local server, ready
+    before_each(function()
+      server = assert(smtp.server {})
+      ready = {}
+      for i = 1, 4 do
+        ready[i] = assert(smtp.message { from = "ada@example.org", to = ("to%d@example.test"):format(i), subject = "s",
+          text = ".\nRSET\n." .. i .. "\n" })
+      end
+    end)
+    after_each(function() server:close() end)
+
+    local function connect(pipeline)
+      return assert(smtp.connect { host = "127.0.0.1", port = server.port, tls = "none", pipeline = pipeline })
+    end
+
+    -- Each of these, so often, as it was composed.
+    local function arrived(count)
+      local found = {}
+      for _, got in ipairs(server.inbox) do
+        local i = tonumber(got.to[1]:match("%d"))
+        assert.are.equal(ready[i]:tostring(), got.data)
+        found[i] = (found[i] or 0) + 1
+      end
+      for i = 1, 4 do assert.are.equal(count, found[i], i) end
+    end
+
+    for _, ways in ipairs { { "chunk", "data" }, { "data", "chunk" }, { "chunk", "chunk" }, { "data", "data" } } do
+      it(("takes its own plan: %s, and %s meanwhile"):format(ways[1], ways[2]), function()
+        together.run(function()
+          local one, other = connect(ways[1]), connect(ways[2])
+          local i, list = 0, each(ready)
+          drain(one:send_many(function()
+            if i > 0 then assert(other:send(ready[i])) end
+            i = i + 1
+            return list()
+          end))
+        end, server)
+        arrived(2)
+      end)
+
+      it(("walks along with another batch: %s, and %s"):format(ways[1], ways[2]), function()
+        together.run(function()
+          local first, second = connect(ways[1]):send_many(each(ready)), connect(ways[2]):send_many(each(ready))
+          for _ = 1, 5 do
+            local receipt, err = first()
+            assert(receipt or receipt == nil, err)
+            receipt, err = second()
+            assert(receipt or receipt == nil, err)
+          end
+        end, server)
+        arrived(2)
+      end)
+    end
+
+    it("is not misled by what became of a receipt, and heeds a changed envelope", function()
+      together.run(function()
+        for receipt, err in connect():send_many(each(ready)) do
+          assert(receipt, err)
+          receipt.accepted[1] = "eve@example.test"
+        end
+        drain(connect():send_many(each(ready)))
+        for i = 1, 4 do ready[i].envelope.to = { ("new%d@example.test"):format(i) } end
+        local results = connect():send_many(each(ready))
+        for i = 1, 4 do assert.are.same({ ("new%d@example.test"):format(i) }, assert(results()).accepted) end
+      end, server)
+      arrived(3)
+      for i, got in ipairs(server.inbox) do
+        assert.are.same({ ("%s%d@example.test"):format(i > 8 and "new" or "to", (i - 1) % 4 + 1) }, got.to)
+      end
+    end)
+  end)
 end)

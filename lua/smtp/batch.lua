@@ -32,6 +32,7 @@ function batch.each(self, iterator, most)
   local first, last, ended = 1, 0, false
   local latest                     -- the last message that the iterator gave
   local on_wire, began, rounds     -- the message whose envelope has gone along already, since when
+  local on_plan                    -- and by which plan: the message's own may be for another session by now
   local reset = false              -- with RSET before it
   local done, errs, next_done = {}, {}, 1 -- results of a flight that are not handed over yet
   local left = 0                   -- when the last result was handed over
@@ -90,7 +91,7 @@ function batch.each(self, iterator, most)
     if not (ahead and transaction.has_room(self)) then return true end
     local one = transaction.new(self, ahead)
     if one and not one.plan.terms.chunks and transaction.queue(self, one, reset) then
-      on_wire, began, rounds = take(), core.now(), self.pump.rounds
+      on_wire, on_plan, began, rounds = take(), one.plan, core.now(), self.pump.rounds
       short = self.pump.pipe.send ~= nil
         and not (reset or self.trace.wanted or self.plan.lmtp or self.capabilities.LIMITS)
     end
@@ -121,12 +122,12 @@ function batch.each(self, iterator, most)
   -- One message whose envelope is on the wire, by the shortest way, which holds as long as all goes well. Nil: nothing
   -- was done, the long way is due.
   local function quick(mail)
-    local plan, after = mail.held, ahead
+    local plan, after, follower = on_plan, ahead, nil
     local bytes, block, lines, utf8 = plan.bytes, nil, nil, nil
     if not bytes or curious and most() > 1 then return nil end
     if after then
       -- with an envelope on the wire the terms stay as they are
-      local follower = after == mail and plan or transaction.plan(self, after, plan.terms)
+      follower = after == mail and plan or transaction.plan(self, after, plan.terms)
       if not (follower and follower.bytes) then return nil end
       block, lines, utf8 = follower.block, follower.lines, after.utf8
     end
@@ -142,10 +143,14 @@ function batch.each(self, iterator, most)
       return nil
     end
     now = now or core.now()
-    while ok == nil and pipe:receive(wire, min(now + timeouts.command, expires)) do
+    local due = ok == nil and min(now + timeouts.command, expires)
+    while ok == nil and pipe:receive(wire, due) do
       ok, went = wire:turn(plan.agreed, bytes, block, lines, utf8)
+      now = core.now()
     end
     if not ok then
+      -- the long way waits no longer for what did not come
+      if ok == nil then self.expires = due end
       if not went then return nil end
       on_wire = nil
       -- a reply too many would pass for the final one, and each for the next message's
@@ -160,11 +165,12 @@ function batch.each(self, iterator, most)
     if sent then
       rounds = line.rounds + 1
       line.rounds = rounds
-      if went then on_wire, began, ahead = after, now, nil end
+      if went then on_wire, on_plan, began, ahead = after, follower, now, nil end
       if ahead == nil then look_ahead() end
       limit = now + timeouts.final
       if limit > expires then limit = expires end
-      if alone then code, text, enhanced, id, came = alone:reply(wire, limit) end
+      -- whoever makes the messages may have closed the session
+      if alone and pipe.alone then code, text, enhanced, id, came = alone:reply(wire, limit) end
       if text == "again" and pipe:receive(wire, limit) then code, text, enhanced, id = wire:reply() end
     end
 
@@ -186,9 +192,9 @@ function batch.each(self, iterator, most)
     return reply or false, err
   end
 
-  -- As many messages as go into one flight.
+  -- As many messages as go into one flight, and their plans.
   local function flight()
-    local mails, count, octets, commands, limit = {}, 0, 0, 0, most()
+    local mails, plans, count, octets, commands, limit = {}, {}, 0, 0, 0, most()
     local terms = transaction.terms(self)
     while count == 0 or count < limit do
       look_ahead()
@@ -197,9 +203,9 @@ function batch.each(self, iterator, most)
       octets, commands = octets + #plan.bytes, commands + #plan.block + #"RSET\r\nBDAT 1234567 LAST\r\n"
       if not flights.has_room(count, octets, commands) then break end
       count = count + 1
-      mails[count] = take()
+      mails[count], plans[count] = take(), plan
     end
-    return mails
+    return mails, plans
   end
 
   local function look_far_ahead()
@@ -212,7 +218,7 @@ function batch.each(self, iterator, most)
   local function send()
     local one, err
     if on_wire and self.state == "ready" then
-      one = transaction.new(self, on_wire)
+      one = transaction.new(self, on_wire, on_plan)
       one.began, one.rounds, one.late, one.reset = began, rounds, core.now() - left > LATE, reset
     elseif on_wire then
       -- its envelope went along with what broke the connection
@@ -267,7 +273,8 @@ function batch.each(self, iterator, most)
         local ok
         ok, err = delivery.look(self)
         if ok then
-          done, errs = bundle.send(self, flight(), look_far_ahead)
+          local mails, plans = flight()
+          done, errs = bundle.send(self, mails, plans, look_far_ahead)
           receipt, err, next_done = done[1], errs[1], 2
         else
           take()

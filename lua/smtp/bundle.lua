@@ -12,11 +12,10 @@ local bundle = {}
 
 -- Queues the messages. Returns their transactions, each with the octets queued up to its end, and the error of those
 -- that cannot be sent. What the server took and refused is kept only where it has to be looked at.
-local function queue(self, mails)
+local function queue(self, mails, plans)
   local line, jobs = self.pump, {}
   for i = 1, #mails do
-    local mail = mails[i]
-    local one = { mail = mail, plan = mail.held, at = 1, reset = nil, stop = nil, err = nil }
+    local one = { mail = mails[i], plan = plans[i], at = 1, reset = nil, stop = nil, err = nil }
     local ok, err = exchange.guard(self, "mail")
     -- where a content was refused the transaction may still be open: without RSET the next message's recipients would
     -- be added to its
@@ -99,17 +98,18 @@ local function fate(jobs, i, total, written, left, behind)
   return jobs[i].stop <= total - left and "unknown" or "not_sent"
 end
 
---- Sends messages, each of them one string with a plan for chunks to this server, on a session that is ready.
+--- Sends messages, each of them one string, on a session that is ready.
 ---@param self table the session
 ---@param mails smtp.Message[]
+---@param plans smtp.Dispatch[] of each, for chunks; a message's own may be for another session by now
 ---@param meanwhile fun()? called while the server is busy with them
 ---@param more (fun(): any)? queues what goes along with the end
 ---@return (smtp.Receipt|false)[] receipts as many
 ---@return smtp.Error[] errors by number, of those that have no receipt
-function bundle.send(self, mails, meanwhile, more)
+function bundle.send(self, mails, plans, meanwhile, more)
   local line = self.pump
   local began, rounds = core.now(), line.rounds
-  local jobs = queue(self, mails)
+  local jobs = queue(self, mails, plans)
   local behind = more and more()
   local total = line.wire:queued()
   local limit = exchange.deadline(self, self.plan.timeouts.block)

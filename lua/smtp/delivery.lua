@@ -233,11 +233,12 @@ function delivery.look(self)
   return ok, err
 end
 
---- Whether the message can go in a flight by BDAT, perhaps with others.
+--- The plan of a message that can go in a flight by BDAT, perhaps with others; nil: this one cannot.
+---@return smtp.Dispatch?
 function delivery.fits(self, mail)
-  if not self.trusted or self.state ~= "ready" then return false end
+  if not self.trusted or self.state ~= "ready" then return nil end
   local plan = transaction.plan(self, mail)
-  return plan and plan.terms.chunks and plan.bytes ~= nil
+  return plan and plan.terms.chunks and plan.bytes and plan or nil
 end
 
 --- Whether QUIT, or another envelope, may go behind the end of a content.
@@ -284,10 +285,11 @@ function delivery.send(self, mail, last)
     self.quitting, self.transaction = true, false
     return chunk.queue_quit(self, select(2, delivery.goes_on(self)))
   end or nil
-  if delivery.fits(self, mail) then
+  local plan = delivery.fits(self, mail)
+  if plan then
     local ok, err = delivery.look(self)
     if not ok then return nil, err end
-    local results, errs = bundle.send(self, { mail }, nil, quit)
+    local results, errs = bundle.send(self, { mail }, { plan }, nil, quit)
     return results[1] or nil, errs[1]
   end
   local one, err = delivery.begin(self, mail)

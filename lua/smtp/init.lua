@@ -64,7 +64,8 @@ end
 ---@return table? message size(), source(), tostring(), save(path); fields id, envelope
 ---@return smtp.Error? err kind "input"
 function smtp.message(given)
-  return delivery.compose(given, "smtp.message")
+  local mail, err = delivery.compose(given, "smtp.message")
+  return mail and mail.envelope and mail, err -- a letter makes its envelope when it is asked for it, that is now
 end
 
 --- A session before its first step: s:connect(), s:ehlo(), s:starttls(), s:auth(), s:mail(), s:rcpt(), s:data(),

@@ -73,8 +73,8 @@ local function commands(to, wishes, first)
 end
 
 -- The plan of a message that is one flight and one string; nil: its envelope is too long for that. MAIL has `words` and
--- `more` behind its path.
-local function short(terms, id, bytes, from, words, more, to, wishes, accepted)
+-- `more` behind its path. `copies`: `to` may be seen by others, and the receipts get a list of their own.
+local function short(terms, id, bytes, from, words, more, to, wishes, copies)
   local count, data = #to + 1, "\nDATA"
   local lines, block, agreed = count + 1
   if terms.chunks then data, lines = "", count end
@@ -87,8 +87,8 @@ local function short(terms, id, bytes, from, words, more, to, wishes, accepted)
   end
   if #block + lines + 1 > planner.WINDOW then return nil end
   return {
-    terms = terms, bytes = bytes, id = id, block = block, lines = lines, agreed = agreed, accepted = accepted,
-    rejected = {},
+    terms = terms, bytes = bytes, id = id, block = block, lines = lines, agreed = agreed,
+    accepted = copies and { unpack(to) } or to, rejected = {},
   }
 end
 
@@ -122,7 +122,7 @@ local function letter_plan(terms, mail)
   if not terms.plain or #bytes > terms.most then return nil end
   local words, size = ">", ""
   if terms.sizes then words, size = "> SIZE=", #bytes end
-  return short(terms, mail.id, bytes, mail.from, words, size, mail.to, nil, mail.to)
+  return short(terms, mail.id, bytes, mail.from, words, size, mail.to, nil, false)
 end
 
 -- The plan of any message.
@@ -137,7 +137,7 @@ local function full_plan(self, terms, mail)
   -- come first
   local apart = mail.partial == false and #to > 1
   local bytes = not (apart or mail.on_progress) and terms.tier ~= "step" and form.content.bytes
-  local held = bytes and short(terms, mail.id, bytes, envelope.from, ">", words, to, mail.wishes, { unpack(to) })
+  local held = bytes and short(terms, mail.id, bytes, envelope.from, ">", words, to, mail.wishes, true)
   if held then return held end
   local lines = commands(to, mail.wishes, "MAIL FROM:<" .. envelope.from .. ">" .. words)
   return { terms = terms, flights = planner.envelope(lines, terms.tier, apart) }
@@ -165,14 +165,14 @@ function transaction.has_room(self, more)
 end
 
 --- A message's transaction, before its first command.
+---@param plan smtp.Dispatch? where it is known
 ---@return smtp.Transaction? transaction
 ---@return smtp.Error? err the server cannot take it
-function transaction.new(self, mail)
+function transaction.new(self, mail, plan)
   local ok, err = exchange.guard(self, "mail")
   if not ok then return nil, err end
   if self.state ~= "ready" then return exchange.fail_input(self, "mail", "call ehlo() first") end
-  local plan
-  plan, err = transaction.plan(self, mail)
+  if not plan then plan, err = transaction.plan(self, mail) end
   if not plan then return nil, err end
   return { mail = mail, plan = plan, at = 1, accepted = {}, rejected = {}, ready = false }
 end

@@ -405,10 +405,16 @@ local function wrap(fields)
   }
 end
 
--- A letter: a message of which only what is always needed is made at once.
+-- A letter: a message of which only what is always needed is made at once. Once somebody has seen its envelope, and may
+-- change it, it is a message like others.
 local Letter = {}
 local PARTS = {
-  envelope = function(self) return { from = self.from, to = { unpack(self.to) } } end,
+  envelope = function(self)
+    local envelope = { from = self.from, to = { unpack(self.to) } }
+    self.content = source.string(self.bytes)
+    self.from, self.to, self.bytes = nil, nil, nil
+    return envelope
+  end,
   content = function(self) return source.string(self.bytes) end,
   encoding = function() return "7bit" end,
 }

@@ -45,11 +45,14 @@ function socket.register(thread)
   socket.stepped[thread], socket.stepping = true, true
 end
 
+local Pipe = {}
+Pipe.__index = Pipe
+
 --- The socket of a pipe, where its own calls may wait: nobody else's work does meanwhile. Else nil.
----@param pipe table of any transport
+---@param pipe table of any transport; one that passes on to a pipe of ours does what it does itself
 ---@return userdata?
 function socket.alone(pipe)
-  local sock = pipe.alone
+  local sock = getmetatable(pipe) == Pipe and pipe.alone
   return not (sock and socket.stepping and socket.stepped[coroutine.running()]) and sock or nil
 end
 
@@ -71,9 +74,6 @@ local function stepper(run)
     return mode, fd, deadline
   end }
 end
-
-local Pipe = {}
-Pipe.__index = Pipe
 
 -- False once the deadline has passed.
 local function wait(self, mode, fd, deadline)
