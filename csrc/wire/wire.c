@@ -1,7 +1,8 @@
 /* wire: see wire.h. */
 #include "wire.h"
 
-#include <stdint.h>
+#include "scan.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -36,22 +37,12 @@ static enum smtp_status keep(struct smtp_wire *wire, enum smtp_status status)
 
 static bool is_clean(const unsigned char *text, size_t length, bool utf8)
 {
-	const uint64_t ones = 0x0101010101010101U, highs = 0x8080808080808080U;
-	/* eight at a time: bytes under 0x20, bytes that are 0x7f (a borrow may name a neighbour too, which changes nothing),
-	 * bytes from 0x80 on */
-	for (; length >= 8; text += 8, length -= 8) {
-		uint64_t word;
-		memcpy(&word, text, 8);
-		uint64_t low = (word - ones * 0x20) & ~word;
-		uint64_t delete = word ^ (ones * 0x7f);
-		delete = (delete - ones) & ~delete;
-		if (((low | delete | (utf8 ? 0 : word)) & highs) != 0)
-			break;
+	size_t at = smtp_scan_printable(text, length);
+	while (utf8 && at < length && text[at] >= 0x80) {
+		at++;
+		at += smtp_scan_printable(text + at, length - at);
 	}
-	for (; length > 0; text++, length--)
-		if (*text < 0x20 || *text == 0x7f || (*text >= 0x80 && !utf8))
-			return false;
-	return true;
+	return at == length;
 }
 
 enum smtp_status smtp_wire_command(struct smtp_wire *wire, const unsigned char *line, size_t length, bool utf8)

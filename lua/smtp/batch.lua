@@ -37,7 +37,8 @@ function batch.each(self, iterator, most)
   local done, errs, next_done = {}, {}, 1 -- results of a flight that are not handed over yet
   local left = 0                   -- when the last result was handed over
   local curious = true             -- perhaps the server's ways with chunks are worth finding out
-  local short = false              -- the connection is one for the short way
+  local short = false              -- the connection is one for the short way,
+  local own                        -- over a socket of its own
   local timeouts, timeout = self.plan.timeouts, not self.life and self.plan.timeout
   local expires = self.life or huge -- the present call's deadline
 
@@ -92,6 +93,7 @@ function batch.each(self, iterator, most)
     local one = transaction.new(self, ahead)
     if one and not one.plan.terms.chunks and transaction.queue(self, one, reset) then
       on_wire, on_plan, began, rounds = take(), one.plan, core.now(), self.pump.rounds
+      own = socket.alone(self.pump.pipe)
       short = self.pump.pipe.send ~= nil
         and not (reset or self.trace.wanted or self.plan.lmtp or self.capabilities.LIMITS)
     end
@@ -133,7 +135,8 @@ function batch.each(self, iterator, most)
     end
     local line = self.pump
     local wire, pipe = line.wire, line.pipe
-    local alone = socket.alone(pipe)
+    local alone = own and pipe.alone
+    if alone and socket.stepping then alone = socket.alone(pipe) end
     local ok, went, now, sent
     if alone then
       ok, went, now, sent = alone:turn(wire, left + LATE, plan.agreed, bytes, block, lines, utf8)

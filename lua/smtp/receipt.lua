@@ -8,7 +8,8 @@ local queue_id = queue.id
 
 ---@class smtp.Receipt
 ---@field message_id string? "<...@...>" as sent
----@field accepted string[] addresses the server took; with LMTP those it delivered to
+---@field accepted string[] addresses the server took; with LMTP those it delivered to. To be read only: receipts of one
+--- message may share this list and the next
 ---@field rejected table[] {address=, code=, enhanced=, text=, temporary=}; empty when all were taken
 ---@field reply smtp.Reply of the end of data; with LMTP the first good one
 ---@field queue_id string? the server's queue id, where its reply carries one in a known form
