@@ -2,8 +2,8 @@
 ---
 --- It waits in one place, `wait`, which by default polls and so blocks the calling thread; then it waits in the read
 --- itself too, a system call less. A host with its own loop has its own, `socket.new(function(mode, fd, deadline) …
---- end)`: it returns when fd may be ready or the deadline has passed. In a coroutine that smtp.task has registered either
---- yields what it waits for instead.
+--- end)`: it returns when fd may be ready or the deadline has passed. In a coroutine that smtp.task has registered
+--- either yields what it waits for instead.
 local core = require "smtp.core"
 local together = require "smtp.transport.together"
 
