@@ -317,6 +317,22 @@ describe("the caller's tables", function()
   end)
 end)
 
+describe("what a metatable adds", function()
+  it("is no option: nobody has looked at it", function()
+    local given = setmetatable({ host = "mail.example.org" }, { __index = { verify = false, tls = "none", timeout = "soon" } })
+    local got = plan(given)
+    assert.are.same({ true, "starttls" }, { got.verify, got.tls })
+    assert.is_nil(got.timeout)
+  end)
+end)
+
+describe("the usual timeouts", function()
+  it("are each plan's own", function()
+    plan({ host = "mail.example.org" }).timeouts.final = 1
+    assert.are.equal(600, plan({ host = "mail.example.org" }).timeouts.final)
+  end)
+end)
+
 describe("secrets", function()
   local KEY = "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n"
 

@@ -163,12 +163,24 @@ static void offer(struct smtp_tls *tls, const struct smtp_context *context, SSL_
 	ERR_clear_error();
 }
 
+/* Octet by octet: X509_cmp leaves the signature out where OpenSSL could not make its hash of a certificate. */
+static int is_same(const X509 *one, const X509 *other)
+{
+	unsigned char *bytes = NULL;
+	unsigned char *others = NULL;
+	int length = i2d_X509(one, &bytes);
+	int same = length > 0 && i2d_X509(other, &others) == length && memcmp(bytes, others, (size_t)length) == 0;
+	OPENSSL_free(bytes);
+	OPENSSL_free(others);
+	return same;
+}
+
 static int are_same(const STACK_OF(X509) *one, const STACK_OF(X509) *other)
 {
 	int count = sk_X509_num(one);
 	int same = count > 0 && sk_X509_num(other) == count;
 	for (int i = 0; same && i < count; i++)
-		same = X509_cmp(sk_X509_value(one, i), sk_X509_value(other, i)) == 0;
+		same = is_same(sk_X509_value(one, i), sk_X509_value(other, i));
 	return same;
 }
 
@@ -182,8 +194,13 @@ static int judge(X509_STORE_CTX *store, void *unused)
 	(void)unused;
 	if (tls->chain && are_same(tls->sent, X509_STORE_CTX_get0_untrusted(store)) && is_current(tls->chain))
 		chain = X509_chain_up_ref(tls->chain);
-	if (!chain)
-		return X509_verify_cert(store) == 1; /* less than 0 would mean: ask again */
+	if (!chain) {
+		/* again: OpenSSL does not look whether it found the memory for the name, and without one verifies none */
+		if (X509_VERIFY_PARAM_set1(X509_STORE_CTX_get0_param(store), SSL_get0_param(ssl)))
+			return X509_verify_cert(store) == 1; /* less than 0 would mean: ask again */
+		X509_STORE_CTX_set_error(store, X509_V_ERR_OUT_OF_MEM);
+		return 0;
+	}
 	X509_STORE_CTX_set0_verified_chain(store, chain);
 	X509_STORE_CTX_set_error(store, X509_V_OK);
 	return 1;
@@ -230,6 +247,7 @@ enum smtp_status smtp_tls_init(struct smtp_tls *tls, const struct smtp_context *
 	recall(tls, session);
 	if (session->session)
 		offer(tls, context, session->session);
+	ERR_clear_error();
 	return SMTP_OK;
 }
 
@@ -348,8 +366,10 @@ enum smtp_status smtp_tls_drain(struct smtp_tls *tls, struct smtp_buf *out)
 	enum smtp_status status = smtp_buf_reserve(out, length, &spot);
 	if (status == SMTP_OK && !BIO_read_ex(tls->out, spot, length, &length))
 		status = SMTP_E_MEMORY;
-	if (status != SMTP_OK)
+	if (status != SMTP_OK) {
+		tls->failed = 1; /* whoever called does not know what of it the peer will see */
 		return refuse(tls, status, "more bytes for the peer than can be kept");
+	}
 	smtp_buf_commit(out, length);
 	return SMTP_OK;
 }
@@ -393,6 +413,7 @@ void smtp_tls_session(const struct smtp_tls *tls, struct smtp_session *session)
 		memcpy(session->id, tls->id, sizeof session->id);
 		session->chain = X509_chain_up_ref(chain);
 		session->sent = X509_chain_up_ref(sent);
+		ERR_clear_error();
 		memcpy(session->name, tls->name, sizeof session->name);
 	}
 }

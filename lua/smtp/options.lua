@@ -169,10 +169,9 @@ local function is_clean(value)
 end
 
 local function check_timeouts(given, label)
-  if not given then return TIMEOUTS end
-  check(given, { TIMEOUT }, label .. ": timeouts")
+  if given then check(given, { TIMEOUT }, label .. ": timeouts") end
   local timeouts = {}
-  for name, default in pairs(TIMEOUTS) do timeouts[name] = given[name] or default end
+  for name, default in pairs(TIMEOUTS) do timeouts[name] = given and given[name] or default end
   return timeouts
 end
 
@@ -320,8 +319,13 @@ options.mechanisms = list_of_mechanisms
 ---@return table? plan
 ---@return smtp.Error? err kind "input"
 function options.plan(given, label, checked)
-  if not checked then check(given, SERVER_ALONE, label) end
   local all = given
+  if not checked then
+    check(given, SERVER_ALONE, label)
+    -- what has been looked at, and nothing that a metatable would add to it
+    all = {}
+    for name, value in pairs(given) do all[name] = value end
+  end
   if given.url then
     local parts, reason = parse_url(given.url, SCHEMES, "the url")
     if not parts then return nil, errors.input(reason) end

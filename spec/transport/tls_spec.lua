@@ -190,6 +190,33 @@ both("smtp.transport.tls", function()
     assert.are.same({ nil, "closed", "the connection is closed" }, { c:receive(wire, 0) })
   end)
 
+  it("that is closed while it is written to or looked at tells so", function()
+    for _, how in ipairs { "write", "send", "peek" } do
+      local client = secured()
+      local inner, late = client.inner, false
+      local function wait(...)
+        if late then return true end
+        coroutine.yield()
+        return ...
+      end
+      function inner.write(_, bytes) return wait(bytes ~= nil) end
+      function inner.read() return wait "\23\3\3" end
+      function inner.peek() return "data" end
+      local thread = coroutine.create(function()
+        if how == "write" then return client:write(("x"):rep(200000), LATER) end
+        if how == "peek" then return client:peek() end
+        local wire = core.wire()
+        wire:body(("x\r\n"):rep(60000))
+        return client:send(wire, LATER)
+      end)
+      assert.is_true(coroutine.resume(thread))
+      late = true
+      client:close()
+      local got = { coroutine.resume(thread) }
+      assert.are.same(how == "peek" and { true, "closed" } or { true, nil, "closed", "the connection is closed" }, got, how)
+    end
+  end)
+
   it("that is closed while it is read from tells so", function()
     local c = secured()
     local read = run(function() return c:read(LATER) end, function() c:close() end)

@@ -87,7 +87,8 @@ local BRIEF = 512 -- octets of a name for a session that is not hashed
 local NONE = {}
 local MATTERS = { "peer", "server_name", "verify", "ca_file", "ca_path", "client_cert", "client_key", "tls_min" }
 
--- Hashed where a private key is among it, or much else. Nil: sessions of this connection are not kept.
+-- Hashed where a private key may be among it (client_cert can hold one), or much else. Nil: sessions of this connection
+-- are not kept.
 local function identity(options)
   if not options.peer or options.context or options.server then
     return nil
@@ -99,7 +100,7 @@ local function identity(options)
     fields[i] = value and #value .. ":" .. value or "-"
   end
   local text = table.concat(fields) .. table.concat(options.pins or NONE, " ")
-  return (options.client_key or #text > BRIEF) and tls.hash("sha256", text) or text
+  return (options.client_cert or #text > BRIEF) and tls.hash("sha256", text) or text
 end
 
 local function forget(key)
@@ -149,6 +150,8 @@ local function flush(self, deadline)
   end
   if not sent then
     self.broken = text or kind
+  elseif not self.engine then
+    return nil, "closed", "the connection is closed" -- meanwhile
   end
   return sent, kind, text
 end
@@ -159,7 +162,7 @@ local function fill(self, deadline)
   local came, kind, text
   if sealed and inner.receive then
     came, kind, text = inner:receive(sealed, deadline)
-    if came then
+    if came and self.engine then
       return true
     end
   else
@@ -337,6 +340,7 @@ function Pipe:write(bytes, deadline)
     local slice = #bytes > SLICE and bytes:sub(from, from + SLICE - 1) or bytes
     local taken, why = self.engine:write(slice, self.sealed)
     if not taken then
+      self.broken = why
       return nil, why == CUT and "closed" or "tls", why
     end
     local sent, kind, text = flush(self, deadline)
@@ -360,6 +364,7 @@ function Pipe:send(wire, deadline)
   repeat
     taken, why = self.engine:encrypt(self.sealed, wire, SLICE)
     if not taken then
+      self.broken = why
       return nil, why == CUT and "closed" or "tls", why
     end
     local sent, kind, text = flush(self, deadline)
@@ -408,7 +413,7 @@ function Pipe:peek()
     end
     local more, kind = fill(self, PAST)
     if not more then
-      return kind == "tls" and "closed" or "idle"
+      return kind == "timeout" and "idle" or "closed"
     end
   end
   return "idle"
