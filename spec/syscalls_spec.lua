@@ -60,14 +60,14 @@ describe("system calls for a message #real:", function()
   end
 
   local MEMORY = { brk = true, mmap = true, munmap = true, madvise = true, mremap = true, total = true }
-  -- a reply that came in two pieces
+  -- replies that came in two pieces, in one of the two runs
   local CHANCE = 0.05
 
   -- Alone: two flights, and a look at what the server may have said before the first one. A flight of ten whole messages
   -- is one write; the answers come in as many pieces as the server makes of them, here more for many recipients.
   for _, case in ipairs {
-    { "send_many", "data", 1, 3 }, { "send_many", "data", 10, 3 }, { "send", "data", 1, 7 }, { "send", "data", 10, 7 },
-    { "send_many", "chunk", 1, 0.5 }, { "send_many", "chunk", 10, 1 }, { "send", "chunk", 1, 4 }, { "send", "chunk", 10, 4 },
+    { "send_many", "data", 1, 2 }, { "send_many", "data", 10, 2 }, { "send", "data", 1, 5 }, { "send", "data", 10, 5 },
+    { "send_many", "chunk", 1, 0.5 }, { "send_many", "chunk", 10, 1 }, { "send", "chunk", 1, 3 }, { "send", "chunk", 10, 3 },
   } do
     for _, mode in ipairs { "none", "implicit" } do
       local how, pipeline, recipients, most = case[1], case[2], case[3], case[4]
@@ -82,7 +82,8 @@ describe("system calls for a message #real:", function()
           end
         end
         -- each flight is at least one write and one read
-        assert.is_true(total >= (how == "send" and 2 or pipeline == "data" and 2 or 0.2), table.concat(list, ", "))
+        local least = (how == "send" or pipeline == "data") and 2 or 0.2
+        assert.is_true(total >= least - CHANCE, table.concat(list, ", "))
         assert.is_true(total <= most + CHANCE, table.concat(list, ", "))
       end)
     end
