@@ -11,6 +11,6 @@ int luaopen_smtp_core(lua_State *L)
 	smtp_open_plain(L);
 	smtp_open_wire(L);
 	smtp_open_net(L);
-	smtp_open_exchange(L);
+	smtp_open_net_wire(L);
 	return 1;
 }

@@ -31,6 +31,6 @@ void smtp_open_codec(lua_State *L);
 void smtp_open_plain(lua_State *L);
 void smtp_open_wire(lua_State *L);
 void smtp_open_net(lua_State *L);
-void smtp_open_exchange(lua_State *L); /* after wire and net */
+void smtp_open_net_wire(lua_State *L); /* after wire and net */
 
 #endif

@@ -1,4 +1,4 @@
-/* exchange: a wire's bytes over a socket, in as few calls as there are. Called by lua/smtp/transport/socket.lua and
+/* net_wire: a wire's bytes over a socket, in as few calls as there are. Called by lua/smtp/transport/socket.lua and
  * batch.lua. */
 #include "core.h"
 
@@ -66,9 +66,9 @@ static int sock_receive(lua_State *L)
 	return 3;
 }
 
-/* turn(wire, since, classes, content[, lines, how many[, utf8]]) -> what the wire's turn gives, two values, and then where
- * it has queued something: the time, and whether all of that is out, which send goes on with otherwise. false where the
- * time `since` lies further back than the seconds allowed. */
+/* turn(wire, until, classes, content[, lines, how many[, utf8]]) -> what the wire's turn gives, two values, and then where
+ * it has queued something: the time, and whether all of that is out, which send goes on with otherwise. false, and nothing
+ * is done, where the time `until` is over. */
 static int sock_turn(lua_State *L)
 {
 	struct smtp_socket *sock = smtp_self(L, SMTP_SOCK_CLASS);
@@ -103,7 +103,7 @@ static int sock_reply(lua_State *L)
 	return results + 1;
 }
 
-void smtp_open_exchange(lua_State *L)
+void smtp_open_net_wire(lua_State *L)
 {
 	static const luaL_Reg methods[] = {
 		{"send", sock_send}, {"receive", sock_receive}, {"turn", sock_turn}, {"reply", sock_reply}, {NULL, NULL},
