@@ -283,11 +283,61 @@ describe("the server's dialogue", function()
     assert.are.equal(".dot\r\n\r\n", server.inbox[1].data)
   end)
 
-  it("ends a connection that makes nothing but mistakes", function()
+  it("ends a connection that makes nothing but mistakes, of a stranger soon", function()
+    serve()
+    local client = greeted()
+    client:send(("FOO\r\n"):rep(30))
+    assert.are.equal(("500 "):rep(20) .. "421 closed", client:codes(22))
+    client = connect()
+    client:send(("FOO\r\n"):rep(30))
+    assert.are.equal("220 " .. ("500 "):rep(6) .. "421 closed", client:codes(9))
+  end)
+
+  it("forgives the mistakes made before a message that it took", function()
+    serve()
+    local client = greeted()
+    for _ = 1, 25 do
+      client:send("NOPE\r\nMAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.org>\r\nDATA\r\n.\r\n")
+      assert.are.equal("500 250 250 354 250", client:codes(5))
+    end
+  end)
+
+  it("takes no refused recipient for a mistake", function()
+    serve()
+    local client = greeted()
+    client:say("MAIL FROM:<a@example.org>")
+    for _ = 1, 10 do
+      client:send("RCPT TO:<typo>\r\nRCPT TO:<j\195\182rg@example.org>\r\nRCPT TO:<a@example.org> X=1\r\n")
+      assert.are.equal("501 553 555", client:codes(3))
+    end
+    assert.truthy(client:say("RCPT TO:<b@example.org>"):find("^250 "))
+  end)
+
+  it("ends at the first line of a web browser's request, whatever its method", function()
+    serve()
+    for _, line in ipairs {
+      "GET / HTTP/1.1", "POST /mail HTTP/1.1", "PUT / HTTP/1.0", "OPTIONS * HTTP/1.1", "PRI * HTTP/2.0", "GET /",
+      "EHLO / HTTP/1.1", "MAIL / HTTP/1.1", "M-SEARCH * HTTP/1.1", "noop / HTTP/1.1",
+    } do
+      for _, open in ipairs { connect, greeted } do
+        local client = open()
+        if open == connect then client:reply() end
+        client:send(line .. "\r\nHost: localhost\r\n\r\nEHLO x\r\n" .. ENVELOPE .. "DATA\r\nspam\r\n.\r\n")
+        assert.are.equal("421 closed", client:codes(2), line)
+      end
+    end
+    assert.are.same({}, server.inbox)
+    assert.is_nil(server.failure)
+  end)
+
+  it("refuses a name with a control byte in EHLO", function()
     serve()
     local client = connect()
-    client:send(("FOO\r\n"):rep(30))
-    assert.are.equal("220 " .. ("500 "):rep(20) .. "421 closed", client:codes(23))
+    client:reply()
+    for _, line in ipairs { "EHLO a\1b", "EHLO a\tb", "HELO \127", "EHLO \27[2J" } do
+      assert.truthy(client:say(line):find("^501 5%.5%.4 "), line)
+    end
+    assert.truthy(client:say("MAIL FROM:<a@example.org>"):find("^503 "))
   end)
 
   it("is not slowed down by long lines", function()
@@ -536,6 +586,9 @@ describe("the server's AUTH", function()
       { "AUTH PLAIN =" }, { "AUTH PLAIN", "not base64!" }, { "AUTH PLAIN " .. core.base64("ada\0pass word") },
       { "AUTH PLAIN " .. plain("eve", "ada", "pass word") }, { "AUTH PLAIN " .. plain("", "", "pass word") },
       { "AUTH PLAIN " .. plain("", "ada", "") }, { "AUTH PLAIN " .. GOOD .. " " .. GOOD },
+      { "AUTH PLAIN " .. plain("", "a\1da", "pass word") }, { "AUTH LOGIN", core.base64("ada\n"), GOOD },
+      { "AUTH LOGIN " .. core.base64("a\0da"), GOOD }, { "AUTH LOGIN", "", GOOD }, { "AUTH LOGIN", GOOD, "" },
+      { "AUTH LOGIN", core.base64("ada"), core.base64("pass\0word") },
     } do
       for i = 1, #lines - 1 do assert.truthy(client:say(lines[i]):find("^334 ")) end
       assert.truthy(client:say(lines[#lines]):find("^501 5%.5%.2 "), lines[#lines])
@@ -596,7 +649,7 @@ end)
 
 describe("the server's TLS", function()
   it("begins with STARTTLS, and forgets what was before", function()
-    serve { tls = "starttls" }
+    serve { tls = "opportunistic" }
     local client = addressed()
     assert.truthy(client:say("STARTTLS now"):find("^501 "))
     assert.truthy(client:say("STARTTLS"):find("^220 "))
@@ -609,6 +662,27 @@ describe("the server's TLS", function()
     assert.are.equal("250 250 354 250 221 closed", client:codes(6))
     assert.are.equal("TLSv1.3", server.inbox[1].tls.version)
     assert.are.same({ "b@example.org" }, server.inbox[1].to)
+  end)
+
+  it("is required before a message, unless it is opportunistic", function()
+    for mode, codes in pairs { starttls = "530 503 503", opportunistic = "250 250 354", none = "250 250 354" } do
+      serve { tls = mode }
+      local client = greeted()
+      client:send(ENVELOPE .. "DATA\r\n")
+      assert.are.equal(codes, client:codes(3))
+      server:close()
+    end
+    serve { tls = "starttls" }
+    local client = greeted()
+    assert.truthy(client:say("MAIL FROM:<a@example.org>"):find("^530 5%.7%.0 STARTTLS first$"))
+    client:send(ENVELOPE .. "BDAT 6 LAST\r\nNOOP\r\n")
+    assert.are.equal("530 503 503", client:codes(3))
+    assert.are.equal(0, #server.inbox)
+    assert.truthy(client:say("STARTTLS"):find("^220 "))
+    assert.truthy(client:encrypt())
+    client:say("EHLO x")
+    client:send(ENVELOPE .. "DATA\r\n.\r\n")
+    assert.are.equal("250 250 354 250", client:codes(4))
   end)
 
   it("ends the connection where plaintext stands behind STARTTLS", function()
@@ -702,7 +776,8 @@ describe("the server's on_message", function()
     for given, said in pairs {
       ["550 5.7.1 not wanted"] = "550 5.7.1 not wanted", ["452 later"] = "452 later", ["550"] = "550 ",
       ["550 5.7.1 two\r\n250 lines"] = "550 5.7.1 two  250 lines",
-      ["554 " .. ("x"):rep(600)] = "554 " .. ("x"):rep(480),
+      ["554 " .. ("x"):rep(600)] = "554 " .. ("x"):rep(480), ["250 2.0.0 thanks, Ada"] = "250 2.0.0 thanks, Ada",
+      ["250"] = "250 ",
     } do
       reply = given
       assert.are.equal(said, send(client))
@@ -717,8 +792,14 @@ describe("the server's on_message", function()
     local client = greeted()
     for _, one in ipairs {
       function() error("disk full") end, function() error(setmetatable({}, {})) end, function() coroutine.yield() end,
-      function() return false end, function() return "250 fine" end, function() return {} end, function() return 7 end,
-      function() server:step(1) end,
+      function() return false end, function() return "251 fine" end, function() return {} end, function() return 7 end,
+      function() server:step(1) end, function() return "354 go on" end, function() return "42 5.7.1" end,
+      function() return { code = 550, text = 123 } end, function() return { code = 550, text = {} } end,
+      function() return { code = 550, enhanced = {} } end, function() return { code = {} } end,
+      function() return { code = 550.5 } end, function() return print end,
+      function() return setmetatable({}, { __index = function() error "no such field" end }) end,
+      function() return setmetatable({}, { __tostring = function() error "no words" end }) end,
+      function() return setmetatable({}, { __tostring = function() return 7 end }) end,
     } do
       verdict, server.failure = one, nil
       assert.truthy(send(client):find("^451 4%.3%.0 "))
@@ -903,6 +984,48 @@ describe("the server's steps", function()
     assert.truthy(client:reply():find("^220 "))
   end)
 
+  it("go on after a wait that raised, and after a wrong argument", function()
+    local broken
+    serve {
+      transport = require "smtp.transport.socket".new(function(mode, fd, deadline)
+        if broken then error("the fiber is cancelled", 0) end
+        core.wait(mode, fd, math.min(deadline, core.now() + 0.01))
+      end),
+    }
+    local client = greeted()
+    broken = true
+    local ran, reason = pcall(server.step, server, 1)
+    assert.are.same({ false, "the fiber is cancelled" }, { ran, reason })
+    broken = false
+    assert.truthy(client:say("NOOP"):find("^250 "))
+    for _, wrong in ipairs { "soon", {}, 0 / 0 } do
+      ran, reason = pcall(function() server:step(wrong) end)
+      assert.is_false(ran)
+      assert.truthy(reason:find("server_spec.lua:%d+: server:step: timeout must be a number"), reason)
+    end
+    assert.truthy(client:say("NOOP"):find("^250 "))
+  end)
+
+  it("go on after an error in their midst, as Ctrl-C makes one", function()
+    serve()
+    local now, countdown = core.now, nil
+    finally(function() core.now = now end)
+    core.now = function() -- luacheck: ignore 122
+      countdown = countdown - 1
+      if countdown == 0 then error("interrupted!", 0) end
+      return now()
+    end
+    local calls = 0
+    repeat
+      calls, countdown = calls + 1, calls + 1
+      local ran, reason = pcall(server.step, server, 0)
+      assert.is_true(ran or reason == "interrupted!", reason)
+    until ran
+    assert.truthy(calls > 2)
+    core.now = now
+    assert.truthy(greeted():say("NOOP"):find("^250 "))
+  end)
+
   it("survive a fault in a connection's dialogue", function()
     serve()
     local client, other = greeted(), greeted()
@@ -981,6 +1104,25 @@ describe("the server's time limits", function()
     run_until_connected(0)
     assert.truthy(core.now() - started < 7)
     assert.is_nil(server.failure)
+  end)
+
+  it("end a client that drips its message in chunks, each in time", function()
+    serve { timeout = 30 }
+    local now, late = core.now, 0
+    finally(function() core.now = now end)
+    core.now = function() return now() + late end -- luacheck: ignore 122
+    for _, envelope in ipairs { ENVELOPE, "" } do
+      local client = greeted()
+      client:send(envelope)
+      if envelope ~= "" then client:codes(2) end
+      local said, chunks = nil, 0
+      repeat
+        client:send("BDAT 1\r\nx")
+        said, chunks, late = client:reply(), chunks + 1, late + 20
+      until said:sub(1, 3) ~= "250" or chunks == 10
+      if envelope ~= "" then assert.are.equal("3 421", chunks .. " " .. said:sub(1, 3)) end
+    end
+    assert.are.equal(0, #server.inbox)
   end)
 
   it("do not end a message that comes at a fair pace", function()

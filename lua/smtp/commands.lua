@@ -14,13 +14,15 @@ local PACE = 1000       -- octets a second that content must make in the long ru
 local function greet(self, argument, lmtp)
   if (self.server.lmtp or false) ~= lmtp then
     return self:mistake(500, "5.5.1", lmtp and "this is not LMTP" or "this is LMTP: say LHLO")
-  elseif argument == "" then
+  elseif argument == "" or argument:find("%c") then
     return self:mistake(501, "5.5.4", "give your name")
   end
   self:reset()
   self.greeted = true
   return true
 end
+
+local UPGRADES = { starttls = true, opportunistic = true }
 
 local function may_login(self)
   return self.server.auth and not self.user and (self.pipe.info or self.server.mode == "none")
@@ -33,7 +35,7 @@ local function offer(self)
     -- RFC 8689 2: only under TLS
     if line ~= "REQUIRETLS" or self.pipe.info then lines[#lines + 1] = line end
   end
-  if self.server.mode == "starttls" and not self.pipe.info then lines[#lines + 1] = "STARTTLS" end
+  if UPGRADES[self.server.mode] and not self.pipe.info then lines[#lines + 1] = "STARTTLS" end
   if may_login(self) then lines[#lines + 1] = "AUTH PLAIN LOGIN" end
   self:respond(250, nil, table.concat(lines, "\n"))
 end
@@ -68,7 +70,7 @@ function commands.QUIT(self)
 end
 
 function commands.STARTTLS(self)
-  if self.server.mode ~= "starttls" then return self:mistake(502, "5.5.1", "TLS is not offered") end
+  if not UPGRADES[self.server.mode] then return self:mistake(502, "5.5.1", "TLS is not offered") end
   if self.pipe.info then return self:mistake(503, "5.5.1", "the connection is encrypted already") end
   -- what came in clear behind the command must not be read as if it had come encrypted (RFC 3207 6)
   if self.wire:residue() > 0 then return self:leave(501, "5.5.1", "nothing may follow STARTTLS before its reply") end
@@ -112,7 +114,9 @@ function commands.AUTH(self, argument)
   if rest ~= "" and not initial then return self:mistake(501, "5.5.2", "not valid base64") end
 
   local user, password = login(self, initial)
-  if not (user and password) then return self:mistake(501, "5.5.2", "the login is malformed or was broken off") end
+  -- what PLAIN cannot carry (RFC 4616 2), LOGIN must not either; a name is written into logs and envelopes
+  local whole = user and password and user ~= "" and password ~= "" and not (user:find("%c") or password:find("%z"))
+  if not whole then return self:mistake(501, "5.5.2", "the login is malformed or was broken off") end
   local ran, welcome = self:ask(self.server.auth, user, password)
   if not ran then return self:respond(454, "4.7.0", "logins cannot be checked now") end
   if welcome then
@@ -124,30 +128,27 @@ function commands.AUTH(self, argument)
   if self.logins == LOGINS then self:leave(421, "4.7.0", "too many failed logins") end
 end
 
--- Whether all parameters are known and may have their values; says what is wrong.
-local function check(self, params, known, verb)
+-- What is wrong with parameters that are not known, or have no such value: code, enhanced status code and words.
+local function problem(params, known, verb)
   for name, value in pairs(params) do
-    if not known[name] then
-      self:mistake(555, "5.5.4", "a parameter of " .. verb .. " is not known here")
-      return false
-    elseif not known[name](value) then
-      self:mistake(501, "5.5.4", "a parameter of " .. verb .. " has no such value")
-      return false
-    end
+    if not known[name] then return 555, "5.5.4", "a parameter of " .. verb .. " is not known here" end
+    if not known[name](value) then return 501, "5.5.4", "a parameter of " .. verb .. " has no such value" end
   end
-  return true
 end
 
 function commands.MAIL(self, argument)
   local server = self.server
   if not self.greeted then return self:mistake(503, "5.5.1", server.lmtp and "say LHLO first" or "say EHLO first") end
-  if server.auth and not self.user then
-    return self:mistake(530, "5.7.0", may_login(self) and "log in first" or "STARTTLS first, then log in")
+  local clear = server.mode == "starttls" and not self.pipe.info
+  if clear or server.auth and not self.user then
+    return self:mistake(530, "5.7.0", not server.auth and "STARTTLS first" or may_login(self) and "log in first"
+      or "STARTTLS first, then log in")
   end
   if self.from then return self:mistake(503, "5.5.1", "a message is under way") end
   local mailbox, params = path.parse(argument, "FROM")
   if not mailbox then return self:mistake(501, "5.1.7", "the sender is not a mailbox in < >") end
-  if not check(self, params, server.extensions.mail, "MAIL") then return end
+  local code, enhanced, words = problem(params, server.extensions.mail, "MAIL")
+  if code then return self:mistake(code, enhanced, words) end
   if mailbox.utf8 and not params.SMTPUTF8 then return self:mistake(553, "5.6.7", "such an address needs SMTPUTF8") end
   if (tonumber(params.SIZE) or 0) > server.size then return self:respond(552, "5.3.4", "the message is too large") end
   self.from, self.params = mailbox.address, params
@@ -155,13 +156,15 @@ function commands.MAIL(self, argument)
   self:respond(250, "2.1.0", "Ok")
 end
 
+-- A recipient that is refused is no mistake: an honest sender's list may be full of typing errors.
 function commands.RCPT(self, argument)
   if not self.from or self.lines then return self:mistake(503, "5.5.1", "say MAIL first") end
   local mailbox, params = path.parse(argument, "TO")
-  if not mailbox then return self:mistake(501, "5.1.3", "the recipient is not a mailbox in < >") end
-  if not check(self, params, self.server.extensions.rcpt, "RCPT") then return end
+  if not mailbox then return self:respond(501, "5.1.3", "the recipient is not a mailbox in < >") end
+  local code, enhanced, words = problem(params, self.server.extensions.rcpt, "RCPT")
+  if code then return self:respond(code, enhanced, words) end
   if mailbox.utf8 and not self.params.SMTPUTF8 then
-    return self:mistake(553, "5.6.7", "such an address needs SMTPUTF8")
+    return self:respond(553, "5.6.7", "such an address needs SMTPUTF8")
   end
   if #self.to == RECIPIENTS then return self:respond(452, "4.5.3", "too many recipients") end
   self.to[#self.to + 1] = mailbox.address
@@ -198,8 +201,11 @@ function commands.BDAT(self, argument)
   if not digits or #digits > 15 or (last ~= "" and last ~= " LAST") then
     return self:leave(501, "5.5.4", "BDAT needs a length")
   end
-  local count, come, began = tonumber(digits), 0, core.now()
+  local count, come, before = tonumber(digits), 0, self.octets
   local wanted = #self.to > 0
+  -- one time for all chunks of a message: else a client could drip it, each octet in a chunk of its own
+  self.began = self.began or core.now()
+  if core.now() >= allowance(self, self.began, before) then return self:late() end
   self.lines = self.lines or core.encoder("crlf")
   if self.octets + count > self.server.size then self.octets = math.huge end
   -- the octets are taken, kept or not: they must never be read as commands
@@ -210,7 +216,7 @@ function commands.BDAT(self, argument)
       self.bare = not self.binary and self.lines:update(bytes) ~= bytes or self.bare
       self:keep(bytes)
     end
-    if bytes == "" and not self:fill(allowance(self, began, come)) then return end
+    if bytes == "" and not self:fill(allowance(self, self.began, before + come)) then return end
   end
   if not wanted then
     self:reset()

@@ -7,7 +7,8 @@ local errors = require "smtp.errors"
 
 local dialogue = {}
 
-local MISTAKES = 20     -- then the connection ends
+local MISTAKES = 20     -- since the last message taken; then the connection ends
+local STRANGERS = 6     -- before the first EHLO
 local JOIN = 256        -- pieces of content that are joined to one
 local LINGER = 1        -- seconds
 local COMMAND = 2048    -- octets of MAIL and RCPT: what a thousand recipients come with is kept
@@ -36,7 +37,11 @@ function Connection:fill(deadline)
   if self:flush() then bytes, kind = self.pipe:read(deadline) end
   if bytes and self.wire:feed(bytes) then return true end
   self.over = true
-  if kind == "timeout" then self:leave(421, "4.4.2", "you took too long") end
+  if kind == "timeout" then self:late() end
+end
+
+function Connection:late()
+  self:leave(421, "4.4.2", "you took too long")
 end
 
 -- A last word, on a wire of its own (the connection's may have failed), and the end.
@@ -78,7 +83,8 @@ function Connection:reset()
   self.binary = false           -- BODY=BINARYMIME: CR and LF are what they are
   self.lines = nil              -- finds bare CR and LF in what BDAT brings; nil: no BDAT yet
   self.bare = false             -- one was found
-  self.octets = 0               -- of content
+  self.octets = 0               -- of content,
+  self.began = nil              -- and since when it comes by BDAT
   self.parts, self.recent = {}, {}
 end
 
@@ -102,7 +108,11 @@ function Connection:keep(bytes)
   end
 end
 
--- Calls a function of the owner's: in a coroutine of its own, so that it can neither end nor suspend the dialogue.
+-- What became of a message where its owner cannot say so.
+local FAILED = { code = 451, text = "4.3.0 the receiver failed; try again later" }
+
+-- Calls what may run code of the owner's: in a coroutine of its own, so that it can neither end nor suspend the
+-- dialogue.
 function Connection:ask(run, ...)
   local thread = coroutine.create(function(...) return run(...) end)
   local ran, answer = coroutine.resume(thread, ...)
@@ -111,14 +121,30 @@ function Connection:ask(run, ...)
   return ran, answer
 end
 
--- The reply that on_message's verdict stands for.
-function Connection:judge(verdict)
-  if verdict == nil then return self:respond(250, "2.0.0", "Ok: queued as " .. self.id) end
-  local line = type(verdict) == "table" and verdict.code and errors.reply_line(verdict) or verdict
-  local code, text = tostring(line):match("^([45]%d%d) ?(.*)$")
-  if code then return self:respond(tonumber(code), nil, (text:gsub("%c", " "):sub(1, REPLY))) end
-  self.server.failure = "on_message gave neither nil nor a reply such as 550 5.7.1 not wanted: " .. tostring(line)
-  self:respond(451, "4.3.0", "the receiver failed; try again later")
+-- The reply that a verdict of on_message's stands for.
+function Connection:reply_of(verdict)
+  if verdict == nil then return { code = 250, text = "2.0.0 Ok: queued as " .. self.id } end
+  local line = type(verdict) == "table" and verdict.code and errors.reply_line(verdict) or tostring(verdict)
+  local code, blank, text = line:match("^([245]%d%d)(%s?)(.*)$")
+  if code and (blank ~= "" or text == "") and (code == "250" or code >= "400") then
+    return { code = tonumber(code), text = (text:gsub("%c", " "):sub(1, REPLY)) }
+  end
+  self.server.failure = "on_message gave neither nil nor a reply such as 550 5.7.1 not wanted: " .. line
+  return FAILED
+end
+
+-- The replies to a message, out of on_message's verdict: one for all, or a table address -> reply.
+function Connection:replies_of(verdict)
+  local to, replies, known = self.to, {}, {}
+  for _, recipient in ipairs(to) do known[recipient] = true end
+  local each = self.server.lmtp and type(verdict) == "table"
+  for name in pairs(each and verdict or {}) do each = each and known[name] end
+  for i = 1, self.server.lmtp and #to or 1 do
+    local one = verdict
+    if each then one = verdict[to[i]] end
+    replies[i] = self:reply_of(one)
+  end
+  return replies
 end
 
 -- The whole content has come: its reply, in LMTP one for each recipient (RFC 2033 4.2). The transaction is over.
@@ -136,24 +162,21 @@ function Connection:conclude()
   end
 
   local letter = { from = self.from, to = {}, auth = self.user, tls = self.pipe.info, params = self.params }
-  local known = {}
-  for i, recipient in ipairs(to) do letter.to[i], known[recipient] = recipient, true end
+  for i, recipient in ipairs(to) do letter.to[i] = recipient end
   if next(server.extensions.rcpt) then letter.rcpt_params = self.asked end
-  local ran, verdict = true, nil
+  self.id = core.random(6):gsub(".", function(byte) return ("%02X"):format(byte:byte()) end)
+  local ran, replies
   if server.on_message then
-    ran, verdict = self:ask(server.on_message, letter, data)
+    ran, replies = self:ask(function() return self:replies_of(server.on_message(letter, data)) end)
   else
     letter.data = data
     server.inbox[#server.inbox + 1] = letter
+    ran, replies = true, self:replies_of(nil)
   end
-  if not ran then return answer(451, "4.3.0", "the receiver failed; try again later") end
-  self.id = core.random(6):gsub(".", function(byte) return ("%02X"):format(byte:byte()) end)
-  local each = server.lmtp and type(verdict) == "table"
-  for name in pairs(each and verdict or {}) do each = each and known[name] end
   for i = 1, server.lmtp and #to or 1 do
-    local one = verdict
-    if each then one = verdict[to[i]] end
-    self:judge(one)
+    local reply = ran and replies[i] or FAILED
+    self:respond(reply.code, nil, reply.text)
+    if reply.code == 250 then self.mistakes = 0 end
   end
   self:reset()
 end
@@ -168,12 +191,19 @@ local function split(line)
   return verb:upper(), (rest:gsub("^ +", ""))
 end
 
+-- The methods of HTTP. A web page can make a browser send its text to any port of this machine: the lines of a
+-- request's body would be commands.
+local METHODS = {}
+for method in ("GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH PRI"):gmatch("%a+") do METHODS[method] = true end
+
 -- These stand alone (RFC 5321 4.1.1, RFC 3207 4).
 local BARE = { DATA = true, RSET = true, QUIT = true, STARTTLS = true }
 
 function Connection:obey(line)
   local verb, argument = split(line)
-  if not commands[verb] then
+  if METHODS[verb] or line:find(" HTTP/%d[%d.]* *$") then
+    self:leave(421, "4.7.0", "this is no web server")
+  elseif not commands[verb] then
     self:mistake(500, "5.5.1", "no such command")
   elseif #line > COMMAND and (verb == "MAIL" or verb == "RCPT") then
     self:mistake(500, "5.5.2", "the line is too long")
@@ -190,7 +220,7 @@ function Connection:encrypt()
   local pipe = server.secure(self.pipe, { server = true, context = server.context }, core.now() + server.timeout)
   if not pipe then return nil end
   self.pipe, self.wire = pipe, core.wire()
-  self.greeted, self.user = false, nil
+  self.greeted, self.user, self.mistakes = false, nil, 0
   self:reset()
   return true
 end
@@ -202,7 +232,8 @@ function Connection:serve()
   while not self.over do
     local line = self:line()
     if line then self:obey(line) end
-    if self.mistakes >= MISTAKES and not self.over then self:leave(421, "4.7.0", "too many mistakes") end
+    local most = self.greeted and MISTAKES or STRANGERS
+    if self.mistakes >= most and not self.over then self:leave(421, "4.7.0", "too many mistakes") end
   end
   self:close()
 end
@@ -226,7 +257,7 @@ function dialogue.new(server, pipe)
     name = name:find("^[%w.-]+$") and name or "localhost",
     greeted = false,
     user = nil,     -- who is logged in
-    mistakes = 0,
+    mistakes = 0,   -- since the last message taken
     logins = 0,     -- failed ones
     id = nil,       -- of the last message taken
     over = false,

@@ -24,7 +24,7 @@ local KNOWN = {
   lmtp = "boolean", extensions = "table", on_message = "function", timeout = "number", max_connections = "number",
   transport = "table",
 }
-local MODES = { none = true, starttls = true, implicit = true }
+local MODES = { none = true, starttls = true, opportunistic = true, implicit = true }
 local BACKLOG = 64 -- connections taken in one step, so that those being served get their turn
 local PAUSE = 0.1  -- seconds without accepting after it failed (no descriptors left): the poll would not wait
 
@@ -85,7 +85,8 @@ end
 
 --- Starts to listen. Waits only for the look-up of `host`, where that is a name. Options, and their defaults:
 ---   host: "127.0.0.1"; port: 0, any free one
----   tls: "none", "starttls" or "implicit"; cert, key: PEM paths or texts (none: made for the run)
+---   tls: "none"; "starttls": required before a message; "opportunistic": offered; or "implicit"
+---   cert, key: PEM paths or texts (none: made for the run)
 ---   auth: function(username, password) -> boolean. Given: a login is required, under TLS where there is TLS
 ---   size: octets of the largest message, 64 MiB
 ---   max_connections: 512; others wait until one ends
@@ -131,10 +132,11 @@ function server.new(given)
     connections = {},
     rested = 0,        -- when accepting may go on
     watch = transport.watch(),
-    stepping = false,
+    serving = false,
   }, Server)
   if not MODES[self.mode] then
-    error(("smtp.server: option \"tls\" must be \"none\", \"starttls\" or \"implicit\", not %q"):format(self.mode), 0)
+    error(("smtp.server: option \"tls\" must be \"opportunistic\", \"none\", \"starttls\" or \"implicit\", not %q")
+      :format(self.mode), 0)
   end
   local reason = problem(self)
   if not reason then self.extensions, reason = extension.new(given.extensions or {}) end
@@ -179,15 +181,33 @@ local function accept(self)
   end
 end
 
+-- Lets those go on that can; `ready`, by number, has the listener behind them.
+local function serve(self, connections, ready)
+  local now = core.now()
+  for i, connection in ipairs(connections) do
+    -- on_message may have closed the server
+    local due = self.listener and connection.thread and (ready[i] or now >= connection.deadline)
+    if due then resume(self, connection) end
+  end
+  if not self.listener then return end
+  local kept = {}
+  for _, connection in ipairs(self.connections) do
+    if connection.thread then kept[#kept + 1] = connection end
+  end
+  self.connections = kept
+  if ready[#connections + 1] then accept(self) end
+end
+
 --- Serves what can be served now, waiting at most `timeout` seconds for something to do (0: not at all). May yield
---- where its transport does, and in a task.
+--- where its transport does, and in a task. Raises what that wait does, as in a thread that is cancelled; the next call
+--- goes on.
 ---@param timeout number? default 0
 function Server:step(timeout)
-  if not self.listener then return end
-  if self.stepping then
-    error("smtp.server: another call of step has not ended; on_message and auth must not call it", 2)
+  if timeout ~= nil and (type(timeout) ~= "number" or timeout ~= timeout) then
+    error("server:step: timeout must be a number of seconds", 2)
   end
-  self.stepping = true
+  if not self.listener then return end
+  if self.serving then error("server:step: on_message and auth must not call it", 2) end
   local connections, fds, modes = self.connections, {}, {}
   local now = core.now()
   local deadline = now + (timeout or 0)
@@ -202,19 +222,12 @@ function Server:step(timeout)
     fds[count + 1], modes[count + 1] = self.listener:fd(), "read"
   end
 
+  -- what is raised in this wait must not be caught: Lua 5.1 could not yield through that
   local ready = self.watch:wait(fds, modes, deadline)
-  local kept = {}
-  now = core.now()
-  for i, connection in ipairs(connections) do
-    -- none is left where the server was closed while it waited
-    if self.listener and (ready[i] or now >= connection.deadline) then resume(self, connection) end
-    if connection.thread then kept[#kept + 1] = connection end
-  end
-  if self.listener then -- on_message may have closed it
-    self.connections = kept
-    if ready[count + 1] then accept(self) end
-  end
-  self.stepping = false
+  self.serving = true
+  local ran, reason = pcall(serve, self, connections, ready)
+  self.serving = false
+  if not ran then error(reason, 0) end
 end
 
 --- Serves until the server is closed. Blocks; in a task, or with the transport of a host, only those who called it.
