@@ -1111,7 +1111,8 @@ describe("the server's time limits", function()
     local now, late = core.now, 0
     finally(function() core.now = now end)
     core.now = function() return now() + late end -- luacheck: ignore 122
-    local client, chunks, said = addressed(), 0, nil
+    local client, chunks = addressed(), 0
+    local said
     repeat
       client:send("BDAT 1\r\nx")
       said, chunks, late = client:reply():sub(1, 3), chunks + 1, late + 20
