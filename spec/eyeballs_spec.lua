@@ -1,4 +1,5 @@
 -- Reaching a server: names with several addresses (RFC 8305), literals, unix sockets, and the time all of it may take.
+local clock = require "spec.support.clock"
 local core = require "smtp.core"
 local loopback = require "spec.support.loopback"
 local smtp = require "smtp"
@@ -47,15 +48,21 @@ local function network(fate)
   return seen
 end
 
--- The seconds a call takes, and its results.
-local function timed(run, ...)
-  local began = core.now()
-  local results = { run(...) }
-  return core.now() - began, results
+-- Connects where only the plan knows of time; the seconds it took, and what came of it.
+local function connected(seconds)
+  local took, got = clock.run("write", connect, "mail.example.org", 25, {}, core.now() + (seconds or 5))
+  return took, got[1], got[2], got[3]
+end
+
+local function near(expected, got)
+  assert(math.abs(expected - got) < 1e-6, ("%.6f s instead of %.6f"):format(got, expected))
 end
 
 describe("a name with several addresses", function()
+  before_each(clock.stop)
+
   after_each(function()
+    clock.go()
     core.resolve, core.connect = resolve, begin -- luacheck: ignore
   end)
 
@@ -78,34 +85,31 @@ describe("a name with several addresses", function()
   it("has its next address tried after 250 ms of silence, and at once after a failure", function()
     name_has(addresses("192.0.2.%d", 4))
     local seen = network { ["192.0.2.2"] = "no", ["192.0.2.4"] = 0 }
-    local took, got = timed(connect, "mail.example.org", 25, {}, soon())
-    assert.are.equal(seen["192.0.2.4"], got[1].sock)
-    for i, gap in ipairs { 0.25, 0, 0.25 } do
-      local waited = seen.at[i + 1] - seen.at[i]
-      assert(waited >= gap and waited < gap + 0.1, ("%d: %.3f s"):format(i, waited))
-    end
-    assert(took < 0.7, took)
+    local took, pipe = connected()
+    assert.are.equal(seen["192.0.2.4"], pipe.sock)
+    for i, gap in ipairs { 0.25, 0, 0.25 } do near(gap, seen.at[i + 1] - seen.at[i]) end
+    near(0.5, took)
     assert.are.same({ ["192.0.2.1"] = 1, ["192.0.2.3"] = 1 }, seen.closed)
   end)
 
   it("gets the first that answers, though a later one is waited for", function()
     name_has(addresses("192.0.2.%d", 2))
     local seen = network { ["192.0.2.1"] = 0.6 }
-    local took, got = timed(connect, "mail.example.org", 25, {}, soon())
-    assert.are.equal(seen["192.0.2.1"], got[1].sock)
-    assert(took < 0.75, took)
+    local took, pipe = connected()
+    assert.are.equal(seen["192.0.2.1"], pipe.sock)
+    assert(took >= 0.6 and took <= 0.65 + 1e-6, took) -- the next look at it
     assert.are.same({ ["192.0.2.2"] = 1 }, seen.closed)
   end)
 
   it("gets one connection, though two are made at the same time", function()
     name_has(addresses("192.0.2.%d", 2))
     local seen = network { ["192.0.2.1"] = 0.25, ["192.0.2.2"] = 0 }
-    local _, got = timed(connect, "mail.example.org", 25, {}, soon())
+    local _, pipe = connected()
     local closed = 0
     for i = 1, 2 do
       local name = "192.0.2." .. i
       if seen[name] then
-        local winner = seen[name] == got[1].sock
+        local winner = seen[name] == pipe.sock
         assert.are.equal(winner and 0 or 1, seen.closed[name] or 0)
         closed = closed + (winner and 0 or 1)
       end
@@ -121,10 +125,10 @@ describe("a name with several addresses", function()
     name_has(dead)
     local before = loopback.descriptors()
     collectgarbage "stop"
-    local took, got = timed(smtp.connect, { host = "mail.example.org", tls = "none", timeout = 0.8 })
+    local took, got = clock.run("write", smtp.connect, { host = "mail.example.org", tls = "none", timeout = 0.8 })
     assert.are.equal(before, loopback.descriptors(true))
     collectgarbage "restart"
-    assert(took >= 0.8 and took < 1, took)
+    near(0.8, took)
     local err = got[2]
     assert.are.same({ "timeout", "connect", true, "not_sent" }, { err.kind, err.stage, err.temporary, err.outcome })
     local _, named = err.reason:gsub("127%.0%.0%.1 port %d+: no answer in time", "")
@@ -136,7 +140,7 @@ describe("a name with several addresses", function()
   it("tells how many it did not get to", function()
     name_has(addresses("192.0.2.%d", 3))
     network {}
-    local _, kind, reason = connect("mail.example.org", 25, {}, core.now())
+    local _, _, kind, reason = connected(0)
     assert.are.same({ "timeout", "192.0.2.1 port 25: no answer in time, 2 more not tried" }, { kind, reason })
   end)
 
@@ -146,11 +150,14 @@ describe("a name with several addresses", function()
     local crowd = loopback.crowd(silent)
     local before = loopback.descriptors()
     collectgarbage "stop"
+    -- time enough for the one that can be made
     name_has { silent.address, gone.address, silent.address, listener.address }
-    connect("mail.example.org", 25, {}, core.now() + 0.4):close()
+    local _, pipe = connected(3600)
+    pipe:close()
     listener.accept():close()
     name_has { silent.address, gone.address, silent.address }
-    assert.is_nil(connect("mail.example.org", 25, {}, core.now() + 0.3))
+    _, pipe = connected(0.3)
+    assert.is_nil(pipe)
     assert.are.equal(before, loopback.descriptors(true))
     collectgarbage "restart"
     for _, sock in ipairs(crowd) do sock:close() end
@@ -163,19 +170,18 @@ describe("a name with several addresses", function()
     local crowd = loopback.crowd(silent)
     local server = assert(smtp.server {})
     name_has { silent.address, silent.address, loopback.address("127.0.0.1", server.port) }
-    local task = smtp.task(smtp.send, { host = "mail.example.org", tls = "none", from = "ada@example.org",
-      to = "grace@example.org", text = "Hello" })
-    local stop = core.now() + 5
-    local what, receipt, err
-    repeat
-      local began = core.now()
-      what, receipt, err = task:step()
-      assert(core.now() - began < 0.2)
-      server:step(0.002)
-    until what == "done" or core.now() > stop
-    assert(receipt, err)
+    local began = 0
+    core.connect = function(...) -- luacheck: ignore
+      began = began + 1
+      return begin(...)
+    end
+    local _, got = clock.run(function(mode)
+      server:step(0)
+      return mode == "write" and began < 3 -- those that stay silent
+    end, smtp.send, { host = "mail.example.org", tls = "none", from = "ada@example.org", to = "grace@example.org", text = "Hello" })
+    assert(got[1], got[2])
     assert.are.equal(1, #server.inbox)
-    assert(receipt.time.connect >= 0.5 and receipt.time.connect < 0.7, receipt.time.connect)
+    near(0.5, got[1].time.connect)
     server:close()
     for _, sock in ipairs(crowd) do sock:close() end
     silent.close()
@@ -267,16 +273,16 @@ describe("a unix socket", function()
 end)
 
 describe("the timeout of the whole call", function()
-  local TIMEOUT, LATE = 0.4, 0.3
+  local TIMEOUT = 0.4
 
-  -- Connects, which does not end: the error, which must come in time.
-  local function hangs(given)
+  -- Connects, which ends in that kind of wait: the stage of the error, which must come in time.
+  local function hangs(passes, given)
     given.timeout = TIMEOUT
     given.host = given.host or "127.0.0.1"
     local before = loopback.descriptors()
-    local took, got = timed(smtp.connect, given)
+    local took, got = clock.run(passes, smtp.connect, given)
     assert.is_nil(got[1])
-    assert(took >= TIMEOUT - 0.01 and took < TIMEOUT + LATE, took)
+    near(TIMEOUT, took)
     assert.are.equal("timeout", got[2].kind)
     assert.is_true(got[2].temporary)
     assert.are.equal(before, loopback.descriptors())
@@ -285,9 +291,13 @@ describe("the timeout of the whole call", function()
 
   local silent
 
-  before_each(function() silent = loopback.listen() end)
+  before_each(function()
+    silent = loopback.listen()
+    clock.stop()
+  end)
 
   after_each(function()
+    clock.go()
     silent.close()
     core.resolve = resolve -- luacheck: ignore
   end)
@@ -296,62 +306,54 @@ describe("the timeout of the whole call", function()
     core.resolve = function() -- luacheck: ignore
       return { result = function() return nil, "again" end, fd = function() return -1 end, close = function() end }
     end
-    assert.are.equal("connect", hangs { host = "mail.example.org" })
-    core.resolve = resolve -- luacheck: ignore
+    assert.are.equal("connect", hangs("read", { host = "mail.example.org" }))
   end)
 
   it("ends the connecting", function()
     local crowd = loopback.crowd(silent)
-    assert.are.equal("connect", hangs { port = silent.port })
-    assert.are.equal("proxy", hangs { proxy = "socks5://127.0.0.1:" .. silent.port })
+    assert.are.equal("connect", hangs("write", { port = silent.port }))
+    assert.are.equal("proxy", hangs("write", { proxy = "socks5://127.0.0.1:" .. silent.port }))
     for _, sock in ipairs(crowd) do sock:close() end
   end)
 
   it("ends the talk with a proxy", function()
-    assert.are.equal("proxy", hangs { proxy = "socks5://127.0.0.1:" .. silent.port })
-    assert.are.equal("proxy", hangs { proxy = "http://127.0.0.1:" .. silent.port })
+    assert.are.equal("proxy", hangs("read", { proxy = "socks5://127.0.0.1:" .. silent.port }))
+    assert.are.equal("proxy", hangs("read", { proxy = "http://127.0.0.1:" .. silent.port }))
   end)
 
   it("ends a TLS handshake", function()
-    assert.are.equal("tls", hangs { port = silent.port, tls = "implicit" })
+    assert.are.equal("tls", hangs("read", { port = silent.port, tls = "implicit" }))
   end)
 
   it("ends the wait for a greeting", function()
     for _, tls in ipairs { "none", "starttls" } do
-      assert.are.equal("greeting", hangs { port = silent.port, tls = tls })
+      assert.are.equal("greeting", hangs("read", { port = silent.port, tls = tls }))
     end
   end)
 
   it("ends a server that says a byte now and then", function()
     for _, given in ipairs { { tls = "none" }, { proxy = "socks5" }, { proxy = "http" } } do
+      local script = given.proxy and (given.proxy:find "^http" and "HTTP/1.1 200 " .. ("x"):rep(1000)
+        or "\5\0\5\0\0\3" .. ("\255"):rep(1000)) or "220-" .. ("x"):rep(1000)
+      silent.close()
+      silent = loopback.listen()
       given.host, given.port, given.timeout = "127.0.0.1", silent.port, TIMEOUT
       given.proxy = given.proxy and ("%s://127.0.0.1:%d"):format(given.proxy, silent.port)
-      local took, err, over
-      together.all {
-        function()
-          local began = core.now()
-          err = select(2, smtp.connect(given))
-          took, over = core.now() - began, true
-        end,
-        function()
-          local socks, at = {}, 0
-          local script = given.proxy and (given.proxy:find "^http" and "HTTP/1.1 200 " .. ("x"):rep(1000)
-            or "\5\0\5\0\0\3" .. ("\255"):rep(1000)) or "220-" .. ("x"):rep(1000)
-          local due = core.now()
-          while not over do
-            socks[#socks + 1] = silent.sock:accept()
-            if core.now() >= due and socks[1] then
-              at, due = at + 1, core.now() + 0.03
-              socks[1]:write(script:sub(at, at))
-            end
-            coroutine.yield()
-          end
-          for _, sock in ipairs(socks) do sock:close() end
-        end,
-      }
-      assert.are.equal("timeout", err.kind)
-      assert.are.equal(given.proxy and "proxy" or "greeting", err.stage)
-      assert(took < TIMEOUT + LATE, took)
+      local sock, first, said = nil, nil, 0
+      local took, got = clock.run(function(mode, fd)
+        if mode ~= "read" then return end
+        sock, first = sock or silent.accept(), first or fd
+        clock.pass(0.03)
+        if fd ~= first then return end -- a second connection, to look whether the port speaks TLS
+        said = said + 1
+        sock:write(script:sub(said, said))
+        clock.arrive(fd)
+      end, smtp.connect, given)
+      sock:close()
+      assert.are.equal("timeout", got[2].kind)
+      assert.are.equal(given.proxy and "proxy" or "greeting", got[2].stage)
+      assert(took >= TIMEOUT and took < TIMEOUT + 0.03, took)
+      assert(said >= 5, said)
     end
   end)
 end)

@@ -3,6 +3,8 @@ local core = require "smtp.core"
 
 local child = { interpreter = "lua" }
 
+local PATIENCE = 120 -- seconds after which something hangs
+
 do -- it stands before busted's own script
   local at = -1
   while arg[at] do
@@ -48,6 +50,20 @@ function child.output(command)
   return output
 end
 
+--- Waits until another process has removed a file; it raises where none ever does.
+---@param path string
+function child.gone(path)
+  local late = core.now() + PATIENCE
+  repeat
+    local file = io.open(path)
+    if file then
+      file:close()
+      core.wait("read", -1, core.now() + 0.005)
+      assert(core.now() < late, path .. " stays")
+    end
+  until not file
+end
+
 --- Runs a command in the background while stepping a server.
 ---@param command string
 ---@param server table? nil: only waits
@@ -55,8 +71,8 @@ end
 ---@return string output
 function child.beside(command, server)
   local out, status = child.keep "", child.keep ""
-  os.execute(("(timeout 30 %s; echo $? >%s) >%s 2>&1 </dev/null &"):format(command, status, out))
-  local stop = core.now() + 31
+  os.execute(("(timeout %d %s; echo $? >%s) >%s 2>&1 </dev/null &"):format(PATIENCE, command, status, out))
+  local stop = core.now() + PATIENCE + 10
   local code
   repeat
     if server then server:step(0.02) else os.execute("sleep 0.05") end

@@ -3,6 +3,9 @@ local core = require "smtp.core"
 
 local loopback = {}
 
+local QUEUE = 128 -- connections that wait to be accepted
+local PATIENCE = 60 -- seconds after which something hangs
+
 --- The address of a literal.
 ---@return string? address
 ---@return string? reason
@@ -11,9 +14,9 @@ function loopback.address(host, port)
   return list and list[1], reason
 end
 
---- Calls a method until it has more to say than "again"; 5 seconds at most.
+--- Calls a method until it has more to say than "again".
 function loopback.finish(sock, mode, method, ...)
-  local deadline = core.now() + 5
+  local deadline = core.now() + PATIENCE
   while true do
     local first, second, third = sock[method](sock, ...)
     if second ~= "again" then return first, second, third end
@@ -33,7 +36,7 @@ function loopback.listen(host)
     listener.address = assert(core.unix(listener.path))
     listener.sock = assert(core.listen(listener.address))
   else
-    listener.sock = core.listen(loopback.address(host or "127.0.0.1", 0), 128)
+    listener.sock = core.listen(loopback.address(host or "127.0.0.1", 0), QUEUE)
     if not listener.sock then return nil end
     listener.host, listener.port = listener.sock:name()
     listener.address = loopback.address(listener.host, listener.port)
@@ -55,16 +58,32 @@ function loopback.listen(host)
   return listener
 end
 
+-- Whether a listener's queue of connections is full, as Linux tells it.
+local function is_full(listener)
+  local port = (":%04X"):format(listener.port)
+  for line in io.lines "/proc/net/tcp" do
+    local here, queued = line:match "^%s*%d+: %x+(:%x+) %x+:%x+ 0A %x+:(%x+)"
+    if here == port then return tonumber(queued, 16) > QUEUE end
+  end
+  error "no such listener"
+end
+
 --- Fills a listener's queue of connections, so that one more TCP connection stays under way.
 ---@return table socks to be kept
 function loopback.crowd(listener)
   local socks = {}
-  for i = 1, 200 do
-    socks[i] = assert(core.connect(listener.address))
-    core.wait("write", socks[i]:fd(), core.now() + 0.02)
-    if not socks[i]:connected() then return socks end
-  end
-  error "the queue of connections has no end"
+  repeat
+    local sock = assert(core.connect(listener.address))
+    socks[#socks + 1] = sock
+    local late = core.now() + PATIENCE
+    while not sock:connected() and not is_full(listener) do
+      assert(core.now() < late, "the queue of connections is never full")
+      core.wait("write", sock:fd(), core.now() + 0.01)
+    end
+  until is_full(listener)
+  -- the last one may have been let in or not; this one is not
+  socks[#socks + 1] = assert(core.connect(listener.address))
+  return socks
 end
 
 --- How many descriptors this process has open.
@@ -89,7 +108,7 @@ end
 --- Waits until no more than `wanted` descriptors are open: a look-up's thread closes its own when it is done.
 ---@return integer count
 function loopback.settle(wanted)
-  local deadline = core.now() + 5
+  local deadline = core.now() + PATIENCE
   local count
   repeat
     count = loopback.descriptors()
