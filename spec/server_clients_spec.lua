@@ -259,3 +259,44 @@ describe("the server #real, with Python's smtplib", function()
     delivers("bdat", nil, MESSAGE)
   end)
 end)
+
+describe("the server #real, with a web page in Chromium", function()
+  local PAGE = [[<form method=post enctype="text/plain" target=frame action="URL"><textarea name=a></textarea></form>
+<iframe name=frame></iframe><script>
+const commands = ["", "EHLO x", "MAIL FROM:<mallory@example.org>", "RCPT TO:<ada@example.org>", "DATA", "spam", ".", ""].join("\r\n")
+document.forms[0].a.value = commands
+document.forms[0].submit()
+const tries = ["POST", "GET", "HEAD", "PUT", "EHLO"].map(method => fetch("URL", { method, body: method == "POST" ? commands : null,
+  mode: method == "PUT" || method == "EHLO" ? "cors" : "no-cors" }))
+Promise.allSettled(tries).then(all => document.title = all.length + " tried")
+</script>]]
+
+  it("that posts commands to it: sent away at its first line", function()
+    need "chromium"
+    serve {}
+    local dialogue, lines = require "smtp.dialogue", {}
+    local new = dialogue.new
+    finally(function() dialogue.new = new end)
+    dialogue.new = function(...)
+      local connection = new(...)
+      local obey = connection.obey
+      function connection:obey(line)
+        lines[#lines + 1] = line
+        return obey(self, line)
+      end
+      return connection
+    end
+    local path = keep((PAGE:gsub("URL", ("http://127.0.0.1:%d/"):format(server.port))))
+    os.rename(path, path .. ".html")
+    files[#files + 1] = path .. ".html"
+    local code, output = run("chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
+      .. "--disable-background-networking --disable-component-update --disable-sync --user-data-dir=%s.profile "
+      .. "--virtual-time-budget=10000 --dump-dom file://%s.html 2>&1", path, path)
+    os.execute("rm -rf " .. path .. ".profile")
+    assert.are.equal(0, code, output)
+    assert.truthy(output:find("tried</title>", 1, true), output)
+    assert.are.same({}, server.inbox)
+    assert.truthy(#lines > 0)
+    for _, line in ipairs(lines) do assert.matches("^%u+ / HTTP/1%.1$", line) end
+  end)
+end)
