@@ -169,6 +169,47 @@ describe("a flight of whole messages", function()
     end
   end)
 
+  -- After a 421 to the first of three, in the middle of a flight: what the server says behind it, and what became of each.
+  for name, case in pairs {
+    ["takes what comes behind the refused message"] = { { "S: 503 no", "S: 503 no", RESET, TAKEN, RESET, TAKEN },
+      "rejected mail not_sent 421", "sent", "sent" },
+    ["says no to the rest, each time"] = { { "S: 503 no", "S: 503 no", RESET, "S: 450 no", "S: 503 no", "S: 503 no", RESET,
+      "S: 450 no", "S: 503 no", "S: 503 no" }, "rejected mail not_sent 421", "rejected mail not_sent 450",
+      "rejected mail not_sent 450" },
+    ["goes at once"] = { { "close" }, "rejected mail not_sent 421", "closed final not_sent", "closed final not_sent" },
+    ["says no once more and goes"] = { { "S: 503 no", "close" }, "rejected mail not_sent 421", "closed final not_sent",
+      "closed final not_sent" },
+    ["takes the recipient and goes"] = { { "S: 250 2", "close" }, "closed final unknown", "closed final unknown",
+      "closed final unknown" },
+    ["begins the next one and goes"] = { { "S: 503 no", "S: 503 no", RESET, "S: 250 1", "close" }, "rejected mail not_sent 421",
+      "closed rcpt unknown", "closed final unknown" },
+    ["takes the next one and goes"] = { { "S: 503 no", "S: 503 no", RESET, TAKEN, "close" }, "rejected mail not_sent 421", "sent",
+      "closed reset unknown" },
+    ["takes it all the same and goes"] = { { "S: 250 2", "S: 250 in", "close" }, "sent", "closed reset unknown",
+      "closed final unknown" },
+    ["says no more and stays"] = { { "hang" }, "timeout rcpt unknown", "timeout final unknown", "timeout final unknown" },
+  } do
+    both("a 421 in it from a server that " .. name, function(dribble)
+      local session = open(script(OFFER, whole(1), "C: RSET", whole(2), "C: RSET", whole(3), "S: 421 4.3.2 too many", case[1]), TRUST,
+        dribble)
+      assert.are.same({ case[2], case[3], case[4] }, run(session, letters(3)))
+      assert.are.equal("dead", session.state)
+    end)
+  end
+
+  both("refused message by message, it is not in doubt where the server then goes", function(dribble)
+    for _, case in ipairs {
+      { { "S: 554 5.7.1 blocked", "close" }, "rejected mail not_sent 554" },
+      { { "S: 554 5.7.1 blocked", "S: 503 no", "close" }, "rejected mail not_sent 554" },
+      { { "S: 250 1", "S: 550 5.1.1 nobody", "close" }, "rejected rcpt not_sent 550" },
+      { { "S: 554 5.7.1 blocked", "S: 250 2", "close" }, "closed final unknown" },
+    } do
+      local session = open(script(OFFER, whole(1), "C: RSET", whole(2), case[1]), TRUST, dribble)
+      assert.are.same({ case[2], "closed final unknown" }, run(session, letters(2)))
+      assert.are.equal("dead", session.state)
+    end
+  end)
+
   both("a reply too many ends the connection: it is no later message's", function(dribble)
     local session = open(script(OFFER, whole(1), "C: RSET", whole(2), TAKEN, "S: 250 surplus", RESET, TAKEN), TRUST, dribble)
     run(session, letters(2))
@@ -287,6 +328,17 @@ describe("a login along with the envelope", function()
       "S: 221 bye"), "auth+chunk", dribble)
     assert.are.equal("auth auth not_sent 535", fate(nil, err))
     assert(send(script(OFFERS, AUTH, whole(1), "C: QUIT", "S: 535 5.7.8 no", TAKEN, "S: 221 bye"), "auth+chunk", dribble))
+  end)
+
+  both("refused with a 421, with chunks: not sent where the server goes, else its word on the message decides", function(dribble)
+    for last, words in pairs { close = "auth auth not_sent 421", hang = "timeout mail unknown" } do
+      local _, err = send(script(OFFERS, AUTH, whole(1), "C: QUIT", "S: 421 4.7.0 too many logins", last), "auth+chunk", dribble)
+      assert.are.equal(words, fate(nil, err))
+    end
+    assert(send(script(OFFERS, AUTH, whole(1), "C: QUIT", "S: 421 4.7.0 too many logins", TAKEN, "close"), "auth+chunk", dribble))
+    local _, err = send(script(OFFERS, AUTH, whole(1), "C: QUIT", "S: 421 4.7.0 too many logins", "S: 250 1", "close"), "auth+chunk",
+      dribble)
+    assert.are.equal("closed rcpt unknown", fate(nil, err))
   end)
 
   both("a challenge instead of a verdict ends the connection", function(dribble)

@@ -145,6 +145,33 @@ describe("content in chunks", function()
     assert.is_true(session.transaction)
   end)
 
+  -- A server that was shown to swallow, what it says to the second chunk, then to the last, and what becomes of it all.
+  for name, case in pairs {
+    ["a 552 and its end"] = { "552 5.3.4 too large\r\n", nil, "rejected not_sent 552" },
+    ["a 421 and its end"] = { "421 4.3.2 closing\r\n", nil, "rejected not_sent 421" },
+    ["a 421, and then it takes the last one"] = { "421 4.3.2 closing\r\n", "250 2.0.0 taken\r\n", "rejected unknown 421" },
+    ["a 421, and then it refuses the last one"] = { "421 4.3.2 closing\r\n", "503 no\r\n", "rejected not_sent 421" },
+  } do
+    both("refused with " .. name, function(dribble)
+      taught(dribble)
+      local session = again(play.script(OFFER, "C~ ^MAIL FROM", "C: RCPT TO:<bob@example.test>", "S: 250 1", "S: 250 2", "close"), nil,
+        dribble)
+      assert(session:open())
+      local pipe = session.pump.pipe
+      local plain, chunks = pipe.write, 0
+      function pipe:write(bytes, deadline)
+        if not bytes:find("^BDAT") then return plain(self, bytes, deadline) end
+        chunks = chunks + 1
+        local says = chunks == 2 and case[1] or bytes:find("^BDAT %d+ LAST") and case[2] or chunks == 1 and "250 2.0.0 taken\r\n"
+          or chunks > 2 and case[2] and "503 no\r\n" or ""
+        self.pending = self.pending .. says
+        return true
+      end
+      local _, err = session:send(letter())
+      assert.are.equal(case[3], ("%s %s %s"):format(err.kind, err.outcome, err.code))
+    end)
+  end
+
   it("are not sent to a server that offers none", function()
     local session = play.open(play.hello("PIPELINING"))
     local reply, err = session:bdat("x")

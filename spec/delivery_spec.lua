@@ -171,7 +171,7 @@ describe("at every stage", function()
         local happens, kind, code, after, temporary = event[1], event[2], event[3], event[4], event[5]
         -- before the content nothing is waited for: only what is seen without waiting counts
         local seen = stage ~= "body" or happens[1] == "close" or kind == "rejected"
-        if stage == "body" then kind = "closed" end
+        if stage == "body" and not code then kind = "closed" end
         if seen then
           both(("%s: %s%s"):format(stage, table.concat(happens, ", "):gsub("%c", " "), pipelining and ", pipelined" or ""),
             function(dribble)
@@ -547,7 +547,7 @@ end)
 describe("a write that fails", function()
   for name, case in pairs {
     ["at the envelope, with a 421"] = { { "deaf", "S: 421 4.3.2 bye" }, "mail", "closed", 421 },
-    ["at the envelope, with a 554"] = { { "deaf", "S: 554 5.7.1 blocked" }, "mail", "closed", 554 },
+    ["at the envelope, with a 554"] = { { "deaf", "S: 554 5.7.1 blocked" }, "mail", "rejected", 554 },
     ["at the envelope, without a word"] = { { "deaf", "close" }, "mail", "closed" },
     ["at the envelope, with garbage"] = { { "deaf", "S: what?", "close" }, "mail", "closed" },
   } do
@@ -564,7 +564,9 @@ describe("a write that fails", function()
       local receipt, err, transport = send(script(hello("PIPELINING"), ENVELOPE, "S: 250 1", "S: 250 2", "S: 354 go", "deaf",
         words, "close"), { raw = ("x\r\n"):rep(200000) })
       assert.is_nil(receipt)
-      assert.are.same({ "closed", "body", "not_sent", tonumber(words:match("S: ([45]%d%d)")) }, fate(err))
+      local code = tonumber(words:match("S: ([45]%d%d)"))
+      assert.are.same({ code and "rejected" or "closed", "body", "not_sent", code }, fate(err))
+      assert.are.equal(code ~= 552, err.temporary)
       assert.is_false(terminated(transport))
     end
   end)
@@ -586,13 +588,13 @@ describe("a write that fails", function()
       else
         assert.is_nil(receipt)
         -- the pipe of this variant can tell that nothing went out at all
-        assert.are.same({ "closed", "final", dribble and case[3] or "not_sent", case[4] }, fate(err))
+        assert.are.same({ case[4] and "rejected" or "closed", "final", dribble and case[3] or "not_sent", case[4] }, fate(err))
       end
       local s = play.open(script(hello("PIPELINING"), ENVELOPE, "S: 250 1", "S: 250 2", "S: 354 go", "deaf", case[1]),
         nil, dribble)
       receipt, err = s:send(letter())
       assert.is_nil(receipt)
-      assert.are.same({ "closed", "final", case[2], case[4] }, fate(err))
+      assert.are.same({ case[4] and "rejected" or "closed", "final", case[2], case[4] }, fate(err))
       assert.are.equal("dead", s.state)
     end)
   end

@@ -134,7 +134,9 @@ describe("what a server says unasked", function()
 
   for name, case in pairs {
     ["421"] = { "421 4.4.2 idle", "closed", { code = 421, text = "idle", enhanced = "4.4.2" } },
-    ["another refusal"] = { "554 no", "protocol", { code = 554, text = "no" } },
+    ["another refusal"] = { "451 4.4.2 Timeout", "closed", { code = 451, text = "Timeout", enhanced = "4.4.2" } },
+    ["a permanent one"] = { "554 no", "closed", { code = 554, text = "no" } },
+    ["a goodbye"] = { "221 idle", "closed" },
     ["a reply too many"] = { "250 ok", "protocol" },
     ["nonsense"] = { "what?", "protocol" },
   } do

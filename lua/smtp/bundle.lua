@@ -31,6 +31,22 @@ local function queue(self, mails, plans)
   return jobs
 end
 
+-- The error of a message whose replies broke off: what the server said so far may decide all the same.
+local function doubt(self, one, err, denied)
+  local leaving = self.leaving
+  local went = err.kind == "closed" and leaving and not leaving.stays
+  if went or err.kind == "closed" and #one.accepted == 0 and transaction.is_refused(one) then
+    -- it had said no, and yes to nothing behind that
+    err.outcome, self.outcome = "not_sent", "not_sent"
+    if went and leaving.one == one then
+      err = select(2, exchange.refuse(self, leaving.stage, leaving.reply))
+    elseif transaction.is_refused(one) then
+      err = select(2, transaction.refusal(self, one))
+    end
+  end
+  return denied and err.outcome == "not_sent" and denied or err
+end
+
 -- The replies to one message of those that began at a time, after so many waits.
 local function settle(self, one, denied, began, rounds)
   local plan, line = one.plan, self.pump
@@ -55,33 +71,16 @@ local function settle(self, one, denied, began, rounds)
   end
   if not (reply or err) then reply, err = exchange.receive(self, "final", self.plan.timeouts.final) end
   if reply and exchange.class(reply) == 3 then reply, err = exchange.expect(self, "final", reply, 2) end
-  local leaving = self.leaving
-  if leaving and not reply and err.kind == "closed" then
-    -- it went, as it had said: nothing behind its 421 was read
-    err.outcome = "not_sent"
-    if leaving.one == one then
-      local said = leaving.reply
-      err.kind, err.stage, err.reason = "rejected", leaving.stage, nil
-      err.code, err.enhanced, err.text = said.code, said.enhanced, self.trace.scrub(said.text)
-    end
-  end
-  if not reply then
-    -- a refusal is no doubt
-    if (err.code or 0) >= 400 then err.outcome = "not_sent" end
-    return nil, err
-  end
+  if not reply then return nil, doubt(self, one, err, denied) end
   self.outcome = "not_sent"
   if exchange.class(reply) == 2 and #one.accepted > 0 then
     self.transaction = false
     one.began, one.rounds = began, rounds
+    if self.leaving then self.leaving.stays = true end
     return receipts.new(self, one, reply, #plan.bytes)
   end
   if denied then return nil, denied end
-  if reply.code == 421 then
-    transaction.leave(self, one, "final", reply)
-    return nil, errors.new { kind = "rejected", stage = "final", code = 421, enhanced = reply.enhanced,
-      text = self.trace.scrub(reply.text), transcript = self.trace.transcript() }
-  end
+  if reply.code == 421 then transaction.leave(self, one, "final", reply) end
   if one.refused or transaction.is_refused(one) then return transaction.refusal(self, one) end
   local ok
   ok, err = exchange.expect(self, "final", reply, 2)
@@ -113,7 +112,7 @@ function bundle.send(self, mails, plans, meanwhile, more)
   local behind = more and more()
   local total = line.wire:queued()
   local limit = exchange.deadline(self, self.plan.timeouts.block)
-  self.midway = true
+  self.midway, self.whole = true, true
   local written, kind, reason, left = line:write(limit)
   if written and meanwhile then meanwhile() end
   if not written then
@@ -124,9 +123,10 @@ function bundle.send(self, mails, plans, meanwhile, more)
   if self.prelude then
     local _
     _, denied = self.prelude()
+    if denied and denied.code == 421 then transaction.leave(self, nil, "auth", denied) end
   end
 
-  local results, errs, gone = {}, {}, self.state == "dead" and denied or nil
+  local results, errs, gone = {}, {}, self.state ~= "ready" and denied or nil
   for i = 1, #jobs do
     local one = jobs[i]
     local receipt, err = nil, one.err
@@ -135,29 +135,31 @@ function bundle.send(self, mails, plans, meanwhile, more)
       err = gone
       err.outcome = self.outcome
     elseif not err and gone then
-      err = errors.new { kind = gone.kind, stage = "final", reason = gone.reason, outcome = self.outcome,
-        temporary = gone.temporary, transcript = self.trace.transcript() }
-      -- a server that says 421 leaves what comes after that alone
-      if self.leaving and gone.outcome == "not_sent" then err.kind, err.outcome = "closed", "not_sent" end
+      local went = gone.kind == "closed" or gone.kind == "rejected"
+      -- a server that says 421 and goes leaves what comes after that alone
+      local left_alone = went and self.leaving and not self.leaving.stays
+      err = errors.new { kind = went and "closed" or gone.kind, stage = "final",
+        reason = went and "the server closed the connection" or gone.reason,
+        outcome = left_alone and "not_sent" or self.outcome, temporary = went or gone.temporary,
+        transcript = self.trace.transcript() }
     elseif not err then
-      one.whole = true
       receipt, err = settle(self, one, i == 1 and denied, began, rounds)
       if not written and err and err.kind ~= "rejected" then err.kind, err.reason = kind, reason end
-      if self.state == "dead" then gone = err end
+      if self.state ~= "ready" then gone = err end
     end
     self.outcome = "not_sent"
     results[i], errs[i] = receipt or false, err
   end
   if not (written or gone) then exchange.kill(self, { kind = kind, stage = "final", reason = reason }) end
-  if self.state ~= "dead" and line.wire:residue() > 0 then
+  if self.state == "ready" and line.wire:residue() > 0 then
     chunk.distrust(self)
     exchange.kill(self, { kind = "protocol", stage = "final",
       reason = "the server sent a reply that no command was waiting for" })
   end
-  if self.leaving and self.state ~= "dead" then
+  if self.leaving and self.state == "ready" then
     exchange.kill(self, { kind = "closed", stage = "final", reason = "the server said that it closes the connection" })
   end
-  self.midway = false
+  self.midway, self.whole = false, false
   return results, errs
 end
 

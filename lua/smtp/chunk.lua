@@ -107,6 +107,7 @@ function chunk.content(self, source, report)
   local trusted = self.trusted
   local pieces, length, octets, owed = {}, 0, 0, 0
   local last, refused
+  local stays = false -- the server took another behind a 421
   self.midway = true
 
   local function broken(kind, reason, words)
@@ -122,7 +123,11 @@ function chunk.content(self, source, report)
       if not reply then return nil, err end
       owed, last = owed - 1, reply
       if exchange.class(reply) == 3 then return exchange.expect(self, stage, reply, 2) end
-      if exchange.class(reply) ~= 2 then refused = refused or reply end
+      if exchange.class(reply) ~= 2 then
+        refused = refused or reply
+      else
+        stays = stays or refused and refused.code == 421
+      end
     end
     return true
   end
@@ -130,7 +135,7 @@ function chunk.content(self, source, report)
   local function put(final)
     local ok, why = self.pump:chunk(table.concat(pieces), final)
     if not ok then return broken("input", why) end
-    local written, kind, reason, words = self.pump:flush(exchange.deadline(self, plan.timeouts.block), final)
+    local written, kind, reason, words = self.pump:flush(exchange.deadline(self, plan.timeouts.block))
     if not written then return broken(kind, reason, words) end
     octets, owed, pieces, length = octets + length, owed + 1, {}, 0
     if report then report(octets) end
@@ -152,15 +157,20 @@ function chunk.content(self, source, report)
     end
   until not piece or refused or not ok
   if ok and refused then ok, err = settle(0, "body", plan.timeouts.final) end
-  local stage = self.outcome == "unknown" and "final" or "body"
+  local ended = self.outcome == "unknown"
+  if not (ended and stays) then self.outcome = "not_sent" end
+  -- a server that refused a chunk and went has said what becomes of the message
+  if ok or refused and not stays and err.kind == "closed" then
+    self.midway = false
+    self.transaction = refused ~= nil -- RFC 3030 2: RSET is due
+    if refused then
+      ok, err = exchange.expect(self, ended and "final" or "body", refused, 2)
+      if not trusted then exchange.kill(self, err) end
+    end
+  end
   self.outcome = "not_sent"
   if not ok then return nil, err end
-  self.midway = false
-  self.transaction = refused ~= nil -- RFC 3030 2: RSET is due
-  if not refused then return last, nil, octets end
-  ok, err = exchange.expect(self, stage, refused, 2)
-  if not trusted then exchange.kill(self, err) end
-  return ok, err
+  return last, nil, octets
 end
 
 return chunk

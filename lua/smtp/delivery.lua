@@ -87,7 +87,6 @@ end
 function delivery.listen(self)
   local kind, reason, words = self.pump:unasked()
   if not kind then return true end
-  if words and kind == "protocol" then kind, reason = "rejected", nil end
   local _, err = exchange.fail_pump(self, "body", kind, reason, words)
   exchange.kill(self, err)
   return nil, err

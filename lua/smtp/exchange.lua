@@ -20,7 +20,7 @@ end
 
 --- Nothing more can be said on this connection.
 function exchange.kill(self, err)
-  self.state = "dead"
+  if self.state ~= "closed" then self.state = "dead" end
   self.cause = self.cause or ("%s at %s: %s"):format(err.kind, err.stage, err.reason or errors.reply_line(err))
   if self.pump then self.pump.pipe:close() end
 end
@@ -36,7 +36,8 @@ function exchange.fail(self, stage, kind, reason, fields)
   err = errors.new(err)
   err.hint = err.hint or hint.find(err)
   err.port = nil
-  if FATAL[kind] or err.code == 421 then exchange.kill(self, err) end
+  -- of whole messages behind a 421 there is still to be heard
+  if FATAL[kind] or err.code == 421 and not self.whole then exchange.kill(self, err) end
   return nil, err
 end
 
@@ -55,11 +56,20 @@ function exchange.fail_input(self, stage, reason)
   return exchange.fail(self, stage, "input", reason)
 end
 
---- A failure of the pump; `words` is what the server said before it closed.
+-- Here the server has heard of the message. Before that, a 4xx said into a write that fails is a farewell.
+local UNDER_WAY = { rcpt = true, data = true, body = true, final = true }
+
+--- A failure of the pump; `words` is the no that the server said before it closed.
 function exchange.fail_pump(self, stage, kind, reason, words)
+  if words and kind == "closed" and words.code < 500 and not UNDER_WAY[stage] then
+    return exchange.fail(self, stage, kind, reason, said(words))
+  elseif words then
+    local _, err = exchange.refuse(self, stage, words)
+    exchange.kill(self, err)
+    return nil, err
+  end
   -- a source may give a whole error value
   if kind == "source" and type(reason) == "table" and reason.kind then reason = reason.reason end
-  if words then return exchange.fail(self, stage, kind, reason, said(words)) end
   if kind == "timeout" and stage ~= "body" then reason = "the server did not answer in time" end
   return exchange.fail(self, stage, kind, reason)
 end
@@ -76,6 +86,11 @@ local function unusable(self, stage, reason)
     transcript = self.trace.transcript() }
 end
 
+--- The error of what a call of close() ended, or came too late for.
+function exchange.closed(self, stage)
+  return unusable(self, stage, "the session is closed")
+end
+
 -- The error of a call on a dead session.
 local function dead(self, stage)
   return unusable(self, stage, "the session is dead: " .. self.cause)
@@ -90,8 +105,9 @@ end
 ---@param more boolean? the verb may go on after a 3xx reply to another of its kind
 function exchange.begin(self, stage, more)
   exchange.set_deadline(self)
+  self.outcome = "not_sent" -- whatever became of what was broken off
   if self.state == "dead" then return dead(self, stage) end
-  if self.state == "closed" then return unusable(self, stage, "the session is closed") end
+  if self.state == "closed" then return exchange.closed(self, stage) end
   if self.state == "new" then return unusable(self, stage, "not connected yet: call connect() first") end
   local broken = self.midway and not (more and self.midway == "command")
   if broken or self.pump.wire:expected() > 0 and not self.prelude then
@@ -99,7 +115,7 @@ function exchange.begin(self, stage, more)
   end
   -- a reply that nobody waits for must never be taken for the next command's
   local kind, reason, words = self.pump:unasked()
-  if kind then return exchange.fail_pump(self, stage, kind, reason, words) end
+  if kind then return exchange.fail(self, stage, kind, reason, words and said(words)) end
   return true
 end
 

@@ -64,8 +64,8 @@ local function stray(self)
   return wire
 end
 
--- After a failed write the reason often lies in what the server said before it closed: 421, 5xx. Nil if it said
--- nothing. `any`: the next reply, even a good one.
+-- After a failed write the reason often lies in what the server said before it closed or fell silent: 421, 5xx. Nil if
+-- it said nothing. `any`: the next reply, even a good one.
 local function last_words(self, deadline, any)
   deadline = math.min(deadline, core.now() + 1)
   local wire = self.wire:expected() > 0 and self.wire or stray(self)
@@ -99,8 +99,11 @@ function Pump:unasked()
   end
   local reply = code and { code = code, text = text, enhanced = enhanced }
   if reply then self.trace.received(reply) end
-  if code == 421 then return "closed", "the server closed the connection", reply end
-  return "protocol", "the server sent a reply that no command was waiting for", code and code >= 400 and reply or nil
+  -- whatever words a server takes its leave with
+  if code == 221 or code and code >= 400 then
+    return "closed", "the server closed the connection", code >= 400 and reply or nil
+  end
+  return "protocol", "the server sent a reply that no command was waiting for"
 end
 
 --- Writes all that is queued. What cannot be written is no longer queued then.
@@ -140,7 +143,7 @@ end
 ---@param reason string
 ---@param left integer?
 function Pump:fail(deadline, any, kind, reason, left)
-  return nil, kind, reason, kind == "closed" and last_words(self, deadline, any) or nil, left
+  return nil, kind, reason, last_words(self, deadline, any), left
 end
 
 -- Waits for more from the peer. True, or nil, kind, reason.

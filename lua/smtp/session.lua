@@ -50,6 +50,8 @@ function session.new(plan, expires)
     trusted = false,        -- content may go in chunks
     transaction = false,    -- MAIL was taken and nothing ended it
     prelude = nil,          -- reads the reply to a login that goes along with the first envelope
+    whole = false,          -- whole messages are on their way,
+    leaving = nil,          -- and the server has said 421: see transaction.leave
     mails = 0,              -- messages begun on this connection
     taken = {},             -- by mail and rcpt: the recipients since MAIL
     cause = nil,            -- the error that killed the session

@@ -46,7 +46,6 @@ local unpack = table.unpack or unpack
 ---@field data smtp.Reply? of DATA, where it is not a 354
 ---@field ready boolean the server waits for the content
 ---@field open boolean DATA was answered with a 354
----@field whole boolean? its content is on the wire too
 
 --- A recipient that the server does not want, as receipts and errors list it.
 function transaction.refused(self, address, reply)
@@ -195,10 +194,11 @@ end
 local LEAVING = 2
 
 --- A server that says 421 closes, or else what went out behind that command may be taken all the same: the connection
---- is listened to for a while yet.
+--- is listened to for a while yet. `leaving.stays` tells whether it has said yes to anything since.
+---@param one smtp.Transaction? nil: it said so to the login in front
 function transaction.leave(self, one, stage, reply)
   if self.leaving then return end
-  self.leaving = { one = one, stage = stage, reply = reply }
+  self.leaving = { one = one, stage = stage, reply = reply, stays = false }
   self.expires = math.min(self.expires, core.now() + LEAVING)
 end
 
@@ -207,8 +207,10 @@ local function receive(self, one, stage, seconds)
   local reply, err = exchange.receive(self, stage, seconds)
   if not reply then return nil, err end
   if reply.code == 421 then
-    if not one.whole then return exchange.refuse(self, stage, reply) end
+    if not self.whole then return exchange.refuse(self, stage, reply) end
     transaction.leave(self, one, stage, reply)
+  elseif self.leaving and reply.code < 400 then
+    self.leaving.stays = true
   end
   if exchange.class(reply) == 3 and stage ~= "data" then return exchange.expect(self, stage, reply, 2) end
   return reply
