@@ -155,6 +155,97 @@ describe("a session's state", function()
     assert.are.equal("input", err.kind)
   end)
 
+  both("close means closed, in whichever wait of connecting: no verb undoes it, and no mail goes out", function(dribble)
+    local LOGIN = { username = "ada", password = "pencil-case", tls = "starttls", trace = true }
+    local lines = script(hello("STARTTLS"), "C: STARTTLS", "S: 220 go", play.ehlo("AUTH PLAIN"), "C~ ^AUTH PLAIN ", "S: 235 in",
+      "C: MAIL FROM:<ada@example.org>", "S: 250 1", "C: RCPT TO:<bob@example.org>", "S: 250 2", "C: DATA", "S: 354 go", "C~ .",
+      "C~ .", "C: ", "C: .", "S: 250 in")
+    local hook
+    local options, transport = play.options(lines, LOGIN, dribble)
+    -- each wait of the transport ends well although the session is closed meanwhile
+    local connect, secure = transport.connect, transport.secure
+    function transport.connect(...)
+      local pipe = connect(...)
+      local read = pipe.read
+      pipe.receive = nil
+      function pipe.read(this)
+        local bytes, kind, reason = read(this)
+        hook()
+        return bytes, kind, reason
+      end
+      hook()
+      return pipe
+    end
+    function transport.secure(pipe)
+      hook()
+      return secure(pipe)
+    end
+    local at, steps, s = 0, nil, nil
+    function hook()
+      steps = steps + 1
+      if steps == at then s:close() end
+    end
+    repeat
+      at, steps, s = at + 1, 0, assert(smtp.session(options))
+      local opened, err = s:open()
+      local last = steps < at
+      assert.are.equal(last, opened ~= nil)
+      if not last then
+        assert.are.same({ "closed", "not_sent" }, { err.kind, err.outcome }, tostring(err))
+        local receipt
+        receipt, err = s:send { from = "ada@example.org", to = "bob@example.org", raw = "A: b\n\nc" }
+        assert.is_nil(receipt)
+        assert.are.same({ "closed", "not_sent", "the session is closed" }, { err.kind, err.outcome, err.reason })
+        assert.are.equal("closed", s.state)
+        assert.is_true(transport.pipe.closed)
+        assert.is_nil(table.concat(transport.pipe.written):find("MAIL", 1, true))
+      end
+    until last
+    assert.is_true(at > 6)
+    -- who listens to what is said may close it too
+    options.trace = function(_, line)
+      if line:find("^235") then s:close() end
+    end
+    s = assert(smtp.session(options))
+    s:open()
+    assert.are.equal("closed", s.state)
+    assert.is_nil((s:send { from = "ada@example.org", to = "bob@example.org", text = "c" }))
+  end)
+
+  it("close means closed, also in a handshake of TLS and over sockets", function()
+    local server = assert(smtp.server { tls = "starttls" })
+    local count, opened = 0, nil
+    repeat
+      count = count + 1
+      local s = assert(smtp.session { host = "localhost", port = server.port, ca_file = server.certificate })
+      local task, stop = smtp.task(function() return s:open() end), core.now() + 10
+      local function step()
+        server:step(0)
+        return task:step()
+      end
+      local what
+      for _ = 1, count do
+        what = step()
+      end
+      opened = what == "done"
+      s:close()
+      local reply, err
+      repeat
+        what, reply, err = step()
+        assert(core.now() < stop)
+      until what == "done"
+      assert.are.equal("closed", s.state)
+      if not opened then
+        assert.is_nil(reply)
+        assert.are.equal("not_sent", err.outcome)
+        assert.is_nil((s:send { from = "ada@example.org", to = "bob@example.org", text = "c" }))
+      end
+    until opened
+    server:step(0)
+    assert.are.same({}, server.inbox)
+    server:close()
+  end)
+
   it("connect, ehlo: new, connected, ready", function()
     local s = play.session(hello("PIPELINING", "SIZE 1000"))
     assert.are.equal(220, assert(s:connect()).code)

@@ -79,6 +79,10 @@ local function encrypt(self, stage)
   else
     pipe, kind, reason, words = self.transport.secure(self.pump.pipe, opts, limit)
   end
+  if self.state == "closed" then
+    if pipe then pipe:close() end
+    return exchange.closed(self, stage)
+  end
   if not pipe then
     if kind == "timeout" then reason = "the TLS handshake did not end in time" end
     return exchange.fail(self, stage, kind, reason, { hint = words })
@@ -137,7 +141,10 @@ function Session:connect()
   exchange.set_deadline(self)
   local now = core.now()
   local pipe, kind, reason, temporary, hint = reach(self, exchange.deadline(self, plan.timeouts.connect))
-  if not pipe then
+  if self.state == "closed" then
+    if pipe then pipe:close() end
+    return exchange.closed(self, "connect")
+  elseif not pipe then
     if not (plan.path or plan.proxy or reason:find(plan.host, 1, true) == 1) then
       reason = plan.host .. ": " .. reason
     end
@@ -202,7 +209,8 @@ function Session:ehlo(name)
   if not reply then return nil, err end
   if not helo then self.capabilities = capability.parse(reply.text) end
   self.trusted = chunk.trusted(self)
-  self.state = "ready"
+  -- whoever heard of the reply may have closed the session
+  if self.state ~= "closed" then self.state = "ready" end
   return reply
 end
 
@@ -269,6 +277,7 @@ function Session:open(observe, along)
       err = take "auth"
     end
   end
+  if not err and self.state == "closed" then err = select(2, exchange.closed(self, "auth")) end
   self.life = life
   if err then
     delivery.farewell(self)
