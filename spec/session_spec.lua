@@ -214,7 +214,7 @@ describe("a session's state", function()
 
   it("close means closed, also in a handshake of TLS and over sockets", function()
     local server = assert(smtp.server { tls = "starttls" })
-    local count, opened = 0, nil
+    local count, opened = 0
     repeat
       count = count + 1
       local s = assert(smtp.session { host = "localhost", port = server.port, ca_file = server.certificate })
