@@ -343,7 +343,7 @@ end
 ---@return smtp.Reply? reply
 ---@return smtp.Error? err
 function Session:rcpt(to, params)
-  local mailbox, reason = address.parse(to)
+  local mailbox, reason = address.parse(to, true)
   if not mailbox then return exchange.fail_input(self, "rcpt", reason) end
   local reply, err = envelope_command(self, "rcpt", "RCPT TO", mailbox, params)
   if reply then self.taken[#self.taken + 1] = mailbox.address end

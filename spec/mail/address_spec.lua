@@ -28,6 +28,7 @@ describe("address.parse", function()
     { '""@example.org', '""@example.org' },
     { '"a,b" <"c,d"@example.org>', '"c,d"@example.org', "a,b" },
     { "root@localhost", "root@localhost" },
+    { "a@_b.c_d.e_", "a@_b.c_d.e_" },
     { "Ada@Example.ORG", "Ada@Example.ORG" },
     { "a@[192.0.2.1]", "a@[192.0.2.1]" },
     { "a@[IPv6:2001:db8::1]", "a@[IPv6:2001:db8::1]" },
@@ -111,7 +112,8 @@ describe("address.parse", function()
     { "=?utf-8?q?x=40evil?=", 'no "@"', 1 },
     { "a@=?utf-8?q?evil?=", "a domain is missing", 3 },
     { "a@x=?utf-8?q?evil?=", "no domain may hold", 4 },
-    { "a@b_c", "no domain may hold", 4 },
+    { "a@b!c", "no domain may hold", 4 },
+    { "a@b_-.c", "hyphen", 3 },
     { "a@-b", "hyphen", 3 },
     { "a@b-", "hyphen", 3 },
     { "a@x.b-.c", "hyphen", 5 },
@@ -442,6 +444,75 @@ describe("an internationalised domain", function()
       assert.is_nil((address.exact(value)), value)
     end
     assert.is_nil((address.exact(nil)))
+  end)
+end)
+
+describe("An invisible character in an address", function()
+  local characters = {
+    ["a soft hyphen"] = "\194\173", ["a no-break space"] = "\194\160", ["the grapheme joiner"] = "\205\143",
+    ["an Arabic letter mark"] = "\216\156", ["a Hangul filler"] = "\227\133\164", ["a Hangul choseong filler"] = "\225\133\159",
+    ["a halfwidth Hangul filler"] = "\239\190\160", ["a Mongolian vowel separator"] = "\225\160\142",
+    ["a Mongolian variation selector"] = "\225\160\139", ["a Khmer inherent vowel"] = "\225\158\180",
+    ["an em space"] = "\226\128\131", ["a zero width space"] = "\226\128\139", ["a joiner"] = "\226\128\141",
+    ["a right-to-left mark"] = "\226\128\143", ["a right-to-left override"] = "\226\128\174",
+    ["a word joiner"] = "\226\129\160", ["an invisible times"] = "\226\129\162", ["an isolate"] = "\226\129\166",
+    ["an inhibitor of swapping"] = "\226\129\170", ["a blank Braille pattern"] = "\226\160\128",
+    ["an ideographic space"] = "\227\128\128", ["a variation selector"] = "\239\184\143", ["a byte order mark"] = "\239\187\191",
+    ["an annotation anchor"] = "\239\191\185", ["a musical beam"] = "\240\157\133\179", ["a tag"] = "\243\160\129\129",
+    ["a supplementary variation selector"] = "\243\160\132\128", ["a shorthand format control"] = "\240\155\178\160",
+  }
+  for name, character in pairs(characters) do
+    it("is refused wherever it stands: " .. name, function()
+      for _, form in ipairs { "?ada@example.org", "a?da@example.org", "ada?@example.org", '"a ?da"@example.org', "ada@?example.org",
+        "ada@exa?mple.org", "ada@example.org?", "\195\188@exa?mple.\195\188" } do
+        local spec = form:gsub("?", character)
+        for _, value in ipairs { spec, "Ada <" .. spec .. ">", { address = spec }, { "b@c", { name = "Ada", address = spec } } } do
+          assert.is_nil((address.list(value)), spec)
+          assert.is_nil((address.mailboxes(value)), spec)
+        end
+        assert.is_nil((address.exact(spec)), spec)
+      end
+      assert.are.equal("a" .. character .. "b", address.parse("a" .. character .. "b <ada@example.org>").name)
+    end)
+  end
+
+  it("is shown with its place", function()
+    assert.is_truthy(select(2, address.parse "ad\194\173a@example.org"):find("^an invisible character in an address at position 3: "))
+  end)
+
+  it("is none of the characters that are seen", function()
+    for _, seen in ipairs { "\194\161", "\194\172", "\194\174", "\205\142", "\205\144", "\225\160\144", "\226\128\144", "\226\129\176",
+      "\227\128\129", "\239\184\144", "\239\191\188", "\240\159\152\128", "\243\161\128\128" } do
+      local spec = "a" .. seen .. "b@example.org"
+      assert.are.equal(spec, address.parse(spec).address)
+    end
+  end)
+end)
+
+describe("The postmaster", function()
+  it("is a recipient without a domain (RFC 5321 4.1.1.3)", function()
+    for _, value in ipairs { "postmaster", "<postmaster>", " Postmaster ", "<POSTMASTER>", { "postmaster" }, { address = "postmaster" },
+      { { name = "P", address = "postmaster" } } } do
+      local box = assert(address.mailboxes(value))[1]
+      assert.are.equal("postmaster", box.address:lower())
+    end
+    local boxes = assert(address.mailboxes "a@b, postmaster, <Postmaster>,c@d")
+    assert.are.same({ "a@b", "postmaster", "Postmaster", "c@d" },
+      { boxes[1].address, boxes[2].address, boxes[3].address, boxes[4].address })
+    assert.are.equal("postmaster", address.parse("<postmaster>", true).address)
+    assert.are.equal("postmaster@example.org", address.parse("postmaster@example.org", true).address)
+  end)
+
+  it("is no mailbox for a header field, and nobody else goes without a domain", function()
+    for _, value in ipairs { "postmaster", "<postmaster>", { address = "postmaster" } } do
+      assert.is_nil((address.list(value)))
+      assert.is_nil((address.mailbox(value)))
+      assert.is_nil((address.reverse_path(value)))
+    end
+    for _, value in ipairs { "postmasters", "root", "<root>", "post master", "postmaster x", "postmaster <", "<postmaster", "postmaster>",
+      "P <postmaster>", "postmaster;", { address = "<postmaster>" }, { address = "root" } } do
+      assert.is_nil((address.mailboxes(value)))
+    end
   end)
 end)
 

@@ -26,8 +26,12 @@ local address = {}
 
 local ATOM = "^[A-Za-z0-9!#$%%&'*+/=?^_`{|}~.\128-\255-]+"
 
--- White space and invisible marks beyond ASCII, as they come with text that was pasted.
-local BLANKS = { "^\194\160", "^\226\128[\128-\143\170-\175]", "^\227\128\128", "^\239\187\191" }
+-- RFC 5321 4.1.1.3: the one recipient that needs no domain.
+local POSTMASTER = "([Pp][Oo][Ss][Tt][Mm][Aa][Ss][Tt][Ee][Rr])"
+
+-- What lists of addresses may hold beside mailboxes.
+local MAILBOXES, GROUPS, RECIPIENTS = {}, { groups = true }, { postmaster = true }
+local HIDDEN = { groups = true, postmaster = true }
 
 local function fail(s, at, why)
   if at > #s then
@@ -149,7 +153,9 @@ local function international(name, local_ascii)
   local ascii, unicode = core.idn(name)
   if ascii then
     local host = local_ascii and ascii or unicode
-    local stray = ascii:find("[^A-Za-z0-9.-]") and "a character that no domain may hold"
+    local _, written = name:gsub("_", "")
+    local _, underscores = ascii:gsub("_", "")
+    local stray = (ascii:find("[^A-Za-z0-9._-]") or underscores > written) and "a character that no domain may hold"
     return host, stray or flaw(ascii) or (flaw(host))
   elseif unicode == "libidn2 is not installed" then
     return name, (flaw(name))
@@ -162,7 +168,7 @@ local function domain(s, at, local_ascii, as_written)
   if s:byte(at) == 91 then
     return literal(s, at)
   end
-  local name, after = s:match("^([A-Za-z0-9.\128-\255-]+)()", at)
+  local name, after = s:match("^([A-Za-z0-9._\128-\255-]+)()", at) -- "_": DNS has such names, mail goes to them
   if not name then
     return fail(s, at, "a domain is missing")
   elseif s:find(ATOM, after) then
@@ -195,11 +201,6 @@ local function local_part(s, at)
     if not name then
       return unexpected(s, at)
     end
-    for _, blank in ipairs(BLANKS) do
-      if s:find(blank, at) then -- a reader that trims would see another mailbox
-        return fail(s, at, "an invisible character before the address")
-      end
-    end
     after = at + #name
     if s:byte(after) == 64 and not is_dot_atom(name) then
       return fail(s, at, "a dot at the start, at the end or twice in a row in the local part")
@@ -230,13 +231,23 @@ local function addr_spec(s, at, as_written)
   if spec:find("\194[\128-\159]") then
     return fail(s, at, "a control character in an address")
   end
+  local hidden = text.invisible(s:sub(at, after - 1))
+  if hidden then -- who reads it, or a program that drops such characters, sees another mailbox
+    return fail(s, at + hidden - 1, "an invisible character in an address")
+  end
   return { address = spec, utf8 = spec:find("[\128-\255]") and true or nil }, after
 end
 
 -- One mailbox at `at`, in either form, or the name of a group, and the position after it.
-local function mailbox(s, at)
+local function mailbox(s, at, takes)
   local words = {}
   local start = at
+  if takes.postmaster then
+    local open, name, close, after = s:match("^(<?)" .. POSTMASTER .. "(>?)()", at)
+    if name and #open == #close and (open == "<" or s:find("^ *$", after) or s:find("^ *,", after)) then
+      return { address = name }, after
+    end
+  end
   while true do
     local c = s:sub(at, at)
     if c == "<" then
@@ -285,7 +296,7 @@ local function mailbox(s, at)
   end
 end
 
-local function append(boxes, s, groups)
+local function append(boxes, s, takes)
   local ok, why = text.check(s)
   if not ok then
     return nil, why
@@ -293,14 +304,14 @@ local function append(boxes, s, groups)
   local at = skip(s, 1)
   local open, opened -- the group being read, and where it began
   while true do
-    local item, after = mailbox(s, at)
+    local item, after = mailbox(s, at, takes)
     if not item then
       return nil, after
     elseif not item.members then
       boxes[#boxes + 1] = item
       local list = open and open.members or boxes.items
       list[#list + 1] = item
-    elseif not groups then
+    elseif not takes.groups then
       return fail(s, after - 1, "groups are not accepted here")
     elseif open then
       return fail(s, at, "a group inside a group")
@@ -342,8 +353,13 @@ local function bare(s, as_written)
   return box
 end
 
-local function from_table(value)
-  local box, why = bare(value.address)
+local function from_table(value, takes)
+  local spec, box, why = value.address, nil, nil
+  if takes.postmaster and type(spec) == "string" and spec:find("^" .. POSTMASTER .. "$") then
+    box = { address = spec }
+  else
+    box, why = bare(spec)
+  end
   if not box then
     return nil, why
   end
@@ -361,10 +377,10 @@ local function is_mailbox(value)
   return type(value) == "table" and (value.address ~= nil or value.name ~= nil)
 end
 
-local function collect(value, groups)
+local function collect(value, takes)
   local boxes = { items = {} }
   if type(value) == "string" then
-    return append(boxes, value, groups)
+    return append(boxes, value, takes)
   elseif type(value) ~= "table" then
     return nil, "a mailbox or a list of mailboxes is needed, not " .. type(value)
   end
@@ -372,11 +388,11 @@ local function collect(value, groups)
   for i, item in ipairs(single and { value } or value) do
     local ok, why
     if is_mailbox(item) then
-      ok, why = from_table(item)
+      ok, why = from_table(item, takes)
       boxes[#boxes + 1] = ok
       boxes.items[#boxes.items + 1] = ok
     else
-      ok, why = append(boxes, item, groups)
+      ok, why = append(boxes, item, takes)
     end
     if not ok then
       return nil, single and why or ("item %d: %s"):format(i, why)
@@ -391,15 +407,30 @@ end
 ---@return smtp.mailboxes|nil boxes in order, duplicates kept
 ---@return string|nil reason
 function address.list(value)
-  return collect(value, true)
+  return collect(value, GROUPS)
 end
 
---- The same without groups: the recipients of an envelope.
+--- The same of people that no header field names: "postmaster" needs no domain.
+---@param value string|table
+---@return smtp.mailboxes|nil
+---@return string|nil reason
+function address.hidden(value)
+  return collect(value, HIDDEN)
+end
+
+--- The recipients of an envelope: no groups, and "postmaster" needs no domain.
 ---@param value string|table
 ---@return smtp.mailboxes|nil
 ---@return string|nil reason
 function address.mailboxes(value)
-  return collect(value, false)
+  return collect(value, RECIPIENTS)
+end
+
+local function only(boxes, why)
+  if boxes and #boxes ~= 1 then
+    return nil, ("one mailbox is needed, not %d"):format(#boxes)
+  end
+  return boxes and boxes[1], why
 end
 
 --- Exactly one mailbox, in any form an address option takes.
@@ -407,13 +438,7 @@ end
 ---@return smtp.mailbox|nil
 ---@return string|nil reason
 function address.mailbox(value)
-  local boxes, why = collect(value, false)
-  if not boxes then
-    return nil, why
-  elseif #boxes ~= 1 then
-    return nil, ("one mailbox is needed, not %d"):format(#boxes)
-  end
-  return boxes[1]
+  return only(collect(value, MAILBOXES))
 end
 
 --- What stands in a path of SMTP, `local@domain`, with the domain as the peer wrote it.
@@ -426,13 +451,14 @@ end
 
 --- One mailbox out of a string: `Name <local@domain>` or `local@domain`.
 ---@param s string
+---@param recipient? boolean of an envelope: "postmaster" needs no domain
 ---@return smtp.mailbox|nil
 ---@return string|nil reason names the position and shows the text there
-function address.parse(s)
+function address.parse(s, recipient)
   if type(s) ~= "string" then
     return nil, "a string is needed, not " .. type(s)
   end
-  return address.mailbox(s)
+  return only(collect(s, recipient and RECIPIENTS or MAILBOXES))
 end
 
 --- The envelope's sender: a mailbox, or "" (also "<>") for the null reverse path of RFC 5321 4.5.5.

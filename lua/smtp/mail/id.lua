@@ -47,9 +47,45 @@ function id.boundary()
   return "=_" .. hex
 end
 
---- Message-IDs others gave, as In-Reply-To and References repeat them: anything printable between "<" and ">", because
---- identifiers in the wild keep no stricter rule. Brackets are added where they are missing.
----@param value string|string[] ids parted by blanks, or a list
+local BRACKETED = "^<([\33-\59\61\63-\126]+)>()"
+local SIDE = "[!#-'*+%-./0-:=?A-[%]^-~]+" -- printable, and none of "(),;<>@ or a backslash
+local BARE = "^" .. SIDE .. "@" .. SIDE .. "$"
+
+-- What is behind the comment at `at`, nil where it is never closed: they nest (RFC 5322 3.2.2).
+local function behind_comment(s, at)
+  local depth = 0
+  repeat
+    local mark, after = s:match("([()\\])()", at)
+    if not mark then
+      return nil
+    end
+    depth = depth + (mark == "(" and 1 or mark == ")" and -1 or 0)
+    at = mark == "\\" and after + 1 or after
+  until depth == 0
+  return at
+end
+
+-- The identifier at `at` without its brackets, and the position after it.
+local function identifier(s, at)
+  local inner, after = s:match(BRACKETED, at)
+  if not inner then
+    inner, after = s:match("^([^ \t(]+)()", at)
+    if not inner:find(BARE) then
+      return nil
+    end
+  elseif after <= #s and not s:find("^[ \t(<]", after) then
+    return nil
+  end
+  if #inner > 900 or inner:find("=?", 1, true) and inner:find("?=", 1, true) then -- an encoded word to readers
+    return nil
+  end
+  return inner, after
+end
+
+--- Message-IDs others gave, as In-Reply-To and References repeat them. Between "<" and ">" anything printable will do,
+--- because identifiers in the wild keep no stricter rule; without brackets, which are added, it must be left@right.
+--- Comments are skipped. Linear time.
+---@param value string|string[] ids with or without blanks between, or a list
 ---@return string[]|nil ids each with its brackets
 ---@return string|nil reason
 function id.list(value)
@@ -64,12 +100,19 @@ function id.list(value)
     if not ok then
       return nil, why
     end
-    for word in item:gmatch("[^ \t]+") do
-      local inner = word:match("^<([^<>]+)>$") or word
-      if #inner > 900 or not inner:find("^[\33-\59\61\63-\126]+$") then
-        return nil, "not a message identifier: " .. text.show(word)
+    local at = item:match("^[ \t]*()")
+    while at <= #item do
+      local inner, after
+      if item:byte(at) == 40 then
+        after = behind_comment(item, at)
+      else
+        inner, after = identifier(item, at)
+        ids[#ids + 1] = inner and "<" .. inner .. ">"
       end
-      ids[#ids + 1] = "<" .. inner .. ">"
+      if not after then
+        return nil, "not a message identifier: " .. text.show(item, at)
+      end
+      at = item:match("^[ \t]*()", after)
     end
   end
   if #ids == 0 then

@@ -116,7 +116,7 @@ local function people_of(fields)
   local reply_field, _, reply_utf8 = people("reply_to", "Reply-To", fields.reply_to, address.list)
   local to_field, to, to_utf8 = people("to", "To", fields.to, address.list)
   local cc_field, cc, cc_utf8 = people("cc", "Cc", fields.cc, address.list)
-  local _, bcc, bcc_utf8 = people("bcc", "Bcc", fields.bcc, address.list)
+  local _, bcc, bcc_utf8 = people("bcc", "Bcc", fields.bcc, address.hidden)
   if not from and fields.raw == nil then
     refuse("from: the author's address is missing")
   end

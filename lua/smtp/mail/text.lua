@@ -16,6 +16,45 @@ function text.invalid(s)
   return invalid
 end
 
+--- The number of a UTF-8 character.
+---@param character string
+---@return integer
+function text.code_point(character)
+  local first, rest = character:byte(), character:sub(2)
+  local point = first % (first < 128 and 128 or first < 224 and 32 or first < 240 and 16 or 8)
+  for continuation in rest:gmatch(".") do
+    point = point * 64 + continuation:byte() % 64
+  end
+  return point
+end
+
+-- What leaves no trace, or that of a blank, on a screen: the Default_Ignorable_Code_Point of Unicode, blanks beyond
+-- ASCII, marks of annotations and layout, fillers. First and last of each run, in order. (U+2028 and 2029 part lines.)
+local INVISIBLE = {
+  { 0xA0, 0xA0 }, { 0xAD, 0xAD }, { 0x34F, 0x34F }, { 0x61C, 0x61C }, { 0x115F, 0x1160 }, { 0x1680, 0x1680 },
+  { 0x17B4, 0x17B5 }, { 0x180B, 0x180F }, { 0x2000, 0x200F }, { 0x202A, 0x202F }, { 0x205F, 0x206F }, { 0x2800, 0x2800 },
+  { 0x3000, 0x3000 }, { 0x3164, 0x3164 }, { 0xFE00, 0xFE0F }, { 0xFEFF, 0xFEFF }, { 0xFFA0, 0xFFA0 }, { 0xFFF0, 0xFFFB },
+  { 0x13430, 0x1343F }, { 0x16FE4, 0x16FE4 }, { 0x1BCA0, 0x1BCA3 }, { 0x1D159, 0x1D159 }, { 0x1D173, 0x1D17A },
+  { 0xE0000, 0xE0FFF },
+}
+
+--- Where the first character is that nobody sees.
+---@param s string valid UTF-8
+---@return integer|nil position
+function text.invisible(s)
+  for at, character in s:gmatch("()([\194-\244][\128-\191]+)") do
+    local point = text.code_point(character)
+    for _, run in ipairs(INVISIBLE) do
+      if point <= run[2] then
+        if point >= run[1] then
+          return at
+        end
+        break
+      end
+    end
+  end
+end
+
 --- The greatest end <= `last` that does not split a UTF-8 character.
 ---@param s string valid UTF-8
 ---@param last integer

@@ -25,7 +25,7 @@ function limits.problem(offered, recipients)
   if not most then return nil end
   local seen, count = {}, 0
   for _, address in ipairs(recipients) do
-    local domain = address:match("@([^@]*)$"):lower()
+    local domain = (address:match("@([^@]*)$") or ""):lower() -- "postmaster" has none
     if not seen[domain] then
       seen[domain], count = true, count + 1
     end

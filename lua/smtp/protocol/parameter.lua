@@ -3,6 +3,7 @@
 --- RFC 1870 (SIZE), 6152 (BODY), 3030 (BINARYMIME), 6531 (SMTPUTF8), 3461 and 6533 (DSN), 8689 (REQUIRETLS),
 --- 2852 (DELIVERBY), 4865 (FUTURERELEASE), 6710 (MT-PRIORITY).
 local capability = require "smtp.protocol.capability"
+local text = require "smtp.mail.text"
 
 local parameter = {}
 
@@ -25,20 +26,12 @@ function parameter.xtext(s)
   return (s:gsub("[^!-*,-<>-~]", hex))
 end
 
--- The code point of one UTF-8 character.
-local function code_point(character)
-  local first, rest = character:byte(), character:sub(2)
-  local point = first % (first < 224 and 32 or first < 240 and 16 or 8)
-  for continuation in rest:gmatch(".") do point = point * 64 + continuation:byte() % 64 end
-  return point
-end
-
 --- RFC 6533 3, utf-8-addr-xtext: ASCII throughout, so that it may go anywhere.
 ---@param s string UTF-8
 ---@return string
 function parameter.utf8_xtext(s)
   return (s:gsub("[^]-~!-*,-<>-[][\128-\191]*", function(character)
-    return ("\\x{%02X}"):format(#character == 1 and character:byte() or code_point(character))
+    return ("\\x{%02X}"):format(text.code_point(character))
   end))
 end
 
