@@ -354,10 +354,10 @@ local function bare(s, as_written)
 end
 
 local function from_table(value, takes)
-  local spec, box, why = value.address, nil, nil
-  if takes.postmaster and type(spec) == "string" and spec:find("^" .. POSTMASTER .. "$") then
-    box = { address = spec }
-  else
+  local spec = value.address
+  local domainless = takes.postmaster and type(spec) == "string" and spec:find("^" .. POSTMASTER .. "$")
+  local box, why = domainless and { address = spec }, nil
+  if not box then
     box, why = bare(spec)
   end
   if not box then
