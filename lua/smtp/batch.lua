@@ -25,8 +25,9 @@ local LATE = 0.05
 ---@param self table the session
 ---@param iterator fun(): table? messages or message options; nil: no more
 ---@param most (fun(): number)? how many messages a flight may hold now, beside the limits of its own
+---@param note (fun(mail: smtp.Message))? told of each message that is made of what the iterator just gave
 ---@return fun(): smtp.Receipt|false|nil, smtp.Error? results in order: a receipt, or false and the error; nil at last
-function batch.each(self, iterator, most)
+function batch.each(self, iterator, most, note)
   local ahead, problem             -- the next message; false: it cannot be composed, and why; nil: not fetched yet
   local further, problems = {}, {} -- by number, the same of those behind it that have been fetched
   local first, last, ended = 1, 0, false
@@ -52,14 +53,17 @@ function batch.each(self, iterator, most)
     local given = iterator()
     if given == nil then
       ended = true
-    elseif given ~= latest then
+      return nil
+    end
+    local mail, err = given, nil
+    if given ~= latest then
       if used >= #random then random, used = core.random(12 * SEED) or "", 0 end
       used = used + SEED
-      local mail, err = delivery.compose(given, "session:send_many", random, used - SEED)
+      mail, err = delivery.compose(given, "session:send_many", random, used - SEED)
       latest = mail
-      return mail or false, err
     end
-    return given
+    if note and mail then note(mail) end
+    return mail or false, err
   end
 
   local function look_ahead()

@@ -135,8 +135,9 @@ local function pace(self)
 end
 
 -- Whether it is known that the message was not sent, and the same may work later.
-local function may_retry(err)
-  return err.outcome == "not_sent" and (err.temporary or err.kind == "closed")
+---@param mail table? that was tried: what its functions gave must come again
+local function may_retry(err, mail)
+  return err.outcome == "not_sent" and (err.temporary or err.kind == "closed") and (not mail or mail:again() ~= nil)
 end
 
 local function pause(attempt)
@@ -169,7 +170,7 @@ function Pool:send(given)
       -- a kept connection that the server had given up is no attempt
       if kept and err.kind == "closed" and err.stage == "mail" then attempt = attempt - 1 end
     end
-    if not may_retry(err) or attempt >= self.attempts then return nil, err end
+    if attempt >= self.attempts or not may_retry(err, mail) then return nil, err end
     if attempt >= 1 then sleep(self, core.now() + pause(attempt)) end
     attempt = attempt + 1
   end
@@ -215,7 +216,7 @@ function Pool:send_many(iterator, on_result)
 
   local function decide(job, receipt, err)
     under_way = under_way - 1
-    if not receipt and may_retry(err) and job.attempt < self.attempts and not broken then
+    if not (receipt or broken) and job.attempt < self.attempts and may_retry(err, job.mail) then
       -- a connection that broke has a successor at once
       job.due = core.now() + (err.kind == "closed" and 0 or pause(job.attempt))
       job.attempt = job.attempt + 1
@@ -239,8 +240,9 @@ function Pool:send_many(iterator, on_result)
       pace(self)
       one.sent = one.sent + 1
       jobs[#jobs + 1] = this
-      return this.given
-    end, function() return self.rate and 1 or math.max(1, math.floor(one.sent * SHARE)) end)
+      return this.mail or this.given
+    end, function() return self.rate and 1 or math.max(1, math.floor(one.sent * SHARE)) end,
+    function(mail) jobs[#jobs].mail = mail end)
     local receipt, err = results()
     while receipt ~= nil do
       decide(jobs[first], receipt, err)

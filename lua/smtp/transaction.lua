@@ -172,7 +172,8 @@ function transaction.new(self, mail, plan)
   if not ok then return nil, err end
   if self.state ~= "ready" then return exchange.fail_input(self, "mail", "call ehlo() first") end
   if not plan then plan, err = transaction.plan(self, mail) end
-  if not plan then return nil, err end
+  if plan and not plan.bytes then ok, err = mail:again() end
+  if not (plan and ok) then return nil, err end
   return { mail = mail, plan = plan, at = 1, accepted = {}, rejected = {}, ready = false }
 end
 

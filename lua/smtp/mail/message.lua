@@ -494,6 +494,20 @@ function Message:size(form)
   return self:form(form or "7bit").content.size
 end
 
+--- Whether it can be read from its start: a function in it that was read before may be at its end. May yield where that
+--- does.
+---@return true|nil
+---@return smtp.Error|nil err kind "source"
+function Message:again()
+  -- whichever form it was read in, the functions are the same
+  local laid = self.content and self or self.forms and select(2, next(self.forms))
+  local again = laid and laid.content.again
+  if not again then
+    return true
+  end
+  return again()
+end
+
 --- The message from its start, with CRLF line ends: files are opened anew.
 ---@param form? "7bit"|"8bit"|"binary" default the one that every server takes
 ---@return fun(): string|nil, smtp.Error|nil read a chunk, never ""; nil at the end; nil and an error of kind "source"

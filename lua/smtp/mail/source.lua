@@ -15,6 +15,8 @@ local source = {}
 ---@field size integer|nil octets that it gives; nil when not known before the end
 ---@field bytes string|nil all of them, where they are one block that is in memory anyway
 ---@field open fun(): fun(): string|nil, smtp.Error|nil
+---@field again nil|fun(): true|nil, smtp.Error|nil where functions are in it: whether it can be read from its start. One
+--- that was read before has to give something then, which the next reading begins with
 
 local BLOCK = 57 * 1024 -- whole lines of base64
 local EMPTY = 10000 -- empty strings in a row that a function may give: it must not spin for ever
@@ -142,6 +144,27 @@ function source.file(path)
   }
 end
 
+-- What is known of a function, in whichever messages it is: that it `gave` something once, so that one that gives
+-- nothing now is at its end; that it was left `halfway`; what it gave (`held`) when it was asked whether it can be read.
+local states = setmetatable({}, { __mode = "k" })
+
+-- What a function gives next, which is never "": bytes | nil | nil, err.
+local function pull(call, label)
+  for _ = 1, EMPTY do
+    local fine, bytes, why = pcall(call)
+    if not fine then
+      return nil, failure(label .. ": raised an error: " .. tostring(bytes))
+    elseif bytes == nil and why ~= nil then
+      return nil, failure(label .. ": " .. tostring(why))
+    elseif bytes ~= nil and type(bytes) ~= "string" then
+      return nil, failure(label .. ": gave a " .. type(bytes) .. " where a string or nil is due")
+    elseif bytes ~= "" then
+      return bytes
+    end
+  end
+  return nil, failure(label .. ": gave nothing but empty strings")
+end
+
 --- A function that returns bytes, then nil; or nil and what went wrong. It may be read again only if it starts again by
 --- itself: a second run that gives another number of bytes, or a run after one left halfway, is an error.
 ---@param call fun(): string|nil, any
@@ -154,36 +177,60 @@ function source.call(call, size, label)
     return nil, "size must be a whole number of bytes"
   end
   size = size and math.floor(size)
-  local expected, halfway = size, false
+  local state = states[call] or { gave = false, halfway = false, held = nil }
+  states[call] = state
+  local expected = size
+
+  local function gave_other(how)
+    return failure(("%s: gave %s than %s %d bytes"):format(label, how, size and "the announced" or "the first time's",
+      expected))
+  end
+
+  local function again()
+    if state.halfway then
+      return nil, failure(label .. ": was left halfway before, and a function cannot be read from its start")
+    elseif state.gave and expected ~= 0 and not state.held then
+      local bytes, why = pull(call, label)
+      if not bytes then
+        return nil, why or expected and gave_other "less"
+          or failure(label .. ": is at its end, and a function that is sent again has to begin anew")
+      end
+      state.held = bytes
+    end
+    return true
+  end
+
   return {
     size = size,
+    again = again,
     open = function()
-      local count, empty, started = 0, 0, false
+      local count, started = 0, false
       return reader(function()
-        if not started and halfway then
-          return nil, failure(label .. ": was left halfway before, and a function cannot be read from its start")
+        local bytes, why
+        if not started then
+          local fine
+          fine, why = again()
+          if not fine then
+            return nil, why
+          end
+          bytes, started = state.held, true
+          state.held, state.halfway = nil, true
         end
-        started, halfway = true, true
-        local fine, bytes, why = pcall(call)
-        if not fine then
-          return nil, failure(label .. ": raised an error: " .. tostring(bytes))
-        elseif bytes == nil and why ~= nil then
-          return nil, failure(label .. ": " .. tostring(why))
-        elseif bytes ~= nil and type(bytes) ~= "string" then
-          return nil, failure(label .. ": gave a " .. type(bytes) .. " where a string or nil is due")
+        if not bytes then
+          bytes, why = pull(call, label)
         end
-        count, empty = count + #(bytes or ""), bytes == "" and empty + 1 or 0
-        if empty > EMPTY then
-          return nil, failure(label .. ": gave nothing but empty strings")
+        if why then
+          return nil, why
+        elseif bytes then
+          count, state.gave = count + #bytes, true
+        else
+          state.halfway = false
         end
-        if bytes == nil then
-          halfway = false
-        end
-        if expected and (count > expected or (not bytes and count < expected)) then
-          return nil, failure(("%s: gave %s than %s %d bytes"):format(label, count > expected and "more" or "less",
-            size and "the announced" or "the first time's", expected))
-        end
-        if bytes == nil then
+        if expected and count > expected then
+          return nil, gave_other "more"
+        elseif expected and not bytes and count < expected then
+          return nil, gave_other "less"
+        elseif not bytes then
           expected = count
         end
         return bytes
@@ -205,6 +252,7 @@ end
 local function through(kind, inner, size)
   return {
     size = size,
+    again = inner.again,
     open = function()
       local read, encoder = inner.open(), core.encoder(kind)
       local chunk, from, done = "", 1, false
@@ -264,16 +312,29 @@ end
 ---@param list smtp.source[]
 ---@return smtp.source
 function source.chain(list)
-  local size, strings = 0, {}
+  local size, strings, again = 0, {}, nil
   for _, part in ipairs(list) do
     size = size and part.size and size + part.size
     strings[#strings + 1] = part.bytes
+    again = again or part.again
   end
   if #strings == #list and size and size <= BLOCK then
     return source.string(table.concat(strings))
   end
   return {
     size = size,
+    again = again and function()
+      for _, part in ipairs(list) do
+        local fine, err = true, nil
+        if part.again then
+          fine, err = part.again()
+        end
+        if not fine then
+          return nil, err
+        end
+      end
+      return true
+    end,
     open = function()
       local i, read = 0, nil
       return reader(function(wire, outer)
