@@ -15,8 +15,8 @@ local source = {}
 ---@field size integer|nil octets that it gives; nil when not known before the end
 ---@field bytes string|nil all of them, where they are one block that is in memory anyway
 ---@field open fun(): fun(): string|nil, smtp.Error|nil
----@field again nil|fun(): true|nil, smtp.Error|nil where functions are in it: whether it can be read from its start. One
---- that was read before has to give something then, which the next reading begins with
+---@field again nil|fun(): true|nil, smtp.Error|nil where functions are in it: whether it can be read from its start. A
+--- function that was read before has to give something then, which the next reading begins with
 
 local BLOCK = 57 * 1024 -- whole lines of base64
 local EMPTY = 10000 -- empty strings in a row that a function may give: it must not spin for ever
@@ -145,7 +145,7 @@ function source.file(path)
 end
 
 -- What is known of a function, in whichever messages it is: that it `gave` something once, so that one that gives
--- nothing now is at its end; that it was left `halfway`; what it gave (`held`) when it was asked whether it can be read.
+-- nothing now is at its end; that it was left `halfway`; what it gave (`held`) when asked whether it can be read.
 local states = setmetatable({}, { __mode = "k" })
 
 -- What a function gives next, which is never "": bytes | nil | nil, err.
