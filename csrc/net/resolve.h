@@ -1,7 +1,10 @@
 /* resolve: names to addresses off the caller's thread, so that no caller ever blocks on DNS.
  *
- * A look-up runs getaddrinfo on a thread of its own and makes a descriptor readable when it is done. A look-up that
- * is given up is finished and freed by its thread. Called by bind/net.
+ * getaddrinfo runs on a thread of its own, and a descriptor becomes readable when it is done. It cannot be stopped: a
+ * look-up that is given up ends by itself. So that a silent name server does not cost a thread for each try, those who
+ * ask for the same name and port meanwhile share one, and there is a cap over all in the process. Any thread may call.
+ * A child of fork has no look-up under way: those of its parent have failed there, and their descriptors are gone but
+ * for the ones that its own copies of the look-ups have. Called by bind/net.
  */
 #ifndef SMTP_RESOLVE_H
 #define SMTP_RESOLVE_H
@@ -9,6 +12,8 @@
 #include "sock.h"
 
 struct smtp_resolve;
+
+enum { SMTP_RESOLVE_MOST = 64 }; /* names being looked up in a process at once; one more fails, as what may pass */
 
 /* Starts a look-up of stream-socket addresses; an address literal is done at once, with no thread.
  * Returns 0 and *lookup, or -errno. */
