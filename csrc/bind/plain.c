@@ -96,6 +96,15 @@ static bool maybe_in(lua_State *L, int index, const char *key, struct smtp_span 
 	return fine;
 }
 
+/* How many keys the table at `index` has. */
+static size_t count_keys(lua_State *L, int index)
+{
+	size_t count = 0;
+	for (lua_pushnil(L); lua_next(L, index); count++)
+		lua_pop(L, 1);
+	return count;
+}
+
 /* The same of one value: a string, or the table of a mailbox. *several: it is a table, but not of a mailbox. */
 static bool push_value(lua_State *L, struct smtp_plain *out, int index, bool more, bool *several)
 {
@@ -110,7 +119,8 @@ static bool push_value(lua_State *L, struct smtp_plain *out, int index, bool mor
 	*several = !address.bytes && !name.bytes;
 	if (*several)
 		return true;
-	if (!smtp_plain_named(out, name, address, more))
+	if (count_keys(L, index) != (size_t)(address.bytes != NULL) + (name.bytes != NULL) ||
+		!smtp_plain_named(out, name, address, more))
 		return false;
 	lua_pushlstring(L, address.bytes, address.length);
 	return true;
@@ -124,6 +134,8 @@ static bool push_people(lua_State *L, struct smtp_plain *out, struct smtp_span n
 	if (!smtp_plain_begin(out, name) || !push_value(L, out, index, false, &several))
 		return false;
 	int count = several ? (int)lua_rawlen(L, index) : 0;
+	if (several && count_keys(L, index) != (size_t)count) /* a hole, or a name where a number is due */
+		return false;
 	for (int i = 1; i <= count; i++) {
 		if (!lua_checkstack(L, SPARE))
 			return false;

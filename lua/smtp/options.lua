@@ -1,5 +1,6 @@
 --- Checks the user's table once and turns it into a plan: every default filled in, nothing left to look up later.
 --- A wrong name or type raises (the program is wrong); a value that cannot work returns nil, err (the input is wrong).
+local check = require "smtp.check"
 local core = require "smtp.core"
 local errors = require "smtp.errors"
 
@@ -32,17 +33,6 @@ local MESSAGE = {
 
 local SERVER_ALONE, MESSAGE_ALONE, BOTH = { SERVER }, { MESSAGE }, { SERVER, MESSAGE }
 
--- The message options that are tables with names of their own.
-local NESTED = {
-  list = {
-    unsubscribe = "string table", unsubscribe_post = "boolean", id = "string", help = "string table",
-    subscribe = "string table", post = "string table", owner = "string table", archive = "string table",
-  },
-  calendar = { content = "string", method = "string" },
-  dsn = { notify = "string table", ret = "string", envid = "string" },
-  deliver_by = { seconds = "number", mode = "string", trace = "boolean" },
-}
-
 local TIMEOUTS = { connect = 30, greeting = 300, command = 300, data = 120, block = 180, final = 600 }
 local TIMEOUT = {}
 for name in pairs(TIMEOUTS) do TIMEOUT[name] = "number" end
@@ -65,64 +55,46 @@ local PROXIES = {
   http = { kind = "http", port = 80 },
 }
 
--- Levenshtein distance, two rows at a time.
-local function distance(a, b)
-  local above = {}
-  for j = 0, #b do above[j] = j end
-  for i = 1, #a do
-    local row = { [0] = i }
-    for j = 1, #b do
-      local change = a:byte(i) == b:byte(j) and 0 or 1
-      row[j] = math.min(above[j] + 1, row[j - 1] + 1, above[j - 1] + change)
-    end
-    above = row
-  end
-  return above[#b]
+local strings = check.list "string"
+local people = check.either(check.record { name = "string", address = "string" },
+  check.list("string table", check.record { name = "string", address = "string" }))
+local attachment = check.record {
+  path = "string", data = "string", source = "function", filename = "string", content_type = "string",
+  content_id = "string", disposition = "string", size = "number",
+}
+local signature = check.record({
+  domain = "string", selector = "string", key = "string", key_file = "string", headers = "table",
+  canonicalization = "string",
+}, { headers = strings })
+
+local function pair(value, label)
+  local count = 0
+  for _ in pairs(value) do count = count + 1 end
+  local fine = count == 2 and type(value[1]) == "string" and (type(value[2]) == "string" or type(value[2]) == "number")
+  if not fine then error(label .. " must be a pair of name and value", 0) end
 end
 
-local function nearest(name, tables)
-  local best, best_distance
-  for _, known in ipairs(tables) do
-    for candidate in pairs(known) do
-      local d = distance(name, candidate)
-      if not best or d < best_distance or (d == best_distance and candidate < best) then
-        best, best_distance = candidate, d
-      end
-    end
-  end
-  return best
-end
+-- What is inside the options that may be tables.
+local inside_server = check.inside { timeouts = check.record(TIMEOUT), auth = strings, pin = strings }
+local inside_message = check.inside {
+  from = people, sender = people, to = people, cc = people, bcc = people, reply_to = people,
+  attachments = check.list("table", attachment),
+  headers = check.either(check.map "string number", check.list("table", pair)),
+  references = strings,
+  list = check.record({
+    unsubscribe = "string table", unsubscribe_post = "boolean", id = "string", help = "string table",
+    subscribe = "string table", post = "string table", owner = "string table", archive = "string table",
+  }, {
+    unsubscribe = strings, help = strings, subscribe = strings, post = strings, owner = strings, archive = strings,
+  }),
+  calendar = check.record { content = "string", method = "string" },
+  dkim = check.either(signature, check.list("table", signature)),
+  dsn = check.record({ notify = "string table", ret = "string", envid = "string" }, { notify = strings }),
+  deliver_by = check.record { seconds = "number", mode = "string", trace = "boolean" },
+  envelope = check.record({ from = "string table", to = "string table" }, { from = people, to = people }),
+}
 
--- "string table" -> which types those are
-local TYPES = setmetatable({}, { __index = function(sets, words)
-  local set = {}
-  for word in words:gmatch("%a+") do set[word] = true end
-  sets[words] = set
-  return set
-end })
-
---- Refuses unknown names, showing the nearest valid one, and wrong types: raises.
----@param given table
----@param known table[] one or two: option name -> the Lua types it may have, with blanks between
----@param label string the call's name, for the message
-local function check(given, known, label)
-  if type(given) ~= "table" then
-    error(("%s: expected a table of options, got %s"):format(label, type(given)), 0)
-  end
-  local one, other = known[1], known[2] or known[1]
-  for name, value in pairs(given) do
-    local types = one[name] or other[name]
-    if not types then
-      local shown = tostring(name):sub(1, 40)
-      error(("%s: unknown option %q; did you mean %q?"):format(label, shown, nearest(shown, known)), 0)
-    end
-    if not TYPES[types][type(value)] then
-      error(("%s: option %q must be a %s, not a %s"):format(label, name, types:gsub(" ", " or "), type(value)), 0)
-    end
-  end
-end
-
-options.check = check
+options.check = check.options
 
 local function unescape(text)
   return (text:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
@@ -168,8 +140,7 @@ local function is_clean(value)
   return not value:find("[%c%s]") and value ~= ""
 end
 
-local function check_timeouts(given, label)
-  if given then check(given, { TIMEOUT }, label .. ": timeouts") end
+local function timeouts_of(given)
   local timeouts = {}
   for name, default in pairs(TIMEOUTS) do timeouts[name] = given and given[name] or default end
   return timeouts
@@ -253,19 +224,12 @@ local function problem(plan)
   end
 end
 
-local function check_nested(given, label)
-  if not (given.list or given.calendar or given.dsn or given.deliver_by) then return end
-  for name, known in pairs(NESTED) do
-    if type(given[name]) == "table" then check(given[name], { known }, label .. ": " .. name) end
-  end
-end
-
---- Refuses unknown names and wrong types among message options; raises.
+--- Refuses unknown names and wrong types among message options and in the tables there; raises.
 ---@param given table
 ---@param label string the call's name, for the message
 function options.check_message(given, label)
-  check(given, MESSAGE_ALONE, label)
-  check_nested(given, label)
+  check.options(given, MESSAGE_ALONE, label)
+  inside_message(given, label)
 end
 
 --- Splits the one table of smtp.send: a table with the message options alone; raises like the others.
@@ -273,8 +237,9 @@ end
 ---@param label string
 ---@return table server, table message
 function options.split(given, label)
-  check(given, BOTH, label)
-  check_nested(given, label)
+  check.options(given, BOTH, label)
+  inside_server(given, label)
+  inside_message(given, label)
   local server, message = {}, {}
   for name, value in pairs(given) do
     if SERVER[name] then server[name] = value else message[name] = value end
@@ -306,8 +271,9 @@ end
 
 ---@param given table
 function options.check_login(given)
-  check(given, { { username = SERVER.username, password = SERVER.password, token = SERVER.token, auth = SERVER.auth } },
-    "session:auth")
+  local known = { username = SERVER.username, password = SERVER.password, token = SERVER.token, auth = SERVER.auth }
+  check.options(given, { known }, "session:auth")
+  inside_server(given, "session:auth")
 end
 
 options.mechanisms = list_of_mechanisms
@@ -321,7 +287,8 @@ options.mechanisms = list_of_mechanisms
 function options.plan(given, label, checked)
   local all = given
   if not checked then
-    check(given, SERVER_ALONE, label)
+    check.options(given, SERVER_ALONE, label)
+    inside_server(given, label)
     -- what has been looked at, and nothing that a metatable would add to it
     all = {}
     for name, value in pairs(given) do all[name] = value end
@@ -396,7 +363,7 @@ function options.plan(given, label, checked)
     allow_insecure_auth = all.allow_insecure_auth or false,
     helo = all.helo,                         -- nil: found when connected
     timeout = all.timeout,                   -- nil: none for the whole call
-    timeouts = check_timeouts(all.timeouts, label),
+    timeouts = timeouts_of(all.timeouts),
     transport = type(transport) == "table" and transport or options.host_transport,
     trace = all.trace or false,
     pipeline = tier and true,

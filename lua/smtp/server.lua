@@ -1,6 +1,7 @@
 --- The receiving side: an SMTP or LMTP server for tests, development and small receivers. Each connection is a
 --- coroutine whose dialogue is straight-line code; `step` polls them all and resumes those that can go on: one thread
 --- serves many. What a client does, or a function of the owner's, ends that connection at most, never the host.
+local check = require "smtp.check"
 local core = require "smtp.core"
 local dialogue = require "smtp.dialogue"
 local errors = require "smtp.errors"
@@ -24,6 +25,7 @@ local KNOWN = {
   lmtp = "boolean", extensions = "table", on_message = "function", timeout = "number", max_connections = "number",
   transport = "table",
 }
+local check_options = check.record(KNOWN, { extensions = check.list "string" })
 local MODES = { none = true, starttls = true, opportunistic = true, implicit = true }
 local BACKLOG = 64 -- connections taken in one step, so that those being served get their turn
 local PAUSE = 0.1  -- seconds without accepting after it failed (no descriptors left): the poll would not wait
@@ -103,7 +105,7 @@ end
 ---@return smtp.Server? server
 ---@return smtp.Error? err kinds "input", "resolve", "connect", "tls"
 function server.new(given)
-  options.check(given, { KNOWN }, "smtp.server")
+  check_options(given, "smtp.server")
   local transport = given.transport or options.host_transport or socket.new()
   if not transport.watch then
     -- where the host's own cannot listen, the built-in sockets do

@@ -1,5 +1,6 @@
 --- The dialogue: one connection to a server, each step of RFC 5321 a verb. Straight-line code that reads like the
 --- RFC; every wait is the transport's, so it may yield wherever the transport does.
+local check = require "smtp.check"
 local chunk = require "smtp.chunk"
 local core = require "smtp.core"
 local delivery = require "smtp.delivery"
@@ -288,10 +289,14 @@ end
 
 -- The transaction, step by step --------------------------------------------------------------------------------------
 
+local check_parameters = check.map "string number boolean"
+
 -- " NAME=value" for each parameter, in order of name.
-local function parameters(params)
+local function parameters(params, label)
   local names, words = {}, {}
-  for name in pairs(params or {}) do names[#names + 1] = name end
+  params = params or {}
+  check_parameters(params, label)
+  for name, value in pairs(params) do names[#names + 1] = value ~= false and name or nil end
   table.sort(names)
   for i, name in ipairs(names) do
     local value = params[name]
@@ -310,7 +315,7 @@ local function envelope_command(self, stage, verb, mailbox, params)
   local ok, err = exchange.begin(self, stage)
   if ok then ok, err = exchange.guard(self, stage) end
   if not ok then return nil, err end
-  local words, reason = parameters(params)
+  local words, reason = parameters(params, "session:" .. stage)
   if not words then return exchange.fail_input(self, stage, reason) end
   local reply
   reply, err = exchange.command(self, stage, verb .. ":<" .. mailbox.address .. ">" .. words, nil, mailbox.utf8)

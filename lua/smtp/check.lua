@@ -1,0 +1,146 @@
+--- What a user writes in a table: its names, the types of its values, and the tables in it, however deep. What is wrong
+--- with a program raises here, and says what is right; the values themselves are other rooms' business. Pure.
+local check = {}
+
+-- Levenshtein distance, two rows at a time.
+local function distance(a, b)
+  local above = {}
+  for j = 0, #b do above[j] = j end
+  for i = 1, #a do
+    local row = { [0] = i }
+    for j = 1, #b do
+      local change = a:byte(i) == b:byte(j) and 0 or 1
+      row[j] = math.min(above[j] + 1, row[j - 1] + 1, above[j - 1] + change)
+    end
+    above = row
+  end
+  return above[#b]
+end
+
+-- Whether a name is another one with letters left out: "cid" of "content_id".
+local function abbreviates(short, long)
+  local at = 1
+  for letter in short:gmatch(".") do
+    at = long:find(letter, at, true)
+    if not at then return false end
+    at = at + 1
+  end
+  return true
+end
+
+local function nearest(name, tables)
+  local best, best_distance
+  for _, known in ipairs(tables) do
+    for candidate in pairs(known) do
+      local d = distance(name, candidate)
+      if d > 2 and abbreviates(name:lower(), candidate) then d = 2 end
+      if not best or d < best_distance or (d == best_distance and candidate < best) then
+        best, best_distance = candidate, d
+      end
+    end
+  end
+  return best
+end
+
+-- "string table" -> which types those are
+local TYPES = setmetatable({}, { __index = function(sets, words)
+  local set = {}
+  for word in words:gmatch("%a+") do set[word] = true end
+  sets[words] = set
+  return set
+end })
+
+local function shown(key)
+  return tostring(key):sub(1, 40)
+end
+
+local function check_type(value, types, label, what)
+  if not TYPES[types][type(value)] then
+    error(("%s: %s must be a %s, not a %s"):format(label, what, types:gsub(" ", " or "), type(value)), 0)
+  end
+end
+
+--- Refuses unknown names, showing the nearest valid one, and wrong types.
+---@param given table
+---@param known table[] one or two: option name -> the Lua types it may have, with blanks between
+---@param label string the call's name, for the message
+function check.options(given, known, label)
+  if type(given) ~= "table" then
+    error(("%s: expected a table of options, got %s"):format(label, type(given)), 0)
+  end
+  local one, other = known[1], known[2] or known[1]
+  for name, value in pairs(given) do
+    local types = one[name] or other[name]
+    if not types then
+      local word = shown(name)
+      error(("%s: unknown option %q; did you mean %q?"):format(label, word, nearest(word, known)), 0)
+    end
+    if not TYPES[types][type(value)] then check_type(value, types, label, ("option %q"):format(name)) end
+  end
+end
+
+-- Each of these gives a function(value, label) for a value that is a table already.
+
+--- The tables in a table of options.
+---@param inside table<string, fun(value: table, label: string)> option name -> what looks into it
+function check.inside(inside)
+  return function(given, label)
+    for name, look in pairs(inside) do
+      local value = given[name]
+      if type(value) == "table" then look(value, label .. ": " .. name) end
+    end
+  end
+end
+
+--- A table with names of its own.
+---@param known table<string, string> name -> types
+---@param inside table<string, fun(value: table, label: string)>?
+function check.record(known, inside)
+  local tables, look = { known }, inside and check.inside(inside)
+  return function(value, label)
+    check.options(value, tables, label)
+    if look then look(value, label) end
+  end
+end
+
+--- A list: the keys from 1 to n, and nothing else.
+---@param types string of its items
+---@param each fun(value: table, label: string)? looks into those that are tables
+function check.list(types, each)
+  return function(value, label)
+    local count = 0
+    for _ in pairs(value) do count = count + 1 end
+    for key in pairs(value) do
+      if not (type(key) == "number" and key >= 1 and key <= count and key % 1 == 0) then
+        error(("%s: a list has the keys 1 to n and nothing else, not %q"):format(label, shown(key)), 0)
+      end
+    end
+    for i = 1, count do
+      check_type(value[i], types, label, "item " .. i)
+      if each and type(value[i]) == "table" then each(value[i], ("%s[%d]"):format(label, i)) end
+    end
+  end
+end
+
+--- Any names, and values of these types.
+---@param types string
+function check.map(types)
+  return function(value, label)
+    for key, item in pairs(value) do
+      if type(key) ~= "string" then error(("%s: %q is not a name"):format(label, shown(key)), 0) end
+      check_type(item, types, label, ("%q"):format(shown(key)))
+    end
+  end
+end
+
+--- A table with names, or a list.
+---@param named fun(value: table, label: string)
+---@param listed fun(value: table, label: string)
+function check.either(named, listed)
+  return function(value, label)
+    local is_named = type(next(value)) == "string" and value[1] == nil
+    return (is_named and named or listed)(value, label)
+  end
+end
+
+return check
