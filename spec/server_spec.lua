@@ -343,16 +343,17 @@ describe("the server's dialogue", function()
   it("is not slowed down by long lines", function()
     serve()
     local client = greeted()
-    local started = os.clock()
     local long = (" "):rep(60000)
     for _, line in ipairs {
       "NOOP x" .. long .. "y", "NOOP" .. long, "NOOP x" .. long, "AUTH " .. ("a"):rep(60000) .. " b c",
       "MAIL FROM:<a@example.org> " .. ("a"):rep(60000) .. "==", "MAIL FROM:<" .. ("\\"):rep(60000),
       "MAIL FROM:<" .. ('"'):rep(60001) .. ">", "MAIL FROM:<" .. ("@a,"):rep(20000) .. ">", "BDAT 1" .. long .. "x",
     } do
-      assert.truthy(client:say(line), line:sub(1, 20))
+      -- where a line were gone through again and again this would hardly end
+      local began = os.clock()
+      for _ = 1, 10 do assert.truthy(client:say(line), line:sub(1, 20)) end
+      assert.truthy(os.clock() - began < 10, line:sub(1, 20))
     end
-    assert.truthy(os.clock() - started < 1, "it took " .. os.clock() - started)
   end)
 end)
 

@@ -1,3 +1,4 @@
+local linear = require "spec.support.linear"
 local message = require "smtp.mail.message"
 local read_messages = dofile "spec/support/read_message.lua"
 local smtp = require "smtp"
@@ -143,11 +144,13 @@ describe("list", function()
   end)
 
   it("takes an id with as many blanks as one likes in linear time #linear", function()
-    local began = os.clock()
+    linear(function(blanks)
+      reason { list = { id = blanks .. "x" } }
+      head { list = { id = blanks .. "Team" .. blanks .. "<a.b>" } }
+    end, function(n) return (" "):rep(n) end, 2 ^ 18)
     local blanks = (" "):rep(20000)
     assert.truthy(reason { list = { id = blanks .. "x" } }:find("^list%.id: must be"))
     assert.truthy(head { list = { id = blanks .. "Team" .. blanks .. "<a.b>" } }:find("\r\nList-Id: Team <a.b>\r\n", 1, true))
-    assert.is_true(os.clock() - began < 1)
   end)
 
   it("and headers do not write a field twice", function()

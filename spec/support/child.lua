@@ -87,12 +87,13 @@ end
 
 --- What `code` prints, and how its process ended; SIGPIPE has its usual, deadly effect there.
 ---@param code string
+---@param environment string? for the shell to set
 ---@return string output
 ---@return string status as the shell tells it: "0", "141" after a SIGPIPE
-function child.run(code)
+function child.run(code, environment)
   local path = child.keep(code)
   -- under a sanitizer: a process that ends in the middle of a look-up leaks what the C library holds for it
-  local run = ("env --default-signal=PIPE ASAN_OPTIONS=detect_leaks=0 %s %s"):format(child.interpreter, path)
+  local run = ("env --default-signal=PIPE ASAN_OPTIONS=detect_leaks=0 %s %s %s"):format(environment or "", child.interpreter, path)
   local pipe = assert(io.popen(("{ %s; echo \"status $?\"; } 2>&1"):format(run)))
   local output, status = pipe:read("*a"):match("^(.-)status (%d+)%s*$")
   pipe:close()

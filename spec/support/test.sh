@@ -2,7 +2,7 @@
 # test.sh: every check there is: builds and specs under each Lua, the static checks, the specs again under ASan and UBSan.
 # The last line is "N passed, N failed". Under CI=true a skipped spec counts as failed: it means a component is missing.
 # Specs tagged #real (real servers, packaging) are slow and the same for every Lua, or go through the Luas themselves:
-# they run once, under lua5.4. Those tagged #linear look at Lua code's time, which is not the sanitizers' business.
+# they run once, under lua5.4. Those tagged #linear look at how much work Lua code is: they run under one Lua and LuaJIT.
 # All is built first; then three jobs run at a time, as much of them is waiting, and each prints what it has to say at its
 # end. `test.sh KIND [LUA]` is one job: specs, real, asan or lint.
 set -euo pipefail
@@ -67,7 +67,11 @@ sanitized() {
 
 case ${1:-} in
 specs)
-	specs "specs under $2" under "$2" "$busted" --exclude-tags=real
+	case $2 in
+	lua5.4 | luajit) excluded=real ;;
+	*) excluded=real,linear ;;
+	esac
+	specs "specs under $2" under "$2" "$busted" --exclude-tags=$excluded
 	exit
 	;;
 real)
