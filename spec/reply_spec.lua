@@ -46,6 +46,7 @@ local good = {
   { "blanks kept", "220   x  \r\n", { 220, "  x  " } },
   { "hyphens in the text", "220 -a-\r\n", { 220, "-a-" } },
   { "the lowest and the highest code", "200 a\r\n599 b\r\n", { 200, "a" }, { 599, "b" } },
+  { "empty lines between replies", "\r\n250 a\r\n\n\r\n354 b\r\n\r\n", { 250, "a" }, { 354, "b" } },
   { "two replies", "250 a\r\n354 b\r\n", { 250, "a" }, { 354, "b" } },
   { "each reply its own", "550-5.1.1 a\r\n550 5.1.1 b\r\n250 c\r\n", { 550, "a\nb", "5.1.1" }, { 250, "c" } },
   { "enhanced code", "250 2.1.0 Sender ok\r\n", { 250, "Sender ok", "2.1.0" } },
@@ -68,8 +69,6 @@ local good = {
 local bad = {
   { "two digits", "25\r\n" },
   { "no digits", "abc\r\n" },
-  { "an empty line", "\r\n" },
-  { "an empty line, bare LF", "\n" },
   { "a letter in the code", "2x0 a\r\n" },
   { "1xx", "199 a\r\n" },
   { "6xx", "600 a\r\n" },

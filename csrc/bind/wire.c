@@ -87,7 +87,7 @@ void smtp_push_turn(lua_State *L, struct smtp_wire *wire, int index)
 		lua_pushnil(L);
 		return;
 	}
-	if (smtp_buf_length(&wire->in) > 0)
+	if (smtp_wire_unread(wire) > 0)
 		status = SMTP_MORE;
 	else
 		status = smtp_wire_body(wire, (const unsigned char *)content, length);
@@ -228,6 +228,13 @@ static int wire_residue(lua_State *L)
 	return 1;
 }
 
+/* unread() -> the same, without the empty lines between two replies */
+static int wire_unread(lua_State *L)
+{
+	lua_pushinteger(L, (lua_Integer)smtp_wire_unread(check_wire(L)));
+	return 1;
+}
+
 /* expected() -> replies the server still owes */
 static int wire_expected(lua_State *L)
 {
@@ -308,7 +315,7 @@ void smtp_open_wire(lua_State *L)
 		{"finish", wire_finish},   {"turn", wire_turn},         {"chunk", wire_chunk},     {"take", wire_take},
 		{"queued", wire_queued},   {"feed", wire_feed},         {"reply", wire_reply},     {"residue", wire_residue},
 		{"expected", wire_expected}, {"line", wire_line},       {"content", wire_content}, {"octets", wire_octets},
-		{"respond", wire_respond}, {"owe", wire_owe},           {NULL, NULL},
+		{"respond", wire_respond}, {"owe", wire_owe},           {"unread", wire_unread},   {NULL, NULL},
 	};
 	static const luaL_Reg functions[] = {{"wire", wire_new}, {"queue_id", core_queue_id}, {NULL, NULL}};
 	smtp_class(L, SMTP_WIRE_CLASS, methods, wire_gc);

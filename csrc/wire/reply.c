@@ -132,12 +132,30 @@ static void keep_excerpt(struct smtp_reply *reply, const unsigned char *line, si
 		smtp_buf_drop(&reply->text, smtp_buf_length(&reply->text));
 }
 
+size_t smtp_reply_blank(const struct smtp_buf *in)
+{
+	const unsigned char *bytes = smtp_buf_view(in);
+	size_t length = smtp_buf_length(in), at = 0;
+	for (;;) {
+		if (at < length && bytes[at] == '\n')
+			at++;
+		else if (length - at >= 2 && bytes[at] == '\r' && bytes[at + 1] == '\n')
+			at += 2;
+		else
+			return at;
+	}
+}
+
 enum smtp_status smtp_reply_parse(struct smtp_reply *reply, struct smtp_buf *in, size_t *scanned)
 {
 	enum smtp_status status = SMTP_MORE;
 	if (*scanned == 0 && reply->lines == 0) {
 		reply->enhanced[0] = '\0';
 		smtp_buf_drop(&reply->text, smtp_buf_length(&reply->text));
+	}
+	if (reply->lines == 0 && smtp_reply_blank(in) > 0) {
+		smtp_buf_drop(in, smtp_reply_blank(in));
+		*scanned = 0;
 	}
 	while (status == SMTP_MORE) {
 		const unsigned char *line = smtp_buf_view(in);

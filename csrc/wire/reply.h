@@ -24,8 +24,11 @@ void smtp_reply_wipe(struct smtp_reply *reply);
 /* Whether a line, its end taken off or not, begins with the code of a reply. */
 SMTP_MUST_USE bool smtp_reply_has_code(const unsigned char *line, size_t length);
 
-/* Reads lines from `in`, dropping them; *scanned is how much of it is known to hold no line end (kept by the caller,
- * 0 at first). OK: `reply` is complete, and the next call begins a new one. MORE: feed `in`.
+/* How many octets of empty lines there are before anything else: some servers send one behind a reply. */
+SMTP_MUST_USE size_t smtp_reply_blank(const struct smtp_buf *in);
+
+/* Reads lines from `in`, dropping them, and empty ones before a reply; *scanned is how much of it is known to hold no line
+ * end (kept by the caller, 0 at first). OK: `reply` is complete, and the next call begins a new one. MORE: feed `in`.
  * Errors: SMTP_E_PROTOCOL, `text` then holds the beginning of the line that is none of a reply; SMTP_E_MEMORY. */
 SMTP_MUST_USE enum smtp_status smtp_reply_parse(struct smtp_reply *reply, struct smtp_buf *in, size_t *scanned);
 

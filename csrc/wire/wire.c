@@ -194,6 +194,16 @@ enum smtp_status smtp_wire_agree(struct smtp_wire *wire, const char *classes)
 	return SMTP_OK;
 }
 
+size_t smtp_wire_unread(struct smtp_wire *wire)
+{
+	size_t blank = wire->reply.lines == 0 ? smtp_reply_blank(&wire->in) : 0;
+	if (blank > 0) {
+		smtp_buf_drop(&wire->in, blank);
+		wire->scanned = 0;
+	}
+	return smtp_buf_length(&wire->in);
+}
+
 enum smtp_status smtp_wire_line(struct smtp_wire *wire, const unsigned char **line, size_t *length)
 {
 	if (wire->failed)

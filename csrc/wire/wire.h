@@ -64,6 +64,9 @@ SMTP_MUST_USE enum smtp_status smtp_wire_reply(struct smtp_wire *wire);
  * reply: nothing is taken then, and the wire has not failed. */
 SMTP_MUST_USE enum smtp_status smtp_wire_agree(struct smtp_wire *wire, const char *classes);
 
+/* Client. How many octets have come and are read by nobody, empty lines between replies left out. */
+SMTP_MUST_USE size_t smtp_wire_unread(struct smtp_wire *wire);
+
 /* Server. The next command line, its CRLF taken off, is at *line until the next call. Errors: SMTP_E_PROTOCOL (a
  * bare LF, a CR or a NUL inside), SMTP_E_LIMIT (a line over 64 KB). */
 SMTP_MUST_USE enum smtp_status smtp_wire_line(struct smtp_wire *wire, const unsigned char **line, size_t *length);

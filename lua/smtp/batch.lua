@@ -161,7 +161,10 @@ function batch.each(self, iterator, most, note)
       if not went then return nil end
       on_wire = nil
       -- a reply too many would pass for the final one, and each for the next message's
-      if went == "more" then return false, select(2, delivery.listen(self)) end
+      if went == "more" then
+        local _, err = delivery.listen(self)
+        if err then return false, err end
+      end
       return false, select(2, exchange.fail(self, "body", "protocol", went))
     end
 

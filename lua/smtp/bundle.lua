@@ -151,7 +151,7 @@ function bundle.send(self, mails, plans, meanwhile, more)
     results[i], errs[i] = receipt or false, err
   end
   if not (written or gone) then exchange.kill(self, { kind = kind, stage = "final", reason = reason }) end
-  if self.state == "ready" and line.wire:residue() > 0 then
+  if self.state == "ready" and line.wire:unread() > 0 then
     chunk.distrust(self)
     exchange.kill(self, { kind = "protocol", stage = "final",
       reason = "the server sent a reply that no command was waiting for" })

@@ -114,7 +114,7 @@ function delivery.content(self, source, tally, more, report)
   end
   -- a reply that comes before its time is a refusal, or else would pass for the final one; content that goes out in one
   -- piece with its end, right behind the 354, leaves it no time
-  if type(source) ~= "string" or tally.late or self.pump.wire:residue() > 0 then
+  if type(source) ~= "string" or tally.late or self.pump.wire:unread() > 0 then
     local quiet, err = delivery.listen(self)
     if not quiet then return nil, err end
   end

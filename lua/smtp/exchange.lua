@@ -101,6 +101,14 @@ function exchange.set_deadline(self)
   self.expires = self.life or (self.plan.timeout and core.now() + self.plan.timeout) or math.huge
 end
 
+--- Before a command is written nothing may be unread: a reply that nobody waits for must never be taken for its.
+function exchange.look(self, stage)
+  if self.pump.wire:expected() > 0 then return true end
+  local kind, reason, words = self.pump:unasked()
+  if kind then return exchange.fail(self, stage, kind, reason, words and said(words)) end
+  return true
+end
+
 --- Every verb begins here: the call's deadline, and whether the session can be used at all.
 ---@param more boolean? the verb may go on after a 3xx reply to another of its kind
 function exchange.begin(self, stage, more)
@@ -113,10 +121,7 @@ function exchange.begin(self, stage, more)
   if broken or self.pump.wire:expected() > 0 and not self.prelude then
     return exchange.fail(self, stage, "protocol", "an earlier call was broken off halfway")
   end
-  -- a reply that nobody waits for must never be taken for the next command's
-  local kind, reason, words = self.pump:unasked()
-  if kind then return exchange.fail(self, stage, kind, reason, words and said(words)) end
-  return true
+  return exchange.look(self, stage)
 end
 
 --- Where TLS is required no message goes out in clear.
@@ -149,7 +154,8 @@ end
 
 --- A command and its reply, whatever it says.
 function exchange.command(self, stage, line, seconds, utf8, shown)
-  local ok, err = exchange.queue(self, stage, line, utf8, shown)
+  local ok, err = exchange.look(self, stage)
+  if ok then ok, err = exchange.queue(self, stage, line, utf8, shown) end
   if not ok then return nil, err end
   return exchange.receive(self, stage, seconds or self.plan.timeouts.command)
 end

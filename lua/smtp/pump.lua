@@ -87,7 +87,7 @@ end
 ---@return string? reason
 ---@return smtp.Reply? reply what it said, if that was a refusal
 function Pump:unasked()
-  local look = self.wire:residue() > 0 and "data" or self.pipe:peek()
+  local look = self.wire:unread() > 0 and "data" or self.pipe:peek()
   if look == "idle" then return nil end
   if look == "closed" then return "closed", "the server closed the connection" end
   local wire = stray(self)
@@ -99,6 +99,7 @@ function Pump:unasked()
   end
   local reply = code and { code = code, text = text, enhanced = enhanced }
   if reply then self.trace.received(reply) end
+  if text == "again" and wire:unread() == 0 then return nil end -- nothing but empty lines
   -- whatever words a server takes its leave with
   if code == 221 or code and code >= 400 then
     return "closed", "the server closed the connection", code >= 400 and reply or nil

@@ -9,6 +9,7 @@ local login = require "smtp.login"
 local pump = require "smtp.pump"
 local address = require "smtp.mail.address"
 local capability = require "smtp.protocol.capability"
+local helo = require "smtp.protocol.helo"
 local trace = require "smtp.protocol.trace"
 local socket = require "smtp.transport.socket"
 
@@ -172,16 +173,6 @@ function Session:connect()
   return greeting
 end
 
--- The name to give: the host's if it is a full one, else the address of our end (RFC 5321 4.1.3).
-local function own_name(self)
-  local name = core.hostname()
-  if name:find("^[%w][%w%-]*%.[%w%.%-]*%w$") then return name end
-  local pipe = self.pump.pipe
-  local host = pipe.name and pipe:name() or "127.0.0.1"
-  if host:find(":", 1, true) then return "[IPv6:" .. host:gsub("%%.*", "") .. "]" end
-  return host:find("^%d+%.%d+%.%d+%.%d+$") and "[" .. host .. "]" or "[127.0.0.1]"
-end
-
 --- EHLO, and HELO where the server knows no EHLO and nothing needs one; with LMTP LHLO (RFC 2033 4.1). Fills
 --- s.capabilities. RFC 5321 3.2. May yield.
 ---@param name string? default: option helo, else the host's full name, else an address literal
@@ -191,7 +182,11 @@ function Session:ehlo(name)
   local ok, err = exchange.begin(self, "ehlo")
   if not ok then return nil, err end
   local plan = self.plan
-  name = name or plan.helo or own_name(self)
+  name = name or plan.helo
+  if not name then
+    local pipe = self.pump.pipe
+    name = helo.name(core.hostname(), pipe.name and (pipe:name()) or nil)
+  end
   if not name:find("^[^%s]+$") then
     return exchange.fail_input(self, "ehlo", "the name for EHLO is empty or has a blank in it")
   end
@@ -200,15 +195,15 @@ function Session:ehlo(name)
   if not reply then return nil, err end
   self.transaction = false
   self.capabilities = {}
-  local helo = exchange.class(reply) == 5 and not plan.lmtp and not (plan.tls == "starttls" and not self.tls)
+  local old = exchange.class(reply) == 5 and not plan.lmtp and not (plan.tls == "starttls" and not self.tls)
     and not plan.credentials
-  if helo then
+  if old then
     reply, err = exchange.command(self, "ehlo", "HELO " .. name)
     if not reply then return nil, err end
   end
   reply, err = exchange.expect(self, "ehlo", reply, 2)
   if not reply then return nil, err end
-  if not helo then self.capabilities = capability.parse(reply.text) end
+  if not old then self.capabilities = capability.parse(reply.text) end
   self.trusted = chunk.trusted(self)
   -- whoever heard of the reply may have closed the session
   if self.state ~= "closed" then self.state = "ready" end

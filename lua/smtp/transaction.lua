@@ -302,8 +302,10 @@ function transaction.finish(self, one)
     if not ok then return nil, err end
     one.at = one.at + 1
     if transaction.is_refused(one) then return true end
-    if one.at > #flights then break end
-    ok, err = transaction.queue(self, one, false)
+    local flight = flights[one.at]
+    if not flight then break end
+    ok, err = exchange.look(self, flight.count > 0 and "rcpt" or "data")
+    if ok then ok, err = transaction.queue(self, one, false) end
     if not ok then return nil, err end
   end
   one.ready = one.plan.terms.chunks or one.open or false

@@ -4,7 +4,7 @@ local capability = {}
 local function read(text)
   local found = {}
   local first = true
-  for line in text:gmatch("[^\n]+") do
+  for line in text:gmatch("([^\n]*)\n?") do
     if not first then
       -- "AUTH=LOGIN" is an old form of "AUTH LOGIN" that some servers still send beside it
       local keyword, parameters = line:match("^([%w][%w-]*)[ =]?(.*)$")
