@@ -7,7 +7,6 @@ local core = require "smtp.core"
 local delivery = require "smtp.delivery"
 local exchange = require "smtp.exchange"
 local flights = require "smtp.protocol.flight"
-local message = require "smtp.mail.message"
 local pump = require "smtp.pump"
 local receipts = require "smtp.receipt"
 local socket = require "smtp.transport.socket"
@@ -16,22 +15,20 @@ local transaction = require "smtp.transaction"
 local batch = {}
 
 local huge, min = math.huge, math.min
-local SEED = message.SEED
 
 -- Seconds between two results after which a look is due before content goes out: the server may have left.
 local LATE = 0.05
 
 --- Sends what an iterator gives.
 ---@param self table the session
----@param iterator fun(): table? messages or message options; nil: no more
+---@param iterator fun(): smtp.Message|false|nil, smtp.Error? messages that nobody else changes; false: this one could not
+--- be composed, and why; nil: no more
 ---@param most (fun(): number)? how many messages a flight may hold now, beside the limits of its own
----@param note (fun(mail: smtp.Message))? told of each message that is made of what the iterator just gave
 ---@return fun(): smtp.Receipt|false|nil, smtp.Error? results in order: a receipt, or false and the error; nil at last
-function batch.each(self, iterator, most, note)
+function batch.each(self, iterator, most)
   local ahead, problem             -- the next message; false: it cannot be composed, and why; nil: not fetched yet
   local further, problems = {}, {} -- by number, the same of those behind it that have been fetched
   local first, last, ended = 1, 0, false
-  local latest                     -- the last message that the iterator gave
   local on_wire, began, rounds     -- the message whose envelope has gone along already, since when
   local on_plan                    -- and by which plan: the message's own may be for another session by now
   local reset = false              -- with RSET before it
@@ -45,27 +42,6 @@ function batch.each(self, iterator, most, note)
 
   most = most or function() return huge end
 
-  -- Random octets are asked for by the dozen, a system call less a message.
-  local random, used = "", 0
-
-  -- One more: a message, or false and its error; nil: there is none.
-  local function fetch()
-    local given = iterator()
-    if given == nil then
-      ended = true
-      return nil
-    end
-    local mail, err = given, nil
-    if given ~= latest then
-      if used >= #random then random, used = core.random(12 * SEED) or "", 0 end
-      used = used + SEED
-      mail, err = delivery.compose(given, "session:send_many", random, used - SEED)
-      latest = mail
-    end
-    if note and mail then note(mail) end
-    return mail or false, err
-  end
-
   local function look_ahead()
     if ahead ~= nil then return end
     if first <= last then
@@ -74,13 +50,15 @@ function batch.each(self, iterator, most, note)
       -- small numbers keep the lists small
       if first == last then first, last = 1, 0 else first = first + 1 end
     elseif not ended then
-      ahead, problem = fetch()
+      ahead, problem = iterator()
+      ended = ahead == nil
     end
   end
 
   local function look_further()
-    local mail, err = fetch()
-    if mail == nil then return end
+    local mail, err = iterator()
+    ended = mail == nil
+    if ended then return end
     last = last + 1
     further[last], problems[last] = mail, err
   end

@@ -59,7 +59,7 @@ local function settle(self, one, denied, began, rounds)
       self.outcome, self.transaction = "not_sent", false
       return receipts.short(self, plan, code, enhanced, text, id, core.now() - began, line.rounds - rounds)
     end
-    self.transaction, one.accepted, one.rejected = true, plan.accepted, {}
+    self.transaction, one.accepted, one.rejected = true, receipts.all(plan), {}
     if code then
       reply = { code = code, enhanced = enhanced, text = text }
     elseif text ~= "again" then

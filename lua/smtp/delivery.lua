@@ -132,19 +132,12 @@ function delivery.content(self, source, tally, more, report)
   return reply, err, octets
 end
 
---- A message ready to be sent from what a caller gave: message options, or a message composed before. Raises on
---- unknown names.
+--- A message out of message options, of whatever kind. Raises on unknown names.
 ---@param given table
 ---@param label string the call's name, for the message of an error
----@param random string? random octets for message.letter,
----@param at integer? which are behind so many others
----@return table? mail
+---@return smtp.Message? mail
 ---@return smtp.Error? err kind "input"
-function delivery.compose(given, label, random, at)
-  local composed = type(given) == "table" and given.source
-  if composed and type(composed) == "function" then return given end
-  local letter = message.letter(given, random, at)
-  if letter then return letter end
+function delivery.compose_any(given, label)
   options.check_message(given, label)
   local wishes, reason
   if given.dsn or given.require_tls or given.deliver_by or given.hold_for or given.mt_priority then
@@ -157,6 +150,19 @@ function delivery.compose(given, label, random, at)
   mail.partial = given.partial
   mail.on_progress = given.on_progress
   return mail
+end
+
+--- A message ready to be sent from what a caller gave, who has no more to do with it: out of message options, or a
+--- message composed before as it is now. Raises on unknown names.
+---@param given table
+---@param label string the call's name, for the message of an error
+---@return smtp.Message? mail
+---@return smtp.Error? err kind "input"
+function delivery.compose(given, label)
+  if message.is(given) then return message.outgoing(given) end
+  local letter = message.letter(given)
+  if letter then return letter end
+  return delivery.compose_any(given, label)
 end
 
 -- A message's on_progress with its total, told each number once. It runs outside any pcall: what it raises reaches the

@@ -4,6 +4,7 @@
 ---     local receipt, err = smtp.send { host = "mail.example.org", from = …, to = …, subject = …, text = … }
 local core = require "smtp.core"
 local delivery = require "smtp.delivery"
+local message = require "smtp.mail.message"
 local options = require "smtp.options"
 local session = require "smtp.session"
 local task = require "smtp.task"
@@ -64,8 +65,9 @@ end
 ---@return table? message size(), source(), tostring(), save(path); fields id, envelope
 ---@return smtp.Error? err kind "input"
 function smtp.message(given)
+  if message.is(given) then return given end
   local mail, err = delivery.compose(given, "smtp.message")
-  return mail and mail.envelope and mail, err -- a letter makes its envelope when it is asked for it, that is now
+  return mail and mail.envelope and mail, err -- it is made when somebody asks for it, that is now
 end
 
 --- A session before its first step: s:connect(), s:ehlo(), s:starttls(), s:auth(), s:mail(), s:rcpt(), s:data(),

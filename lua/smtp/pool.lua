@@ -5,6 +5,7 @@ local core = require "smtp.core"
 local delivery = require "smtp.delivery"
 local errors = require "smtp.errors"
 local options = require "smtp.options"
+local rows = require "smtp.rows"
 local session = require "smtp.session"
 local socket = require "smtp.transport.socket"
 
@@ -193,6 +194,8 @@ function Pool:send_many(iterator, on_result)
   local under_way = 0  -- jobs taken and not decided
   local broken         -- why no connection can be had
   local workers = self.transport.together and self.size or 1
+  local run = {}       -- `raised`: what the iterator raised
+  local next_row = rows.new(iterator, run)
 
   -- A job that may go now; nil: there is none.
   local function take()
@@ -204,14 +207,18 @@ function Pool:send_many(iterator, on_result)
         return job
       end
     end
-    if ended then return nil end
-    local given = iterator()
-    if given == nil then
-      ended = true
-      return nil
+    local mail, err, given
+    while not ended do
+      mail, err, given = next_row()
+      if mail then
+        under_way = under_way + 1
+        return { mail = mail, given = given, attempt = 1 }
+      elseif mail == nil then
+        ended = true
+      else
+        on_result(nil, err, given)
+      end
     end
-    under_way = under_way + 1
-    return { given = given, attempt = 1 }
   end
 
   local function decide(job, receipt, err)
@@ -240,9 +247,8 @@ function Pool:send_many(iterator, on_result)
       pace(self)
       one.sent = one.sent + 1
       jobs[#jobs + 1] = this
-      return this.mail or this.given
-    end, function() return self.rate and 1 or math.max(1, math.floor(one.sent * SHARE)) end,
-    function(mail) jobs[#jobs].mail = mail end)
+      return this.mail
+    end, function() return self.rate and 1 or math.max(1, math.floor(one.sent * SHARE)) end)
     local receipt, err = results()
     while receipt ~= nil do
       decide(jobs[first], receipt, err)
@@ -298,6 +304,7 @@ function Pool:send_many(iterator, on_result)
   else
     work()
   end
+  if run.raised then error(run.raised.value, 0) end
   return true
 end
 

@@ -5,11 +5,11 @@ local queue = require "smtp.protocol.queue"
 local receipt = {}
 
 local queue_id = queue.id
+local unpack = table.unpack or unpack
 
 ---@class smtp.Receipt
 ---@field message_id string? "<...@...>" as sent
----@field accepted string[] addresses the server took; with LMTP those it delivered to. To be read only: receipts of one
---- message may share this list and the next
+---@field accepted string[] addresses the server took; with LMTP those it delivered to
 ---@field rejected table[] {address=, code=, enhanced=, text=, temporary=}; empty when all were taken
 ---@field reply smtp.Reply of the end of data; with LMTP the first good one
 ---@field queue_id string? the server's queue id, where its reply carries one in a known form
@@ -19,8 +19,14 @@ local queue_id = queue.id
 ---@field tls table? {version=, cipher=, peer=, resumed=}
 ---@field transcript string?
 
---- The receipt of a message that all its recipients were taken for, by a plan that holds it whole. The lists are the
---- plan's: the receipts of one message share them.
+-- A receipt's own list of all that a plan of one flight names.
+local function all(plan)
+  local to = plan.to
+  return to[2] and { unpack(to) } or { to[1] }
+end
+receipt.all = all
+
+--- The receipt of a message that all its recipients were taken for, by a plan that holds it whole.
 ---@param self table the session
 ---@param plan smtp.Dispatch
 ---@param code integer of the reply,
@@ -34,8 +40,8 @@ function receipt.short(self, plan, code, enhanced, text, id, took, rounds)
   local time = self.time
   return {
     message_id = plan.id,
-    accepted = plan.accepted,
-    rejected = plan.rejected,
+    accepted = all(plan),
+    rejected = {},
     reply = { code = code, enhanced = enhanced, text = text },
     queue_id = id or id == nil and queue_id(text) or nil,
     size = #plan.bytes,

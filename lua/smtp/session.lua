@@ -54,6 +54,7 @@ function session.new(plan, expires)
     prelude = nil,          -- reads the reply to a login that goes along with the first envelope
     whole = false,          -- whole messages are on their way,
     leaving = nil,          -- and the server has said 421: see transaction.leave
+    latest = nil,           -- the plan that was made last
     mails = 0,              -- messages begun on this connection
     taken = {},             -- by mail and rcpt: the recipients since MAIL
     cause = nil,            -- the error that killed the session
@@ -429,7 +430,7 @@ end
 ---@return fun(): smtp.Receipt|false|nil, smtp.Error?
 function Session:send_many(iterator)
   if type(iterator) ~= "function" then error("session:send_many: expected a function, got " .. type(iterator), 2) end
-  return require "smtp.batch".each(self, iterator)
+  return require "smtp.batch".each(self, require "smtp.rows".new(iterator, self))
 end
 
 --- RSET: gives up the transaction. RFC 5321 4.1.1.5. May yield.

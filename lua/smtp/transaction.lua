@@ -11,7 +11,6 @@ local planner = require "smtp.protocol.flight"
 local transaction = {}
 
 local concat, huge, rep = table.concat, math.huge, string.rep
-local unpack = table.unpack or unpack
 
 ---@class smtp.Terms what this server takes on this connection
 ---@field offered table its capabilities,
@@ -24,16 +23,16 @@ local unpack = table.unpack or unpack
 ---@field sizes boolean MAIL says the size,
 ---@field most number octets that it may be
 
----@class smtp.Dispatch what goes to a server in which flights; kept with the message for the next time
----@field terms smtp.Terms that it was made for
+---@class smtp.Dispatch what goes to a server in which flights; the session keeps the latest
+---@field mail smtp.Message that it was made of, and
+---@field terms smtp.Terms for
+---@field to string[] the recipients
 ---@field flights smtp.Flight[]? of the envelope; made when needed, where there are
 ---@field bytes string? the whole content, where the envelope is one flight and nobody watches the progress: then also
 ---@field id string? the Message-ID,
 ---@field block string? the flight's commands,
 ---@field lines integer? how many they are,
----@field agreed string? the classes of the replies hoped for, DATA's too,
----@field accepted string[]? and what the receipts list where all goes well,
----@field rejected table[]?
+---@field agreed string? and the classes of the replies hoped for, DATA's too
 
 ---@class smtp.Transaction
 ---@field mail smtp.Message
@@ -72,8 +71,9 @@ local function commands(to, wishes, first)
 end
 
 -- The plan of a message that is one flight and one string; nil: its envelope is too long for that. MAIL has `words` and
--- `more` behind its path. `copies`: `to` may be seen by others, and the receipts get a list of their own.
-local function short(terms, id, bytes, from, words, more, to, wishes, copies)
+-- `more` behind its path.
+local function short(terms, mail, bytes, words, more, wishes)
+  local from, to = mail.from, mail.to
   local count, data = #to + 1, "\nDATA"
   local lines, block, agreed = count + 1
   if terms.chunks then data, lines = "", count end
@@ -86,8 +86,7 @@ local function short(terms, id, bytes, from, words, more, to, wishes, copies)
   end
   if #block + lines + 1 > planner.WINDOW then return nil end
   return {
-    terms = terms, bytes = bytes, id = id, block = block, lines = lines, agreed = agreed,
-    accepted = copies and { unpack(to) } or to, rejected = {},
+    mail = mail, terms = terms, to = to, bytes = bytes, id = mail.id, block = block, lines = lines, agreed = agreed,
   }
 end
 
@@ -121,25 +120,24 @@ local function letter_plan(terms, mail)
   if not terms.plain or #bytes > terms.most then return nil end
   local words, size = ">", ""
   if terms.sizes then words, size = "> SIZE=", #bytes end
-  return short(terms, mail.id, bytes, mail.from, words, size, mail.to, nil, false)
+  return short(terms, mail, bytes, words, size)
 end
 
 -- The plan of any message.
 local function full_plan(self, terms, mail)
   local offered = terms.offered
-  local form, envelope = mail:form(terms.form), mail.envelope
+  local form, to = mail:form(terms.form), mail.to
   local words, reason, insecure = parameter.mail(offered, mail, form, terms.secure)
-  local to = envelope.to
   if words and offered.LIMITS then reason = limits.problem(offered, to) end
   if reason then return exchange.fail(self, "mail", insecure and "insecure" or "input", reason) end
   -- once DATA or BDAT is on its way nothing can be held back any more: where all recipients count, their replies
   -- come first
   local apart = mail.partial == false and #to > 1
   local bytes = not (apart or mail.on_progress) and terms.tier ~= "step" and form.content.bytes
-  local held = bytes and short(terms, mail.id, bytes, envelope.from, ">", words, to, mail.wishes, true)
-  if held then return held end
-  local lines = commands(to, mail.wishes, "MAIL FROM:<" .. envelope.from .. ">" .. words)
-  return { terms = terms, flights = planner.envelope(lines, terms.tier, apart) }
+  local plan = bytes and short(terms, mail, bytes, ">", words, mail.wishes)
+  if plan then return plan end
+  local lines = commands(to, mail.wishes, "MAIL FROM:<" .. mail.from .. ">" .. words)
+  return { mail = mail, terms = terms, to = to, flights = planner.envelope(lines, terms.tier, apart) }
 end
 
 --- What goes to this server, in the form that suits it; or the error.
@@ -148,13 +146,13 @@ end
 ---@return smtp.Error?
 function transaction.plan(self, mail, terms)
   terms = terms or transaction.terms(self)
-  local held, err = mail.held, nil
-  if held and held.terms == terms then return held end
-  held = mail.bytes and letter_plan(terms, mail)
-  if not held then held, err = full_plan(self, terms, mail) end
-  if not held then return nil, err end
-  mail.held = held
-  return held
+  local plan, err = self.latest, nil
+  if plan and plan.mail == mail and plan.terms == terms then return plan end
+  plan = mail.bytes and letter_plan(terms, mail)
+  if not plan then plan, err = full_plan(self, terms, mail) end
+  if not plan then return nil, err end
+  self.latest = plan
+  return plan
 end
 
 --- Whether the server takes one more message on this connection, behind `more` that are not begun yet.
@@ -232,7 +230,7 @@ local function read_each(self, one, flight, seconds)
     if exchange.class(reply) == 2 then self.transaction = true else one.refused = reply end
   end
   for i = flight.first, flight.first + flight.count - 1 do
-    local address = one.mail.envelope.to[i]
+    local address = one.plan.to[i]
     reply, err = receive(self, one, "rcpt", command)
     if not reply then return nil, err end
     if exchange.class(reply) == 2 then
@@ -273,7 +271,7 @@ function transaction.read(self, one)
   -- what came is still there to be read; where the time is over nothing more is waited for
   if not agreed then return read_each(self, one, flight, agreed == nil and 0 or nil) end
   if flight.mail then self.transaction = true end
-  local accepted, to = one.accepted, one.mail.envelope.to
+  local accepted, to = one.accepted, one.plan.to
   for i = flight.first, flight.first + flight.count - 1 do accepted[#accepted + 1] = to[i] end
   if not flight.data then return true end
   one.open = self.pump:agree("3", exchange.deadline(self, timeouts.data))
@@ -286,7 +284,7 @@ end
 
 --- Whether the server's answers so far end it.
 function transaction.is_refused(one)
-  local asked = #one.accepted + #one.rejected == #one.mail.envelope.to
+  local asked = #one.accepted + #one.rejected == #one.plan.to
   return one.refused ~= nil
     or #one.rejected > 0 and asked and (#one.accepted == 0 or one.mail.partial == false)
 end

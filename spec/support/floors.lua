@@ -79,6 +79,7 @@ local floors = {
   { "^smtp%.receipt$", 4 },
   { "^smtp%.login$", 4 },
   { "^smtp%.bundle$", 4 },
+  { "^smtp%.rows$", 4 },
   { "^smtp%.batch$", 4 },
   { "^smtp%.commands$", 4 },
   { "^smtp%.dialogue$", 4 },

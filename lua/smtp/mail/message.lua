@@ -18,18 +18,18 @@ local source = require "smtp.mail.source"
 
 local message = {}
 
-local unpack = table.unpack or unpack
-
 ---@class smtp.Message
 ---@field id string|nil "<…@…>"; nil for `raw` where none was found
----@field envelope {from: string, to: string[]} what MAIL and RCPT name; from is "" for the null reverse path
+---@field envelope {from: string, to: string[]} what MAIL and RCPT name; from is "" for the null reverse path. Made when
+--- it is asked for: the caller's, who may change it between two sends
+---@field from string the same two as they were checked last, and
+---@field to string[] what goes out: nobody changes these
 ---@field utf8 boolean an address needs SMTPUTF8 (for `raw`: one of the envelope)
 ---@field partial boolean|nil the option, for the delivery
 ---@field on_progress nil|fun(sent: integer, total: integer|nil) the option, for the delivery: octets that the transport
 --- has taken, before dot-stuffing; called after each block and when all is out. It must not raise (send would raise it
 --- too) and must not yield (a task would take that for a wait of its own; Lua 5.1 may not be able to)
 local Message = {}
-Message.__index = Message
 
 -- The fields that have an option, lower-case -> the option.
 local OWN = {
@@ -52,11 +52,24 @@ local PRIORITIES = {
 }
 
 -- Inside this room a value that cannot be sent is raised as a Refusal, so that the checks read as straight lines. It is
--- caught in message.new, where nothing that could yield runs.
+-- caught in try, where nothing that could yield runs.
 local Refusal = {}
 
 local function refuse(reason, kind)
   error(setmetatable({ reason = reason, kind = kind or "input" }, Refusal), 0)
+end
+
+-- What a function of this room returns, or its refusal as an error.
+local function try(make, given)
+  local fine, result = pcall(make, given)
+  if fine then
+    return result
+  elseif getmetatable(result) == Refusal then
+    return nil, errors.new {
+      kind = result.kind, stage = "compose", outcome = "not_sent", temporary = false, reason = result.reason,
+    }
+  end
+  error(result, 0)
 end
 
 -- Passes a result through; refuses with the option's name in front where there is none.
@@ -108,8 +121,33 @@ local function join(...)
   return all
 end
 
--- Everyone the message names: the envelope, and whether it needs SMTPUTF8; the fields From to Cc, and whether one of
--- those does; who sends it.
+-- The sender that an envelope names, and whether its address needs SMTPUTF8.
+local function origin_of(envelope)
+  if envelope.from == "" or envelope.from == "<>" then -- the null reverse path (RFC 5321 4.5.5)
+    return "", false
+  end
+  local _, origin, utf8 = person("envelope.from", "From", envelope.from)
+  return origin, utf8
+end
+
+-- Its recipients, and whether one of their addresses needs SMTPUTF8.
+local function recipients_of(envelope)
+  local _, to, utf8 = people("envelope.to", "To", envelope.to, address.mailboxes)
+  return to, utf8
+end
+
+-- Recipients, each once. `given`: the envelope names them.
+local function distinct(to, given)
+  if #to == 0 then
+    refuse(given and "envelope.to: no recipient" or "to: no recipient in to, cc or bcc")
+  elseif #to > 1 then
+    core.distinct(to)
+  end
+  return to
+end
+
+-- Everyone the message names: whose envelope it is, its recipients, whether one of these needs SMTPUTF8; the fields From
+-- to Cc, and whether one of those does; who sends it.
 local function people_of(fields)
   local from_field, from, from_utf8 = person("from", "From", fields.from)
   local sender_field, sender, sender_utf8 = person("sender", "Sender", fields.sender)
@@ -128,15 +166,13 @@ local function people_of(fields)
 
   local given = fields.envelope or {}
   local origin, utf8 = sender, sender_utf8
-  if given.from == "" or given.from == "<>" then -- the null reverse path (RFC 5321 4.5.5)
-    origin, utf8 = "", false
-  elseif given.from ~= nil then
-    _, origin, utf8 = person("envelope.from", "From", given.from)
+  if given.from ~= nil then
+    origin, utf8 = origin_of(given)
   elseif not origin then
     refuse("from: the sender's address is missing")
   end
   if given.to ~= nil then
-    _, to, to_utf8 = people("envelope.to", "To", given.to, address.mailboxes)
+    to, to_utf8 = recipients_of(given)
     utf8 = utf8 or to_utf8
   else
     utf8 = utf8 or to_utf8 or cc_utf8 or bcc_utf8 or false
@@ -144,12 +180,7 @@ local function people_of(fields)
       to = join(to, cc, bcc)
     end
   end
-  if #to == 0 then
-    refuse(given.to and "envelope.to: no recipient" or "to: no recipient in to, cc or bcc")
-  elseif #to > 1 then
-    core.distinct(to)
-  end
-  return { from = origin, to = to }, utf8, head, head_utf8, sender
+  return origin, distinct(to, given.to), utf8, head, head_utf8, sender
 end
 
 local function lower(name)
@@ -321,7 +352,7 @@ local function lay_out(head, body, form, signatures)
 end
 
 local function compose(fields)
-  local envelope, utf8, people_fields, head_utf8, sender = people_of(fields)
+  local from, to, utf8, people_fields, head_utf8, sender = people_of(fields)
   local message_id
   if fields.message_id ~= nil then
     message_id = need("message_id", id.parse(fields.message_id))
@@ -329,7 +360,7 @@ local function compose(fields)
     message_id = need("message_id", id.message(sender))
   end
   local head = head_of(fields, message_id, people_fields)
-  local self = { id = message_id, envelope = envelope, utf8 = utf8 or head_utf8, head = head,
+  local self = { id = message_id, from = from, to = to, utf8 = utf8 or head_utf8, head_utf8 = head_utf8, head = head,
     text = fields.text, html = fields.html }
   local plain = not (fields.attachments or fields.calendar or fields.dkim)
     and core.body(fields.text, fields.html, core.random(12))
@@ -391,7 +422,7 @@ local function wrap(fields)
     end
   end
   local raw = fields.raw
-  local envelope, utf8 = people_of(fields)
+  local from, to, utf8 = people_of(fields)
   local content, encoding
   if type(raw) == "string" then
     content = source.text(raw)
@@ -400,26 +431,48 @@ local function wrap(fields)
     content = source.crlf(source.call(raw, nil, "raw"))
   end
   return {
-    id = encoding and find_id(raw), envelope = envelope, utf8 = utf8, encoding = encoding, content = content,
+    id = encoding and find_id(raw), from = from, to = to, utf8 = utf8, encoding = encoding, content = content,
     raw = true,
   }
 end
 
--- A letter: a message of which only what is always needed is made at once. Once somebody has seen its envelope, and may
--- change it, it is a message like others.
-local Letter = {}
+-- The message as it goes out, with what its caller's envelope says: what becomes of that one later changes nothing here.
+local function fix(self, envelope, from, to, utf8)
+  local fixed = {}
+  for name, value in pairs(self) do
+    fixed[name] = value
+  end
+  fixed.envelope, fixed.fixed = nil, nil
+  fixed.seen, fixed.seen_to, fixed.from, fixed.to, fixed.utf8 = envelope, envelope.to, from, to, utf8
+  return setmetatable(fixed, Message)
+end
+
+-- What is made only where it is asked for; most messages are letters that need none of it.
 local PARTS = {
+  -- from here on the caller may change it, and what goes out is another table
   envelope = function(self)
-    local envelope = { from = self.from, to = { unpack(self.to) } }
-    self.content = source.string(self.bytes)
-    self.from, self.to, self.bytes = nil, nil, nil
+    if self.fixed then
+      return nil -- it was taken away
+    end
+    if self.bytes then
+      self.content, self.encoding, self.bytes = source.string(self.bytes), "7bit", nil
+    end
+    local envelope = { from = self.from, to = {} }
+    for i, one in ipairs(self.to) do
+      envelope.to[i] = one
+    end
+    self.fixed = fix(self, envelope, self.from, self.to, self.utf8)
     return envelope
   end,
-  content = function(self) return source.string(self.bytes) end,
-  encoding = function() return "7bit" end,
+  content = function(self)
+    return self.bytes and source.string(self.bytes)
+  end,
+  encoding = function(self)
+    return self.bytes and "7bit"
+  end,
 }
 
-function Letter:__index(key)
+function Message:__index(key)
   local make = PARTS[key]
   if not make then
     return Message[key]
@@ -427,6 +480,51 @@ function Letter:__index(key)
   local part = make(self)
   rawset(self, key, part)
   return part
+end
+
+local function has_same(list, items)
+  for i = 1, #items do
+    if list[i] ~= items[i] then
+      return false
+    end
+  end
+  return list[#items + 1] == nil
+end
+
+-- Behind a hole of a list nothing would be seen.
+local function check_list(label, list)
+  local last, count = type(list) == "table" and #list or 0, 0
+  for key in pairs(last > 0 and list or {}) do
+    count = count + 1
+    if type(key) ~= "number" then
+      refuse(("%s: is a list, %q is no number in it"):format(label, tostring(key)))
+    end
+  end
+  if count ~= last then
+    refuse(label .. ": is a list with a hole in it")
+  end
+end
+
+-- The same with the envelope that the caller made of it, checked as the option is.
+local function fix_again(self)
+  local envelope = self.envelope
+  if type(envelope) ~= "table" then
+    refuse("envelope: must be a table with from and to, not " .. type(envelope))
+  end
+  for name in pairs(envelope) do
+    if name ~= "from" and name ~= "to" then
+      refuse(("envelope: has from and to, not %q"):format(tostring(name)))
+    end
+  end
+  check_list("envelope.to", envelope.to)
+  if envelope.from == nil then
+    refuse('envelope.from: the sender\'s address is missing; "" is the null reverse path')
+  elseif envelope.to == nil then
+    refuse("envelope.to: no recipient")
+  end
+  local from, utf8 = origin_of(envelope)
+  local to, to_utf8 = recipients_of(envelope)
+  return fix(self, envelope, from, distinct(to, true), utf8 or to_utf8 or self.head_utf8 or false)
 end
 
 --- How many random octets a letter needs: of its Message-ID and of a boundary.
@@ -442,11 +540,9 @@ function message.letter(fields, random, at)
   random = random or core.random(message.SEED)
   local message_id, from, to, bytes = core.letter(fields, date_field(os.time()), random, at)
   if message_id then
-    -- held is transaction's: a field that is there needs no look at the class
     return setmetatable({
-      id = message_id, from = from, to = to, bytes = bytes, utf8 = false, held = false,
-      text = fields.text, html = fields.html,
-    }, Letter)
+      id = message_id, from = from, to = to, bytes = bytes, utf8 = false, text = fields.text, html = fields.html,
+    }, Message)
   end
 end
 
@@ -459,15 +555,37 @@ end
 ---@return smtp.Error|nil err kind "input" ("source": an attachment to sign cannot be read), stage "compose"; the reason
 --- begins with the option's name
 function message.new(fields)
-  local fine, result = pcall(fields.raw ~= nil and wrap or compose, fields)
-  if fine then
-    return setmetatable(result, Message)
-  elseif getmetatable(result) == Refusal then
-    return nil, errors.new {
-      kind = result.kind, stage = "compose", outcome = "not_sent", temporary = false, reason = result.reason,
-    }
+  local composed, err = try(fields.raw ~= nil and wrap or compose, fields)
+  return composed and setmetatable(composed, Message), err
+end
+
+--- Whether a value is a message.
+---@return boolean
+function message.is(value)
+  return getmetatable(value) == Message
+end
+
+--- A message as it goes out now, by the envelope that its caller has made of it: the same table as long as that is the
+--- same. Whatever happens to the message afterwards, this stays as it is.
+---@param self smtp.Message
+---@return smtp.Message|nil
+---@return smtp.Error|nil err kind "input": the envelope cannot be used
+function message.outgoing(self)
+  local fixed = self.fixed
+  if not fixed then -- nobody has seen its envelope
+    return self
   end
-  error(result, 0)
+  local envelope = self.envelope
+  if not (envelope == fixed.seen and envelope.from == fixed.from and envelope.to == fixed.seen_to
+    and has_same(envelope.to, fixed.to)) then
+    local err
+    fixed, err = try(fix_again, self)
+    if not fixed then
+      return nil, err
+    end
+    self.fixed, self.utf8 = fixed, fixed.utf8
+  end
+  return fixed
 end
 
 --- The message in the form that suits a server: text beyond ASCII goes as it is where the server takes 8bit,

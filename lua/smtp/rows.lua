@@ -1,0 +1,54 @@
+--- What a caller's iterator gives, composed row by row as it gives it: whatever the caller does to a row afterwards, it
+--- goes out as it was. A row that cannot be composed is an error of its own, and the others go on.
+local core = require "smtp.core"
+local delivery = require "smtp.delivery"
+local errors = require "smtp.errors"
+local message = require "smtp.mail.message"
+
+local rows = {}
+
+local SEED = message.SEED
+local catch, is, letter, outgoing = errors.catch, message.is, message.letter, message.outgoing
+
+-- The error of a row that cannot be composed, with its number.
+local function name(count, fine, err)
+  if not fine then err = errors.input((tostring(err):gsub("^row: ", ""))) end
+  err.reason = "row " .. count .. ": " .. err.reason
+  return err
+end
+
+--- Calls an iterator until it gives nil or raises.
+---@param iterator fun(): table? messages or message options; nil: no more
+---@param owner table what the iterator raises is kept here, in `raised`: { value }. Whoever called has to raise it when
+--- all that was given before has its result
+---@return fun(): smtp.Message|false|nil, smtp.Error?, any next a message, or false and its error; nil: no more. And what
+--- the iterator gave
+function rows.new(iterator, owner)
+  local count, ended = 0, false
+  -- random octets are asked for by the dozen, a system call less a message
+  local random, used = "", 0
+
+  return function()
+    if ended then return nil end
+    local ran, given = catch(iterator)
+    if not ran then owner.raised = { value = given } end
+    if not ran or given == nil then
+      ended = true
+      return nil
+    end
+    count = count + 1
+    local fine, mail, err = true, nil, nil
+    if is(given) then
+      mail, err = outgoing(given)
+    else
+      if used >= #random then random, used = core.random(12 * SEED) or "", 0 end
+      used = used + SEED
+      mail = letter(given, random, used - SEED)
+      if not mail then fine, mail, err = pcall(delivery.compose_any, given, "row") end
+    end
+    if fine and mail then return mail, nil, given end
+    return false, name(count, fine, fine and err or mail), given
+  end
+end
+
+return rows
