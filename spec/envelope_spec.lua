@@ -44,22 +44,19 @@ local function nth(i)
   return to, ("from%d@example.org"):format(i)
 end
 
--- The server's envelopes, and the receipts, are those of 1 to `count`, in whatever order.
+-- The server's envelopes, and the receipts' recipients, are those of 1 to `count`, in whatever order.
 local function check(server, receipts, count, name)
-  local expected, arrived, told = {}, {}, {}
+  local expected, arrived, told = { {}, {} }, {}, {}
   for i = 1, count do
     local to, from = nth(i)
-    expected[i] = from .. " " .. table.concat(to, " ")
+    expected[1][i], expected[2][i] = from .. " " .. table.concat(to, " "), table.concat(to, " ")
     local got = server.inbox[i] or { from = "nobody", to = {} }
     arrived[i] = got.from .. " " .. table.concat(got.to, " ")
-    told[i] = from .. " " .. table.concat(receipts[i].accepted, " ")
+    told[i] = table.concat(receipts[i].accepted, " ")
     assert.are.same({}, receipts[i].rejected)
   end
-  table.sort(arrived)
-  table.sort(expected)
-  table.sort(told)
-  assert.are.same(expected, arrived, name)
-  assert.are.same(expected, told, name)
+  for _, list in ipairs { expected[1], expected[2], arrived, told } do table.sort(list) end
+  assert.are.same(expected, { arrived, told }, name)
   assert.are.equal(count, #server.inbox, name)
 end
 
@@ -135,7 +132,6 @@ describe("a message whose envelope is changed goes to whom it names then, and th
           change(message, nth(i))
           receipts[i] = assert(pool:send(message))
         end
-        -- the receipts of several connections come in any order: sorted by their first recipient
         local i = 4
         pool:send_many(function()
           i = i + 1
@@ -143,7 +139,6 @@ describe("a message whose envelope is changed goes to whom it names then, and th
           change(message, nth(i))
           return message
         end, function(receipt, err) receipts[#receipts + 1] = assert(receipt, err) end)
-        table.sort(receipts, function(a, b) return tonumber(a.accepted[1]:match "%d+") < tonumber(b.accepted[1]:match "%d+") end)
         check(server, receipts, 12, changed)
         pool:close()
       end)
@@ -161,12 +156,10 @@ describe("a message whose envelope is changed goes to whom it names then, and th
         end
         server.inbox[#server.inbox + 1] = envelope
       end
-      local pool, receipts, pause = assert(smtp.pool(options)), {}, options.transport
-      assert.is_nil(pause)
+      local pool, receipts = assert(smtp.pool(options)), {}
       pool:send_many(rows(compose "letter", CHANGES.replaced, 2), function(receipt, err)
         receipts[#receipts + 1] = assert(receipt, err)
       end)
-      table.sort(receipts, function(a, b) return a.accepted[1] < b.accepted[1] end)
       check(server, receipts, 2)
       pool:close()
     end)
@@ -187,7 +180,6 @@ describe("a message whose envelope is changed goes to whom it names then, and th
         receipts[#receipts + 1], receipts[#receipts + 2] = one, other
         one, other = first(), second()
       end
-      table.sort(receipts, function(a, b) return tonumber(a.accepted[1]:match "%d+") < tonumber(b.accepted[1]:match "%d+") end)
       check(server, receipts, 12)
     end)
   end)
@@ -209,8 +201,7 @@ describe("a message whose envelope is changed goes to whom it names then, and th
   end)
 
   it("with SMTPUTF8 where an address needs it now", function()
-    local lines = { "PIPELINING", "SMTPUTF8" }
-    local session, transport = play.open(play.script(play.hello(unpack and unpack(lines) or table.unpack(lines)),
+    local session, transport = play.open(play.script(play.hello("PIPELINING", "SMTPUTF8"),
       "C: MAIL FROM:<ada@example.org> SMTPUTF8", "C: RCPT TO:<j\195\182rg@example.test>", "C: DATA", "S: 250 1", "S: 250 2", "S: 354 go",
       "C: x", "C: .", "S: 250 in", "C: MAIL FROM:<ada@example.org>", "C: RCPT TO:<c@example.test>", "C: DATA", "S: 250 1", "S: 250 2",
       "S: 354 go", "C: x", "C: .", "S: 250 in"))

@@ -21,8 +21,8 @@ local LATE = 0.05
 
 --- Sends what an iterator gives.
 ---@param self table the session
----@param iterator fun(): smtp.Message|false|nil, smtp.Error? messages that nobody else changes; false: this one could not
---- be composed, and why; nil: no more
+---@param iterator fun(): smtp.Message|false|nil, smtp.Error? messages that nobody else changes; false: this one could
+--- not be composed, and why; nil: no more
 ---@param most (fun(): number)? how many messages a flight may hold now, beside the limits of its own
 ---@return fun(): smtp.Receipt|false|nil, smtp.Error? results in order: a receipt, or false and the error; nil at last
 function batch.each(self, iterator, most)

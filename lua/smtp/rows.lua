@@ -21,8 +21,8 @@ end
 ---@param iterator fun(): table? messages or message options; nil: no more
 ---@param owner table what the iterator raises is kept here, in `raised`: { value }. Whoever called has to raise it when
 --- all that was given before has its result
----@return fun(): smtp.Message|false|nil, smtp.Error?, any next a message, or false and its error; nil: no more. And what
---- the iterator gave
+---@return fun(): smtp.Message|false|nil, smtp.Error?, any next a message, or false and its error; nil: no more. And
+--- what the iterator gave
 function rows.new(iterator, owner)
   local count, ended = 0, false
   -- random octets are asked for by the dozen, a system call less a message
@@ -37,7 +37,7 @@ function rows.new(iterator, owner)
       return nil
     end
     count = count + 1
-    local fine, mail, err = true, nil, nil
+    local fine, mail, err = true
     if is(given) then
       mail, err = outgoing(given)
     else

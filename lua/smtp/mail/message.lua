@@ -4,7 +4,6 @@
 -- Never: keeps an attachment in memory, changes the caller's table, speaks to a network.
 -- Called by: delivery. RFC 5322 3.6, RFC 5321 2.3.1, RFC 2046, RFC 6531, RFC 2156 (Importance, Priority).
 
-local address = require "smtp.mail.address"
 local core = require "smtp.core"
 local date = require "smtp.mail.date"
 local encoded_word = require "smtp.mail.encoded_word"
@@ -14,9 +13,13 @@ local header = require "smtp.mail.header"
 local id = require "smtp.mail.id"
 local list_fields = require "smtp.mail.list"
 local mime = require "smtp.mail.mime"
+local people = require "smtp.mail.people"
+local refusal = require "smtp.mail.refusal"
 local source = require "smtp.mail.source"
 
 local message = {}
+
+local refuse, need, try = refusal.refuse, refusal.need, refusal.try
 
 ---@class smtp.Message
 ---@field id string|nil "<…@…>"; nil for `raw` where none was found
@@ -50,138 +53,6 @@ local PRIORITIES = {
   normal = {},
   low = { { "X-Priority", "5 (Lowest)" }, { "Importance", "low" }, { "Priority", "non-urgent" } },
 }
-
--- Inside this room a value that cannot be sent is raised as a Refusal, so that the checks read as straight lines. It is
--- caught in try, where nothing that could yield runs.
-local Refusal = {}
-
-local function refuse(reason, kind)
-  error(setmetatable({ reason = reason, kind = kind or "input" }, Refusal), 0)
-end
-
--- What a function of this room returns, or its refusal as an error.
-local function try(make, given)
-  local fine, result = pcall(make, given)
-  if fine then
-    return result
-  elseif getmetatable(result) == Refusal then
-    return nil, errors.new {
-      kind = result.kind, stage = "compose", outcome = "not_sent", temporary = false, reason = result.reason,
-    }
-  end
-  error(result, 0)
-end
-
--- Passes a result through; refuses with the option's name in front where there is none.
-local function need(label, value, why)
-  if value == nil then
-    refuse(label .. ": " .. why)
-  end
-  return value
-end
-
--- What an option says of people: their header field, "" where there are none; a list of their addresses, nil where the
--- option is not given; whether one of these needs SMTPUTF8.
-local function people(option, name, value, parse)
-  if value == nil then
-    return ""
-  end
-  local field, first, list = core.mailboxes(name, value)
-  if field then
-    return field, list or { first }, false
-  end
-  local boxes = need(option, parse(value))
-  local addresses, utf8 = {}, false
-  for i, box in ipairs(boxes) do
-    addresses[i], utf8 = box.address, utf8 or box.utf8 or false
-  end
-  return #boxes.items > 0 and need(option, header.addresses(name, boxes)) or "", addresses, utf8
-end
-
--- The same of one mailbox: its field, its address and whether that needs SMTPUTF8.
-local function person(option, name, value)
-  if value == nil then
-    return ""
-  end
-  local field, one, list = core.mailboxes(name, value)
-  if field and not list then
-    return field, one, false
-  end
-  local box = need(option, address.mailbox(value))
-  return need(option, header.addresses(name, { box })), box.address, box.utf8 or false
-end
-
-local function join(...)
-  local all = {}
-  for i = 1, 3 do
-    for _, one in ipairs((select(i, ...)) or {}) do
-      all[#all + 1] = one
-    end
-  end
-  return all
-end
-
--- The sender that an envelope names, and whether its address needs SMTPUTF8.
-local function origin_of(envelope)
-  if envelope.from == "" or envelope.from == "<>" then -- the null reverse path (RFC 5321 4.5.5)
-    return "", false
-  end
-  local _, origin, utf8 = person("envelope.from", "From", envelope.from)
-  return origin, utf8
-end
-
--- Its recipients, and whether one of their addresses needs SMTPUTF8.
-local function recipients_of(envelope)
-  local _, to, utf8 = people("envelope.to", "To", envelope.to, address.mailboxes)
-  return to, utf8
-end
-
--- Recipients, each once. `given`: the envelope names them.
-local function distinct(to, given)
-  if #to == 0 then
-    refuse(given and "envelope.to: no recipient" or "to: no recipient in to, cc or bcc")
-  elseif #to > 1 then
-    core.distinct(to)
-  end
-  return to
-end
-
--- Everyone the message names: whose envelope it is, its recipients, whether one of these needs SMTPUTF8; the fields From
--- to Cc, and whether one of those does; who sends it.
-local function people_of(fields)
-  local from_field, from, from_utf8 = person("from", "From", fields.from)
-  local sender_field, sender, sender_utf8 = person("sender", "Sender", fields.sender)
-  local reply_field, _, reply_utf8 = people("reply_to", "Reply-To", fields.reply_to, address.list)
-  local to_field, to, to_utf8 = people("to", "To", fields.to, address.list)
-  local cc_field, cc, cc_utf8 = people("cc", "Cc", fields.cc, address.list)
-  local _, bcc, bcc_utf8 = people("bcc", "Bcc", fields.bcc, address.hidden)
-  if not from and fields.raw == nil then
-    refuse("from: the author's address is missing")
-  end
-  local head = from_field .. sender_field .. reply_field .. to_field .. cc_field
-  local head_utf8 = from_utf8 or sender_utf8 or reply_utf8 or to_utf8 or cc_utf8 or false
-  if not sender then
-    sender, sender_utf8 = from, from_utf8
-  end
-
-  local given = fields.envelope or {}
-  local origin, utf8 = sender, sender_utf8
-  if given.from ~= nil then
-    origin, utf8 = origin_of(given)
-  elseif not origin then
-    refuse("from: the sender's address is missing")
-  end
-  if given.to ~= nil then
-    to, to_utf8 = recipients_of(given)
-    utf8 = utf8 or to_utf8
-  else
-    utf8 = utf8 or to_utf8 or cc_utf8 or bcc_utf8 or false
-    if cc or bcc or not to then
-      to = join(to, cc, bcc)
-    end
-  end
-  return origin, distinct(to, given.to), utf8, head, head_utf8, sender
-end
 
 local function lower(name)
   return (name:gsub("[A-Z]", string.lower))
@@ -352,7 +223,7 @@ local function lay_out(head, body, form, signatures)
 end
 
 local function compose(fields)
-  local from, to, utf8, people_fields, head_utf8, sender = people_of(fields)
+  local from, to, utf8, people_fields, head_utf8, sender = people.of(fields)
   local message_id
   if fields.message_id ~= nil then
     message_id = need("message_id", id.parse(fields.message_id))
@@ -360,8 +231,8 @@ local function compose(fields)
     message_id = need("message_id", id.message(sender))
   end
   local head = head_of(fields, message_id, people_fields)
-  local self = { id = message_id, from = from, to = to, utf8 = utf8 or head_utf8, head_utf8 = head_utf8, head = head,
-    text = fields.text, html = fields.html }
+  local self = { id = message_id, from = from, to = to, utf8 = utf8 or head_utf8, head_utf8 = head_utf8,
+    head = head, text = fields.text, html = fields.html }
   local plain = not (fields.attachments or fields.calendar or fields.dkim)
     and core.body(fields.text, fields.html, core.random(12))
   if plain then
@@ -422,7 +293,7 @@ local function wrap(fields)
     end
   end
   local raw = fields.raw
-  local from, to, utf8 = people_of(fields)
+  local from, to, utf8 = people.of(fields)
   local content, encoding
   if type(raw) == "string" then
     content = source.text(raw)
@@ -436,7 +307,7 @@ local function wrap(fields)
   }
 end
 
--- The message as it goes out, with what its caller's envelope says: what becomes of that one later changes nothing here.
+-- The message as it goes out, with what its caller's envelope says: what becomes of that later changes nothing here.
 local function fix(self, envelope, from, to, utf8)
   local fixed = {}
   for name, value in pairs(self) do
@@ -483,48 +354,20 @@ function Message:__index(key)
 end
 
 local function has_same(list, items)
-  for i = 1, #items do
-    if list[i] ~= items[i] then
+  local count = 0
+  for i, one in next, list do
+    if items[i] ~= one then
       return false
     end
-  end
-  return list[#items + 1] == nil
-end
-
--- Behind a hole of a list nothing would be seen.
-local function check_list(label, list)
-  local last, count = type(list) == "table" and #list or 0, 0
-  for key in pairs(last > 0 and list or {}) do
     count = count + 1
-    if type(key) ~= "number" then
-      refuse(("%s: is a list, %q is no number in it"):format(label, tostring(key)))
-    end
   end
-  if count ~= last then
-    refuse(label .. ": is a list with a hole in it")
-  end
+  return count == #items
 end
 
--- The same with the envelope that the caller made of it, checked as the option is.
+-- The same, with the envelope that the caller made of it.
 local function fix_again(self)
-  local envelope = self.envelope
-  if type(envelope) ~= "table" then
-    refuse("envelope: must be a table with from and to, not " .. type(envelope))
-  end
-  for name in pairs(envelope) do
-    if name ~= "from" and name ~= "to" then
-      refuse(("envelope: has from and to, not %q"):format(tostring(name)))
-    end
-  end
-  check_list("envelope.to", envelope.to)
-  if envelope.from == nil then
-    refuse('envelope.from: the sender\'s address is missing; "" is the null reverse path')
-  elseif envelope.to == nil then
-    refuse("envelope.to: no recipient")
-  end
-  local from, utf8 = origin_of(envelope)
-  local to, to_utf8 = recipients_of(envelope)
-  return fix(self, envelope, from, distinct(to, true), utf8 or to_utf8 or self.head_utf8 or false)
+  local from, to, utf8 = people.of_envelope(self.envelope)
+  return fix(self, self.envelope, from, to, utf8 or self.head_utf8 or false)
 end
 
 --- How many random octets a letter needs: of its Message-ID and of a boundary.

@@ -1,0 +1,43 @@
+--- refusal: a value that cannot be sent. While a message is composed it is raised, so that the checks read as straight
+-- lines, and caught where composing began; nothing that could yield runs between.
+
+local errors = require "smtp.errors"
+
+local refusal = {}
+
+local Refusal = {}
+
+--- Raises a refusal.
+---@param reason string
+---@param kind string|nil "input"
+local function refuse(reason, kind)
+  error(setmetatable({ reason = reason, kind = kind or "input" }, Refusal), 0)
+end
+
+refusal.refuse = refuse
+
+--- Passes a result through; refuses with the option's name in front where there is none.
+function refusal.need(label, value, why)
+  if value == nil then
+    refuse(label .. ": " .. why)
+  end
+  return value
+end
+
+--- What a function makes, or its refusal as an error.
+---@param make function
+---@return any|nil made
+---@return smtp.Error|nil err stage "compose"
+function refusal.try(make, given)
+  local fine, result = pcall(make, given)
+  if fine then
+    return result
+  elseif getmetatable(result) == Refusal then
+    return nil, errors.new {
+      kind = result.kind, stage = "compose", outcome = "not_sent", temporary = false, reason = result.reason,
+    }
+  end
+  error(result, 0)
+end
+
+return refusal
