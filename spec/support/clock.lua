@@ -24,7 +24,7 @@ end
 --- Lets so many seconds pass at once.
 ---@param seconds number
 function clock.pass(seconds)
-  at = at + seconds
+  at, looks = at + seconds, 0
 end
 
 --- Stops the time. A wait for a descriptor takes its seconds, but lets none pass; one for nothing takes none, and does.

@@ -5,7 +5,7 @@ local socket = require "smtp.transport.socket"
 
 local raw = {}
 
-local LIMIT = 10 -- seconds
+local LIMIT = 60 -- seconds after which something hangs
 
 local Client = {}
 Client.__index = Client

@@ -12,10 +12,10 @@ end
 --- had a fault; raises too once `limit` seconds are over.
 ---@param runs function[] what each task runs
 ---@param server table? smtp.server, or nothing
----@param limit number? default 10
+---@param limit number? after which something hangs, default 60
 ---@return table ...
 function together.all(runs, server, limit)
-  local tasks, results, stop, left = {}, {}, core.now() + (limit or 10), #runs
+  local tasks, results, stop, left = {}, {}, core.now() + (limit or 60), #runs
   for i, run in ipairs(runs) do tasks[i] = smtp.task(run) end
   while left > 0 do
     for i, task in ipairs(tasks) do

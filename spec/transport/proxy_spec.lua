@@ -447,7 +447,7 @@ describe("a real proxy #real", function()
           local all = {}
           for k, v in pairs(given) do all[k] = v end
           if name then all[name] = value end
-          return together.run(function() return smtp.send(all) end, server, 15)
+          return together.run(function() return smtp.send(all) end, server)
         end
         for _, host in ipairs { "localhost", server.host } do
           assert(send("host", host))
