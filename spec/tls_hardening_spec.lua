@@ -26,6 +26,12 @@ local function send(version, moves)
   return receipt, err, printed
 end
 
+-- X509_V_ERR_ numbers by which a server refuses a client's certificate, and how the alert for each is called.
+local REFUSALS = {
+  [10] = "certificate expired", [18] = "unknown ca", [23] = "certificate revoked", [28] = "bad certificate",
+  [26] = "unsupported certificate", [50] = "handshake failure",
+}
+
 describe("a TLS server", function()
   setup(function() cert_file, key_file = child.keep(cert), child.keep(key) end)
 
@@ -89,6 +95,39 @@ describe("a TLS server", function()
       assert.are.equal("unknown", err.outcome)
       assert.is_truthy(err.reason:find("without TLS close_notify", 1, true), err.reason)
     end)
+  end
+
+  -- Shows behind a handshake that the client took for good: in what it reads, or what it writes first.
+  for _, mode in ipairs { "implicit", "starttls" } do
+    local function refused(version, number, with_certificate)
+      local moves = { "ask " .. number }
+      if mode == "starttls" then table.insert(moves, 1, "starttls") end
+      local server = tls_peer.start(cert_file, key_file, version, moves)
+      local receipt, err = smtp.send {
+        host = "127.0.0.1", port = server.port, tls = mode, ca_file = cert, from = "ada@example.org", to = "grace@example.org",
+        client_cert = with_certificate and cert or nil, client_key = with_certificate and key or nil,
+        text = "hi", helo = "client.example.org", timeout = 15,
+      }
+      server:finish()
+      assert.is_nil(receipt)
+      return { err.kind, err.outcome, err.temporary, err.reason, err.hint }
+    end
+
+    for _, version in ipairs { "1.2", "1.3" } do
+      it(("of version %s (%s) may want a client certificate, and says so"):format(version, mode), function()
+        assert.are.same({ "tls", "not_sent", false, "the server wants a client certificate", "set client_cert and client_key" },
+          refused(version, 0))
+      end)
+
+      it(("of version %s (%s) may refuse a client's certificate, and says why"):format(version, mode), function()
+        local how = version == "1.2" and "the server refused the TLS handshake: " or "the server ended TLS: "
+        for number, alert in pairs(REFUSALS) do
+          assert.are.same({ "tls", "not_sent", false, how .. alert,
+            alert ~= "handshake failure" and "the server does not accept the certificate in client_cert" or nil },
+            refused(version, number, true))
+        end
+      end)
+    end
   end
 
   it("may cut the connection behind its last reply: the message is the server's", function()

@@ -161,6 +161,31 @@ static void explain_certificate(struct smtp_fault *fault, const struct smtp_faul
 	}
 }
 
+/* What is wrong with a peer's certificate, or that there is none (RFC 8446 6.2). */
+static int is_about_certificate(int alert)
+{
+	switch (alert) {
+	case SSL_AD_BAD_CERTIFICATE:
+	case SSL_AD_UNSUPPORTED_CERTIFICATE:
+	case SSL_AD_CERTIFICATE_REVOKED:
+	case SSL_AD_CERTIFICATE_EXPIRED:
+	case SSL_AD_CERTIFICATE_UNKNOWN:
+	case SSL_AD_UNKNOWN_CA:
+	case SSL_AD_ACCESS_DENIED:
+	case SSL_AD_CERTIFICATE_REQUIRED:
+		return 1;
+	default:
+		return 0;
+	}
+}
+
+/* Whether the alert means that a certificate was asked for and none came; TLS 1.2 has no alert of its own for that. */
+static int wants_certificate(const struct smtp_fault_scene *scene, int alert)
+{
+	return alert == SSL_AD_CERTIFICATE_REQUIRED ||
+	       (scene->asked && (alert == SSL_AD_HANDSHAKE_FAILURE || is_about_certificate(alert)));
+}
+
 static void explain_alert(struct smtp_fault *fault, const struct smtp_fault_scene *scene, unsigned long code)
 {
 	const char *whose = scene->client ? "server" : "client";
@@ -170,13 +195,17 @@ static void explain_alert(struct smtp_fault *fault, const struct smtp_fault_scen
 	const char *phrase = reason(code, scratch, sizeof scratch);
 	const char *words = strstr(phrase, "alert ");
 	words = words ? words + 6 : strchr(phrase, ' ') ? strchr(phrase, ' ') + 1 : phrase;
+	if (scene->client && wants_certificate(scene, alert)) {
+		smtp_fault_set(fault, "the server wants a client certificate", "set client_cert and client_key");
+		return;
+	}
 	say(fault, "the %s %s: %s", whose, scene->shaken ? "ended TLS" : "refused the TLS handshake", words);
 	if (alert == SSL_AD_PROTOCOL_VERSION && scene->client)
 		advise(fault, SSL_get_min_proto_version(scene->ssl) > TLS1_2_VERSION
 		                  ? "the server only speaks an older TLS: tls_min = \"1.2\" may do"
 		                  : "the server only speaks an older TLS than 1.2: it has to be updated");
-	else if (alert == SSL_AD_CERTIFICATE_REQUIRED && scene->client)
-		advise(fault, "the server asks for a client certificate: set client_cert and client_key");
+	else if (is_about_certificate(alert) && scene->client && SSL_get_certificate(scene->ssl))
+		advise(fault, "the server does not accept the certificate in client_cert");
 	else if (alert == SSL_AD_UNRECOGNIZED_NAME && scene->client)
 		advise(fault, "the server does not know the name %s: set server_name", scene->name);
 	else if ((alert == SSL_AD_UNKNOWN_CA || alert == SSL_AD_BAD_CERTIFICATE || alert == SSL_AD_CERTIFICATE_UNKNOWN) &&

@@ -25,6 +25,7 @@ struct smtp_fault_scene {
 	const char *name;       /* whom the client wanted to reach, "" when it did not say */
 	int client;
 	int shaken;           /* the handshake was over */
+	int asked;            /* the server asked for a certificate, and there was none to give */
 	int heard;            /* at least one byte came */
 	unsigned char first;  /* that byte */
 };

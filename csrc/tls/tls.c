@@ -42,6 +42,7 @@ static enum smtp_status fail(struct smtp_tls *tls)
 	    .name = tls->name,
 	    .client = tls->client,
 	    .shaken = tls->shaken,
+	    .asked = tls->asked,
 	    .heard = tls->heard,
 	    .first = tls->first,
 	};
@@ -206,6 +207,16 @@ static int judge(X509_STORE_CTX *store, void *unused)
 	return 1;
 }
 
+/* What OpenSSL calls when the server asks for a certificate and the context has none. */
+static int have_none(SSL *ssl, X509 **cert, EVP_PKEY **key)
+{
+	struct smtp_tls *tls = SSL_get_app_data(ssl);
+	(void)cert;
+	(void)key;
+	tls->asked = 1;
+	return 0;
+}
+
 void smtp_session_wipe(struct smtp_session *session)
 {
 	SSL_SESSION_free(session->session);
@@ -238,6 +249,7 @@ enum smtp_status smtp_tls_init(struct smtp_tls *tls, const struct smtp_context *
 		return SMTP_OK;
 	}
 	SSL_set_connect_state(tls->ssl);
+	SSL_CTX_set_client_cert_cb(context->ctx, have_none);
 	if (context->verify)
 		SSL_CTX_set_cert_verify_callback(context->ctx, judge, NULL);
 	if (name)

@@ -48,6 +48,7 @@ struct smtp_tls {
 	int shaken; /* the handshake is over */
 	int failed; /* nothing works any more; fault says why */
 	int ended;  /* the peer sends no more */
+	int asked;  /* the server asked for a certificate, and there was none to give */
 	int heard;
 	unsigned char first;   /* the peer's first byte, once heard */
 	char name[256];        /* the server's name without brackets and trailing dot, or "" */

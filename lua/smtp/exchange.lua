@@ -34,7 +34,7 @@ function exchange.fail(self, stage, kind, reason, fields)
   err.port = self.plan.port
   err.transcript = self.trace.transcript()
   err = errors.new(err)
-  err.hint = err.hint or hint.find(err)
+  err.hint = err.hint or kind == "tls" and self.pump and self.pump.pipe.hint or hint.find(err)
   err.port = nil
   -- of whole messages behind a 421 there is still to be heard
   if FATAL[kind] or err.code == 421 and not self.whole then exchange.kill(self, err) end
@@ -105,6 +105,7 @@ end
 function exchange.look(self, stage)
   if self.pump.wire:expected() > 0 then return true end
   local kind, reason, words = self.pump:unasked()
+  if kind == "tls" and self.state == "ready" then kind = "closed" end -- a farewell, later on
   if kind then return exchange.fail(self, stage, kind, reason, words and said(words)) end
   return true
 end

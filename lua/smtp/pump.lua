@@ -83,13 +83,17 @@ local function last_words(self, deadline, any)
 end
 
 --- Looks, without waiting, for what a server says unasked: an idle connection's 421, its end, or a reply too many.
----@return string? kind nil: all is quiet; else "closed"|"protocol"
+---@return string? kind nil: all is quiet; else "closed"|"protocol"|"tls"
 ---@return string? reason
 ---@return smtp.Reply? reply what it said, if that was a refusal
 function Pump:unasked()
   local look = self.wire:unread() > 0 and "data" or self.pipe:peek()
   if look == "idle" then return nil end
-  if look == "closed" then return "closed", "the server closed the connection" end
+  if look == "closed" then
+    local _, kind, reason = self.pipe:read(0)
+    if kind == "tls" then return kind, reason end -- the alert by which it did so
+    return "closed", "the server closed the connection"
+  end
   local wire = stray(self)
   local code, text, enhanced = wire:reply()
   while text == "again" do

@@ -5,7 +5,8 @@ server does on request. It prints "port N", takes a connection, shakes hands, an
   hear TEXT  waits until the client has said a text                               ticket     a session ticket, now
   update     a KeyUpdate that asks for one in return                              export     prints "export HEX" (RFC 9266)
   bye        close_notify                                                         cut        ends the connection without it
-VERSION is 1.2, 1.3, or 1.2-plain: without the extended master secret (RFC 7627)."""
+VERSION is 1.2, 1.3, or 1.2-plain: without the extended master secret (RFC 7627). With "starttls" first among the moves TLS
+begins behind that command; with "ask N" next a client certificate is demanded and refused for the error N of x509_vfy.h."""
 import ctypes, ctypes.util, signal, socket, sys
 
 ssl = ctypes.CDLL(ctypes.util.find_library("ssl") or "libssl.so.3")
@@ -25,10 +26,23 @@ for bound in (MIN, MAX):
 assert ssl.SSL_CTX_use_certificate_chain_file(context, cert.encode()) == 1
 assert ssl.SSL_CTX_use_PrivateKey_file(context, key.encode(), 1) == 1
 
+starttls = moves[:1] == ["starttls"] and moves.pop(0)
+if moves and moves[0].startswith("ask "):
+    error = int(moves.pop(0)[4:])
+    judge = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, VOID)(
+        lambda ok, store: ssl.X509_STORE_CTX_set_error(VOID(store), error) and 0)
+    ssl.SSL_CTX_set_verify(context, 3, judge)
+
 listener = socket.create_server(("127.0.0.1", 0))
 print("port", listener.getsockname()[1], flush=True)
 sock, _ = listener.accept()
 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+if starttls:
+    sock.sendall(b"220 mail.example.org ESMTP\r\n")
+    sock.recv(4096)
+    sock.sendall(b"250-mail.example.org\r\n250 STARTTLS\r\n")
+    sock.recv(4096)
+    sock.sendall(b"220 go\r\n")
 conn = VOID(ssl.SSL_new(context))
 ssl.SSL_set_fd(conn, sock.fileno())
 if ssl.SSL_accept(conn) != 1:

@@ -292,6 +292,75 @@ both("smtp.transport.tls", function()
       assert.are.equal("the server refused the TLS handshake: protocol version", c[3])
     end)
 
+    it("because nothing more can be written ends at once, with the alert if there is one", function()
+      for alert, reason in pairs {
+        [""] = "the peer closed the connection during the TLS handshake",
+        ["\21\3\1\0\2\2\70"] = "the server refused the TLS handshake: protocol version",
+      } do
+        local a = pipes()
+        local waited = 0
+        local read = a.read
+        a.inbox = alert
+        function a.write() return nil, "closed", "Broken pipe" end
+        function a.read(self, deadline)
+          if self.inbox == "" and deadline > 0 then waited = waited + 1 end
+          return read(self, deadline)
+        end
+        local c = run(function() return transport.wrap(a, client_options(), LATER) end)
+        assert.are.same({ nil, "tls", reason }, { c[1], c[2], c[3] })
+        assert.are.equal(0, waited)
+        assert.is_true(a.closed)
+      end
+    end)
+
+    it("in its last write tells what the server said behind its own", function()
+      local asking = assert(tls.context { server = true, cert = cert, key = key, ca_file = cert })
+      for _, case in ipairs {
+        { SERVER, "421 too many\r\n", { "421 too many\r\n", "closed" } },
+        { SERVER, nil, { "tls", "the peer closed the connection during the TLS handshake" } },
+        { { context = asking }, nil, { "tls", "the server wants a client certificate" } },
+      } do
+        local a, b = pipes()
+        local writes, write = 0, a.write
+        function a.write(self, bytes, deadline)
+          writes = writes + 1
+          write(self, bytes, deadline)
+          if writes == 1 then return true end
+          while not b.closed do coroutine.yield() end
+          return nil, "closed", "Broken pipe"
+        end
+        local c = run(function()
+          local pipe, kind, reason = transport.wrap(a, client_options(), LATER)
+          if not pipe then return kind, reason end
+          return pipe:read(LATER), (select(2, pipe:write("QUIT\r\n", LATER)))
+        end, function()
+          local pipe = transport.wrap(b, case[1], LATER)
+          if pipe and case[2] then pipe:write(case[2], LATER) end
+          b:close()
+        end)
+        assert.are.same(case[3], c)
+      end
+    end)
+
+    it("behind the handshake is told by the write that it makes fail", function()
+      local asking = assert(tls.context { server = true, cert = cert, key = key, ca_file = cert })
+      for _, how in ipairs { "write", "send" } do
+        local a, b = pipes()
+        local c = run(function()
+          local pipe = assert(transport.wrap(a, client_options(), LATER))
+          while not b.closed do coroutine.yield() end
+          local wire = core.wire()
+          wire:command "EHLO client.example.org"
+          local ok, kind, reason = pipe[how](pipe, how == "write" and "EHLO client.example.org\r\n" or wire, LATER)
+          return ok, kind, reason, pipe.hint
+        end, function()
+          transport.wrap(b, { context = asking }, LATER)
+          b:close()
+        end)
+        assert.are.same({ nil, "tls", "the server wants a client certificate", "set client_cert and client_key" }, c)
+      end
+    end)
+
     it("because time is over", function()
       local a = pipes()
       local c = run(function() return transport.wrap(a, client_options(), LATER) end)
@@ -507,8 +576,7 @@ both("smtp.transport.tls", function()
       return pipe:read(LATER)
     end, function() return transport.wrap(b, { context = asking }, LATER) end)
     assert.are.same({ nil, "tls", "the client gave no certificate" }, s)
-    assert.are.same({ nil, "tls", "the server ended TLS: certificate required",
-      "the server asks for a client certificate: set client_cert and client_key" }, c)
+    assert.are.same({ nil, "tls", "the server wants a client certificate", "set client_cert and client_key" }, c)
   end)
 
   it("reports damage as tls", function()

@@ -9,6 +9,7 @@ local tls = require "smtp.tls"
 local M = {}
 
 local CUT = "connection cut without TLS close_notify"
+local ENDED = "the peer closed the connection during the TLS handshake"
 local PEEKS = 16 -- reads that one peek may take: a peer could send records without data for ever
 local PAST = 0 -- a deadline that is over: do what can be done without waiting
 local SLICE = 65536 -- cleartext encrypted at a time, so that a large write needs little memory
@@ -16,6 +17,7 @@ local SLICE = 65536 -- cleartext encrypted at a time, so that a large write need
 ---@class smtp.transport.tls.pipe
 ---@field info table what `engine:info()` says: version, cipher, resumed, peer
 ---@field rounds integer times the handshake waited for the peer
+---@field hint string? what to do about the error that has ended TLS, where that is well known
 local Pipe = {}
 Pipe.__index = Pipe
 
@@ -221,20 +223,27 @@ function M.wrap(pipe, options, deadline)
     local done, why, advice = engine:handshake(self.sealed)
     local going = done or why == "again"
     local sent, kind, words = flush(self, going and deadline or PAST)
-    if not sent and going and kind ~= "closed" then
-      return abandon(pipe, kind, words)
-    elseif not sent and done then
-      return abandon(pipe, "tls", "the peer closed the connection during the TLS handshake")
-    end
-    -- else a peer that closed may have left an alert to read: its reason is the better one
-    if done then
+    if done and not self.broken then
       break
-    elseif not going then
-      return abandon(pipe, "tls", why, advice)
+    elseif not sent and going and kind ~= "closed" then
+      return abandon(pipe, kind, words)
+    end
+    if done then
+      self.ahead, why, advice = engine:read(self.sealed)
+      if self.ahead then
+        break
+      end
+      going = why == "again"
+    end
+    if not going then
+      return abandon(pipe, "tls", (why == "closed" or why == CUT) and ENDED or why, advice)
     end
     self.rounds = self.rounds + 1
-    local fed, trouble, text = fill(self, deadline)
-    if not fed then
+    -- a peer that takes nothing more may have left an alert to read; but nothing else is to be waited for
+    local fed, trouble, text = fill(self, self.broken and PAST or deadline)
+    if not fed and self.broken then
+      return abandon(pipe, "tls", ENDED)
+    elseif not fed then
       return abandon(pipe, trouble, text)
     end
   end
@@ -294,7 +303,9 @@ local function await(self, deadline, wire)
       flush(self, deadline)
     end
     if why ~= "again" then
-      return nil, ending(why, hint, full)
+      local kind, text
+      kind, text, self.hint = ending(why, hint, full)
+      return nil, kind, text, self.hint
     elseif late then
       return nil, "timeout", "nothing came in time"
     end
@@ -307,6 +318,18 @@ local function await(self, deadline, wire)
       return nil, "closed", "the connection is closed" -- meanwhile
     end
   end
+end
+
+-- The error of a write that failed: the alert by which the peer ended TLS, where it left one. Other words are kept.
+local function explain(self, kind, text)
+  if kind == "closed" and self.engine and not self.ahead then
+    local bytes, how, why, hint = await(self, PAST)
+    self.ahead = bytes
+    if how == "tls" then
+      return nil, how, why, hint
+    end
+  end
+  return nil, kind, text
 end
 
 --- At least one byte, as much as is there. May yield.
@@ -345,7 +368,7 @@ function Pipe:write(bytes, deadline)
     end
     local sent, kind, text = flush(self, deadline)
     if not sent then
-      return nil, kind, text
+      return explain(self, kind, text)
     end
   end
   return true
@@ -369,7 +392,7 @@ function Pipe:send(wire, deadline)
     end
     local sent, kind, text = flush(self, deadline)
     if not sent then
-      return nil, kind, text
+      return explain(self, kind, text)
     end
   until taken < SLICE
   return true
