@@ -89,6 +89,53 @@ describe("what goes into one write", function()
     play.finished(transport)
   end)
 
+  both("after a refused message RSET goes alone to a server without PIPELINING", function(dribble)
+    for name, begin in pairs {
+      ["a message refused"] = { { ENVELOPE[1], "S: 250 1", ENVELOPE[2], "S: 550 2" }, function(s) assert.is_nil((s:send(letter()))) end },
+      ["a transaction step by step"] = { { ENVELOPE[1], "S: 250 1" }, function(s) assert(s:mail "ada@example.org") end },
+    } do
+      for _, way in ipairs { "send", "send_many" } do
+        local s, transport = play.open(script(hello(), begin[1], "C: RSET", "S: 250 0", ENVELOPE[1], "S: 250 1", ENVELOPE[2], "S: 250 2",
+          ENVELOPE[3], "S: 354 go", CONTENT, "S: 250 in"), nil, dribble)
+        begin[2](s)
+        local given = letter()
+        local receipt, err
+        if way == "send" then
+          receipt, err = s:send(given)
+        else
+          receipt, err = s:send_many(function()
+            local one = given
+            given = nil
+            return one
+          end)()
+        end
+        assert(receipt, name .. ": " .. tostring(err))
+        play.finished(transport)
+      end
+    end
+  end)
+
+  both("where such an RSET is refused nothing follows: its recipients would be added to the earlier ones", function(dribble)
+    local s, transport = play.open(script(hello(), ENVELOPE[1], "S: 250 1", "C: RSET", "S: 502 what?"), nil, dribble)
+    assert(s:mail "ada@example.org")
+    local _, err = s:send(letter())
+    assert.are.same({ "rejected", "reset", "not_sent", 502 }, fate(err))
+    play.finished(transport)
+  end)
+
+  both("a recipient too many is no permanent refusal, whatever the class of the reply", function(dribble)
+    local many = { to = { "bob@example.org", "ann@example.org", "eve@example.org" } }
+    local receipt = send(script(hello("PIPELINING"), ENVELOPE[1], ENVELOPE[2], "C: RCPT TO:<ann@example.org>",
+      "C: RCPT TO:<eve@example.org>", "C: DATA", "S: 250 1", "S: 250 2", "S: 552 too many recipients", "S: 550 5.1.1 nobody", "S: 354 go",
+      CONTENT, "C: QUIT", "S: 250 in", "S: 221 bye"), many, dribble)
+    assert.are.same({ true, false }, { receipt.rejected[1].temporary, receipt.rejected[2].temporary })
+    many.partial = false
+    local _, err = send(script(hello(), ENVELOPE[1], "S: 250 1", ENVELOPE[2], "S: 250 2", "C: RCPT TO:<ann@example.org>",
+      "S: 552 5.5.3 no more", "C: RCPT TO:<eve@example.org>", "S: 452 4.5.3 no more"), many, dribble)
+    assert.are.same({ "rejected", "rcpt", "not_sent", 552 }, fate(err))
+    assert.is_true(err.temporary)
+  end)
+
   it("no RSET where MAIL itself was refused", function()
     local s, transport = play.open(script(hello("PIPELINING"), ENVELOPE, "S: 451 1", "S: 503 2", "S: 503 3",
       ENVELOPE, "S: 250 1", "S: 250 2", "S: 354 go", CONTENT, "S: 250 in"))

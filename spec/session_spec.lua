@@ -36,7 +36,7 @@ describe("each verb alone", function()
 
     if good then
       both(name .. ": done", function(dribble)
-        local s, transport = play.open(script(hello(), "C: " .. line, "S: " .. good), nil, dribble)
+        local s, transport = play.open(script(hello "SMTPUTF8", "C: " .. line, "S: " .. good), nil, dribble)
         local reply = assert(call(s))
         assert.are.equal(tonumber(good:sub(1, 3)), reply.code)
         assert.are.equal(good:match("^%d+ (%d%.%d%.%d)"), reply.enhanced)
@@ -59,7 +59,7 @@ describe("each verb alone", function()
       local ehlo_helo = name == "ehlo" and code == 550
       both(("%s: %q"):format(name, event), function(dribble)
         local helo = ehlo_helo and { "C: HELO other.example.org", "S: 550 5.2.0 never" } or {}
-        local s, transport = play.open(script(hello(), "C: " .. line, event, helo), nil, dribble)
+        local s, transport = play.open(script(hello "SMTPUTF8", "C: " .. line, event, helo), nil, dribble)
         local reply, err = call(s)
         assert.is_nil(reply)
         assert.are.same({ kind, stage, "not_sent", code }, fate(err))
@@ -80,6 +80,57 @@ describe("each verb alone", function()
         end
       end)
     end
+  end
+
+  both("mail and rcpt: nothing beyond ASCII and no SMTPUTF8 to a server that does not offer it", function(dribble)
+    for name, call in pairs {
+      rcpt = function(s) return s:rcpt "j\195\182rg@example.org" end,
+      ["rcpt with a name"] = function(s) return s:rcpt "J <j\195\182rg@example.org>" end,
+      mail = function(s) return s:mail("j\195\182rg@example.org", { SMTPUTF8 = true }) end,
+      ["mail of an ASCII address"] = function(s) return s:mail("ada@example.org", { SMTPUTF8 = true }) end,
+      ["mail of nobody, in small letters"] = function(s) return s:mail("", { smtputf8 = true }) end,
+    } do
+      local s, transport = play.open(script(hello("8BITMIME"), "C: MAIL FROM:<ada@example.org>", "S: 250 1", "C: NOOP", "S: 250 ok"),
+        nil, dribble)
+      assert(s:mail("ada@example.org", { SMTPUTF8 = false }))
+      local reply, err = call(s)
+      assert.is_nil(reply, name)
+      assert.are.same({ "input", name:sub(1, 4), "not_sent" }, fate(err))
+      assert.is_truthy(err.reason:find("SMTPUTF8", 1, true))
+      assert(s:noop())
+      play.finished(transport)
+    end
+  end)
+
+  both("rcpt: beyond ASCII only where MAIL had SMTPUTF8", function(dribble)
+    local s, transport = play.open(script(hello("SMTPUTF8"), "C: MAIL FROM:<ada@example.org>", "S: 250 1", "C: RSET", "S: 250 0",
+      "C: MAIL FROM:<ada@example.org> SMTPUTF8", "S: 250 1", "C: RCPT TO:<j\195\182rg@example.org>", "S: 250 2"), nil, dribble)
+    assert(s:mail "ada@example.org")
+    local reply, err = s:rcpt "j\195\182rg@example.org"
+    assert.is_nil(reply)
+    assert.are.same({ "input", "rcpt", "not_sent" }, fate(err))
+    assert(s:reset())
+    assert(s:mail("ada@example.org", { SMTPUTF8 = true }))
+    assert(s:rcpt "j\195\182rg@example.org")
+    play.finished(transport)
+  end)
+
+  -- RFC 5321 4.5.3.1.10
+  for _, case in ipairs {
+    { "552 too many recipients", true }, { "552 Too many recipients received this hour", true }, { "552 5.5.3 no more", true },
+    { "550 5.5.3 no more", true }, { "552 no more", false, true }, { "452 4.5.3 no more", true },
+    { "552 5.2.2 mailbox full", false }, { "550 5.1.1 nobody", false }, { "550 no such user, too many have tried", false },
+  } do
+    both(("rcpt: %q may be one recipient too many, and is temporary then"):format(case[1]), function(dribble)
+      local s = play.open(script(hello(), "C: RCPT TO:<a@example.org>", "S: " .. case[1], "C: RCPT TO:<b@example.org>", "S: 250 ok",
+        "C: RCPT TO:<c@example.org>", "S: " .. case[1]), nil, dribble)
+      local _, err = s:rcpt "a@example.org"
+      assert.are.equal(case[2], err.temporary)
+      assert(s:rcpt "b@example.org")
+      _, err = s:rcpt "c@example.org"
+      assert.are.equal(case[2] or case[3] or false, err.temporary)
+      assert.are.same({ "rejected", "rcpt", "not_sent", tonumber(case[1]:sub(1, 3)) }, fate(err))
+    end)
   end
 
   both("data: content with dots and every line end", function(dribble)
@@ -302,6 +353,37 @@ describe("a session's state", function()
     assert.is_nil(reply)
     assert.are.equal("protocol", err.kind)
     server:close()
+  end)
+
+  it("a session whose task was dropped, in whichever wait, has not sent the next message", function()
+    local lines = script(hello(), "C: MAIL FROM:<ada@example.org>", "S: 250 1", "C: RCPT TO:<bob@example.org>", "S: 250 2", "C: DATA",
+      "S: 354 go", "C: A: b", "C: .", "S: 250 in")
+    for _, pipeline in ipairs { "auto", "chunk" } do
+      local at, waits = 0, nil
+      repeat
+        at, waits = at + 1, 0
+        local s, transport = play.open(pipeline == "auto" and lines or script(hello("PIPELINING", "CHUNKING"),
+          "C: MAIL FROM:<ada@example.org>", "C: RCPT TO:<bob@example.org>", "C: BDAT 6 LAST", "C: A: b", "S: 250 1", "S: 250 2",
+          "S: 250 in"), { pipeline = pipeline }, true)
+        local read = transport.pipe.read
+        function transport.pipe.read(self)
+          waits = waits + 1
+          if waits == at then coroutine.yield() end
+          return read(self)
+        end
+        local letter = { from = "ada@example.org", to = "bob@example.org", raw = "A: b" }
+        local thread = coroutine.create(function() assert(s:send(letter)) end)
+        assert(coroutine.resume(thread))
+        local dropped = coroutine.status(thread) == "suspended"
+        if dropped then
+          local receipt, err = s:send(letter)
+          assert.is_nil(receipt)
+          assert.are.same({ "protocol", "mail", "not_sent" }, fate(err))
+          assert.are.equal("dead", s.state)
+        end
+      until not dropped
+      assert.is_true(at > 3)
+    end
   end)
 
   it("a session that was broken off in the middle of content never takes a command for content", function()

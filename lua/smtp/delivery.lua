@@ -221,6 +221,13 @@ function delivery.begin(self, mail)
   one, err = transaction.new(self, mail)
   if not one then return nil, err end
   one.began, one.rounds = core.now(), self.pump.rounds
+  if self.transaction and one.plan.terms.tier == "step" then
+    local reply
+    reply, err = exchange.command(self, "reset", "RSET")
+    if reply then reply, err = exchange.expect(self, "reset", reply, 2) end
+    if not reply then return nil, err end
+    self.transaction = false
+  end
   ok, err = transaction.queue(self, one, self.transaction)
   if not ok then return nil, err end
   return one

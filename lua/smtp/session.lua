@@ -1,6 +1,5 @@
 --- The dialogue: one connection to a server, each step of RFC 5321 a verb. Straight-line code that reads like the
 --- RFC; every wait is the transport's, so it may yield wherever the transport does.
-local check = require "smtp.check"
 local chunk = require "smtp.chunk"
 local core = require "smtp.core"
 local delivery = require "smtp.delivery"
@@ -10,6 +9,8 @@ local pump = require "smtp.pump"
 local address = require "smtp.mail.address"
 local capability = require "smtp.protocol.capability"
 local helo = require "smtp.protocol.helo"
+local limits = require "smtp.protocol.limits"
+local parameter = require "smtp.protocol.parameter"
 local trace = require "smtp.protocol.trace"
 local socket = require "smtp.transport.socket"
 
@@ -50,7 +51,8 @@ function session.new(plan, expires)
     midway = false,         -- true where no command may go: in content, a TLS handshake, a login; "command": in a
                             -- dialogue that s:command began and only it may go on with
     trusted = false,        -- content may go in chunks
-    transaction = false,    -- MAIL was taken and nothing ended it
+    transaction = false,    -- MAIL was taken and nothing ended it,
+    utf8 = false,           -- with SMTPUTF8
     prelude = nil,          -- reads the reply to a login that goes along with the first envelope
     whole = false,          -- whole messages are on their way,
     leaving = nil,          -- and the server has said 421: see transaction.leave
@@ -285,33 +287,15 @@ end
 
 -- The transaction, step by step --------------------------------------------------------------------------------------
 
-local check_parameters = check.map "string number boolean"
-
--- " NAME=value" for each parameter, in order of name.
-local function parameters(params, label)
-  local names, words = {}, {}
-  params = params or {}
-  check_parameters(params, label)
-  for name, value in pairs(params) do names[#names + 1] = value ~= false and name or nil end
-  table.sort(names)
-  for i, name in ipairs(names) do
-    local value = params[name]
-    if type(value) == "number" then value = ("%.0f"):format(value) end
-    -- joined, not formatted: Lua 5.1's %s ends at a NUL, which the gate must see
-    words[i] = " " .. name .. (value == true and "" or "=" .. tostring(value))
-    -- a blank would begin another parameter
-    if words[i]:find("%s", 2) or words[i]:find("[<>]") then
-      return nil, "the parameter " .. name .. " has a blank or < > in it"
-    end
-  end
-  return table.concat(words)
-end
-
-local function envelope_command(self, stage, verb, mailbox, params)
+-- `utf8`: it goes with SMTPUTF8 or needs that.
+local function envelope_command(self, stage, verb, mailbox, params, utf8)
   local ok, err = exchange.begin(self, stage)
   if ok then ok, err = exchange.guard(self, stage) end
   if not ok then return nil, err end
-  local words, reason = parameters(params, "session:" .. stage)
+  if utf8 and not (self.capabilities and self.capabilities.SMTPUTF8) then
+    return exchange.fail_input(self, stage, "the server does not offer SMTPUTF8")
+  end
+  local words, reason = parameter.words(params, "session:" .. stage)
   if not words then return exchange.fail_input(self, stage, reason) end
   local reply
   reply, err = exchange.command(self, stage, verb .. ":<" .. mailbox.address .. ">" .. words, nil, mailbox.utf8)
@@ -327,12 +311,13 @@ end
 function Session:mail(from, params)
   local mailbox, reason = address.reverse_path(from)
   if not mailbox then return exchange.fail_input(self, "mail", reason) end
-  if mailbox.utf8 and not (params and params.SMTPUTF8) then
+  local utf8 = parameter.has(params, "SMTPUTF8")
+  if mailbox.utf8 and not utf8 then
     return exchange.fail_input(self, "mail", "an address with non-ASCII characters needs the parameter SMTPUTF8 = true")
   end
-  local reply, err = envelope_command(self, "mail", "MAIL FROM", mailbox, params)
+  local reply, err = envelope_command(self, "mail", "MAIL FROM", mailbox, params, utf8)
   if reply then
-    self.transaction = true
+    self.transaction, self.utf8 = true, utf8
     self.taken = {}
   end
   return reply, err
@@ -346,8 +331,15 @@ end
 function Session:rcpt(to, params)
   local mailbox, reason = address.parse(to, true)
   if not mailbox then return exchange.fail_input(self, "rcpt", reason) end
-  local reply, err = envelope_command(self, "rcpt", "RCPT TO", mailbox, params)
-  if reply then self.taken[#self.taken + 1] = mailbox.address end
+  if mailbox.utf8 and self.transaction and not self.utf8 then
+    return exchange.fail_input(self, "rcpt", "an address with non-ASCII characters needs mail() with SMTPUTF8 = true")
+  end
+  local reply, err = envelope_command(self, "rcpt", "RCPT TO", mailbox, params, mailbox.utf8)
+  if reply then
+    self.taken[#self.taken + 1] = mailbox.address
+  elseif err.code then
+    err.temporary = err.temporary or limits.reached(err, #self.taken)
+  end
   return reply, err
 end
 
@@ -471,7 +463,9 @@ function Session:command(line)
   end
   local shown = self.midway and "****" or start and words ~= "" and start .. " ****" or line
   if self.midway or start then self.trace.hide(start and words or line) end
-  if line:find("^[Mm][Aa][Ii][Ll]") then self.transaction = true end
+  if line:find("^[Mm][Aa][Ii][Ll]") then
+    self.transaction, self.utf8 = true, line:upper():find(" SMTPUTF8", 1, true) ~= nil
+  end
   local reply
   reply, err = exchange.command(self, "command", line, nil, false, shown)
   if reply then self.midway = exchange.class(reply) == 3 and "command" end

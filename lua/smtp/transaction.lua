@@ -47,9 +47,10 @@ local concat, huge, rep = table.concat, math.huge, string.rep
 ---@field open boolean DATA was answered with a 354
 
 --- A recipient that the server does not want, as receipts and errors list it.
-function transaction.refused(self, address, reply)
+---@param taken integer? recipients that it took before, where the reply is to RCPT
+function transaction.refused(self, address, reply, taken)
   return { address = address, code = reply.code, enhanced = reply.enhanced, text = self.trace.scrub(reply.text),
-    temporary = exchange.class(reply) == 4 }
+    temporary = exchange.class(reply) == 4 or taken ~= nil and limits.reached(reply, taken) }
 end
 
 --- Whether the same call may work later: with `partial` one recipient is enough, else it takes all of them.
@@ -237,7 +238,7 @@ local function read_each(self, one, flight, seconds)
       one.accepted[#one.accepted + 1] = address
       self.transaction = true -- whatever it said to MAIL
     else
-      one.rejected[#one.rejected + 1] = transaction.refused(self, address, reply)
+      one.rejected[#one.rejected + 1] = transaction.refused(self, address, reply, #one.accepted)
     end
   end
   if not flight.data then return true end

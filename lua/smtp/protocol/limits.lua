@@ -35,4 +35,15 @@ function limits.problem(offered, recipients)
   end
 end
 
+--- Whether a refused recipient is one too many: it may be taken in another transaction, whatever the reply's class (RFC
+--- 5321 4.5.3.1.10).
+---@param reply { code: integer, enhanced: string?, text: string } to RCPT
+---@param taken integer recipients that were taken before
+---@return boolean
+function limits.reached(reply, taken)
+  if reply.enhanced == "5.5.3" then return true end
+  local bare = not reply.enhanced and taken > 0
+  return reply.code == 552 and (bare or reply.text:lower():find("too many", 1, true) ~= nil)
+end
+
 return limits

@@ -3,6 +3,7 @@
 --- RFC 1870 (SIZE), 6152 (BODY), 3030 (BINARYMIME), 6531 (SMTPUTF8), 3461 and 6533 (DSN), 8689 (REQUIRETLS),
 --- 2852 (DELIVERBY), 4865 (FUTURERELEASE), 6710 (MT-PRIORITY).
 local capability = require "smtp.protocol.capability"
+local check = require "smtp.check"
 local text = require "smtp.mail.text"
 
 local parameter = {}
@@ -203,6 +204,43 @@ function parameter.rcpt(wishes, address)
   local words = dsn.notify and " NOTIFY=" .. dsn.notify or ""
   if address:find("[\128-\255]") then return words .. " ORCPT=utf-8;" .. parameter.utf8_xtext(address) end
   return words .. " ORCPT=rfc822;" .. parameter.xtext(address)
+end
+
+local check_words = check.map "string number boolean"
+
+--- " NAME=value" for each parameter that a caller gives, in order of name. Raises where one is of a wrong type.
+---@param params table<string, string|number|boolean>?
+---@param label string the call's name
+---@return string?
+---@return string? reason
+function parameter.words(params, label)
+  local names, words = {}, {}
+  params = params or {}
+  check_words(params, label)
+  for name, value in pairs(params) do names[#names + 1] = value ~= false and name or nil end
+  table.sort(names)
+  for i, name in ipairs(names) do
+    local value = params[name]
+    if type(value) == "number" then value = ("%.0f"):format(value) end
+    -- joined, not formatted: Lua 5.1's %s ends at a NUL, which the gate must see
+    words[i] = " " .. name .. (value == true and "" or "=" .. tostring(value))
+    -- a blank would begin another parameter
+    if words[i]:find("%s", 2) or words[i]:find("[<>]") then
+      return nil, "the parameter " .. name .. " has a blank or < > in it"
+    end
+  end
+  return table.concat(words)
+end
+
+--- Whether a caller gives this one, in whichever case.
+---@param params table?
+---@param keyword string
+---@return boolean
+function parameter.has(params, keyword)
+  for name, value in pairs(type(params) == "table" and params or {}) do
+    if value and type(name) == "string" and name:upper() == keyword then return true end
+  end
+  return false
 end
 
 return parameter
