@@ -9,6 +9,7 @@ local message = require "smtp.mail.message"
 local options = require "smtp.options"
 local parameter = require "smtp.protocol.parameter"
 local receipts = require "smtp.receipt"
+local sources = require "smtp.mail.source"
 local transaction = require "smtp.transaction"
 
 local delivery = {}
@@ -177,10 +178,18 @@ local function reporter(mail, total)
   end
 end
 
+-- What goes out. A function's octets are not known before: what the server does not take must not reach it.
+local function content_of(mail, terms)
+  local laid = mail:form(terms.form)
+  if laid.encoding or terms.offered["8BITMIME"] then return laid.content end
+  return sources.without(laid.content, "[\128-\255]",
+    "raw: an octet beyond ASCII is in it, and the server does not offer 8BITMIME")
+end
+
 -- The content of a message that the server waits for, and the receipt. `more` queues what goes along with its end.
 local function conclude(self, one, more)
   local mail, terms = one.mail, one.plan.terms
-  local content = mail:form(terms.form).content
+  local content = content_of(mail, terms)
   local report = reporter(mail, content.size)
   local reply, err, octets
   if terms.chunks then

@@ -9,6 +9,7 @@ local date = require "smtp.mail.date"
 local encoded_word = require "smtp.mail.encoded_word"
 local errors = require "smtp.errors"
 local file = require "smtp.mail.file"
+local finished = require "smtp.mail.finished"
 local header = require "smtp.mail.header"
 local id = require "smtp.mail.id"
 local list_fields = require "smtp.mail.list"
@@ -262,13 +263,6 @@ local function view_composed(self)
   return view
 end
 
--- The Message-ID of a finished message: looked for in its header alone.
-local function find_id(raw)
-  local stop = math.min(raw:find("\n\r\n", 1, true) or #raw, raw:find("\n\n", 1, true) or #raw)
-  local head = "\n" .. raw:sub(1, stop)
-  return head:match("\n[Mm][Ee][Ss][Ss][Aa][Gg][Ee]%-[Ii][Dd]:[ \t\r\n]*(<[\33-\59\61\63-\126]+>)")
-end
-
 local SHOWN = 1048576 -- octets of a finished message in a preview
 
 local function view_raw(self)
@@ -292,19 +286,10 @@ local function wrap(fields)
       refuse(option .. ": cannot go with raw, which is a finished message")
     end
   end
-  local raw = fields.raw
   local from, to, utf8 = people.of(fields)
-  local content, encoding
-  if type(raw) == "string" then
-    content = source.text(raw)
-    encoding = select(6, core.scan(raw)) and "8bit" or "7bit"
-  else
-    content = source.crlf(source.call(raw, nil, "raw"))
-  end
-  return {
-    id = encoding and find_id(raw), from = from, to = to, utf8 = utf8, encoding = encoding, content = content,
-    raw = true,
-  }
+  local content, encoding, message_id = finished.read(fields.raw)
+  need("raw", content, encoding)
+  return { id = message_id, from = from, to = to, utf8 = utf8, encoding = encoding, content = content, raw = true }
 end
 
 -- The message as it goes out, with what its caller's envelope says: what becomes of that later changes nothing here.

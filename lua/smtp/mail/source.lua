@@ -239,6 +239,27 @@ function source.call(call, size, label)
   }
 end
 
+--- Another source, that fails where octets come which must not.
+---@param inner smtp.source
+---@param class string a pattern of them
+---@param reason string
+---@return smtp.source
+function source.without(inner, class, reason)
+  return {
+    size = inner.size,
+    open = function()
+      local read = inner.open()
+      return reader(function()
+        local bytes, err = read()
+        if bytes and bytes:find(class) then
+          return nil, failure(reason)
+        end
+        return bytes, err
+      end)
+    end,
+  }
+end
+
 -- Exact, for the encoder's lines of 76 with CRLF after each, the last one too.
 local function base64_size(size)
   if not size then

@@ -1,0 +1,147 @@
+--- finished: a message that somebody else composed, on its way out.
+--
+-- Does: takes out its Bcc and Resent-Bcc fields, which name those whom nobody is to know of, in whatever pieces they
+-- come; makes its line ends CRLF; refuses NUL.
+-- Never: touches the body or another field; cuts a line, however long it is.
+-- Called by: message. RFC 5322 2.1.1, 3.6.3, 3.6.6 and 4.5 (blanks before the colon).
+
+local core = require "smtp.core"
+local source = require "smtp.mail.source"
+
+local finished = {}
+
+local NUL = "[^\1-\255]"
+local NUL_FOUND = "a NUL is in it, which no message may hold"
+local NAMES = { bcc = true, ["resent-bcc"] = true }
+local LONGEST = #"resent-bcc"
+local BLOCK = 4096
+
+-- By bytes, whatever the locale.
+local function lower(s)
+  return (s:gsub("[A-Z]", string.lower))
+end
+
+local function may_become_one(name)
+  for whole in pairs(NAMES) do
+    if whole:sub(1, #name) == name then
+      return true
+    end
+  end
+  return false
+end
+
+-- Takes the fields out of a message that comes in pieces: a function that gives what is left of the next one (nil: of
+-- what was held back, at the end), and whether the header goes on.
+local function filter_of()
+  local place = "line" -- its beginning; then "field": the rest of it; at last "body"
+  local dropping = false -- the field that the line belongs to
+  local held, name, gap = {}, "", false -- of a line: the octets, the name in them, whether blanks followed it
+  local cr = false -- the line before ended with CR, to which an LF belongs
+
+  return function(piece)
+    if not piece then
+      return table.concat(held), false
+    elseif place == "body" then
+      return piece, false
+    end
+    local out, at = {}, 1
+    while at <= #piece do
+      if place == "field" then
+        local stop = piece:find("[\r\n]", at)
+        out[#out + 1] = not dropping and piece:sub(at, stop) or nil
+        at = (stop or #piece) + 1
+        if stop then
+          place, held, name, gap, cr = "line", {}, "", false, piece:byte(stop) == 13
+        end
+      elseif cr and piece:byte(at) == 10 then
+        out[#out + 1] = not dropping and "\n" or nil
+        at, cr = at + 1, false
+      elseif not held[1] and piece:find("^[\r\n]", at) then
+        place, out[#out + 1] = "body", piece:sub(at)
+        break
+      elseif not held[1] and piece:find("^[ \t]", at) then
+        place = "field"
+      else
+        local from, word = at, ""
+        if not gap then
+          word, at = piece:match("^([^ \t\r\n:]*)()", at)
+        end
+        local blanks
+        blanks, at = piece:match("^([ \t]*)()", at)
+        name, gap = name .. lower(word:sub(1, LONGEST + 1)), gap or blanks ~= ""
+        held[#held + 1] = piece:sub(from, at - 1)
+        local mark, known = piece:sub(at, at), NAMES[name] or false
+        if mark ~= "" or not (known or not gap and may_become_one(name)) then
+          place, dropping = "field", known and mark == ":"
+          out[#out + 1] = not dropping and table.concat(held) or nil
+          held = {}
+        end
+      end
+    end
+    return table.concat(out), place ~= "body"
+  end
+end
+
+-- The same of a message in one piece: itself where there is nothing to take out.
+local function without_bcc(raw)
+  local filter, out, at, size, goes_on = filter_of(), {}, 1, 0, true
+  while goes_on and at <= #raw do
+    local left
+    left, goes_on = filter(raw:sub(at, at + BLOCK - 1))
+    out[#out + 1], size, at = left, size + #left, at + BLOCK
+  end
+  local held = filter(nil)
+  at = math.min(at, #raw + 1)
+  if size + #held == at - 1 then
+    return raw
+  end
+  return table.concat(out) .. held .. raw:sub(at)
+end
+
+-- The same of one that comes from a source.
+local function source_without_bcc(inner)
+  return {
+    open = function()
+      local read, filter, ended = inner.open(), filter_of(), false
+      return function()
+        while not ended do
+          local piece, err = read()
+          if err then
+            return nil, err
+          end
+          ended = piece == nil
+          local left = filter(piece)
+          if left ~= "" then
+            return left
+          end
+        end
+      end
+    end,
+  }
+end
+
+-- The Message-ID, looked for in the header alone.
+local function find_id(raw)
+  local stop = math.min(raw:find("\n\r\n", 1, true) or #raw, raw:find("\n\n", 1, true) or #raw)
+  local head = "\n" .. raw:sub(1, stop)
+  return head:match("\n[Mm][Ee][Ss][Ss][Aa][Gg][Ee]%-[Ii][Dd]:[ \t\r\n]*(<[\33-\59\61\63-\126]+>)")
+end
+
+--- The option `raw` as it goes out. What a function gives is looked at when it is read.
+---@param raw string|function
+---@return smtp.source|nil content
+---@return string|nil encoding "7bit" or "8bit"; nil where that is not known before; a reason where there is no content
+---@return string|nil id "<…@…>", where one was found
+function finished.read(raw)
+  if type(raw) == "string" then
+    if raw:find(NUL) then
+      return nil, NUL_FOUND
+    end
+    raw = without_bcc(raw)
+    return source.text(raw), select(6, core.scan(raw)) and "8bit" or "7bit", find_id(raw)
+  end
+  local given = source.without(source.call(raw, nil, "raw"), NUL, "raw: " .. NUL_FOUND)
+  return source.crlf(source_without_bcc(given))
+end
+
+return finished
