@@ -101,6 +101,7 @@ end
 -- The same of one that comes from a source.
 local function source_without_bcc(inner)
   return {
+    again = inner.again,
     open = function()
       local read, filter, ended = inner.open(), filter_of(), false
       return function()

@@ -247,6 +247,7 @@ end
 function source.without(inner, class, reason)
   return {
     size = inner.size,
+    again = inner.again,
     open = function()
       local read = inner.open()
       return reader(function()
