@@ -270,6 +270,52 @@ return function(name, transport, host)
       silent.close()
     end)
 
+    it("takes no write for failed that was whole, however late it ends", function()
+      local listener = loopback.listen()
+      local bytes, now = ("0123456789abcdef"):rep(5000), core.now
+      for on_time = 0, 15 do
+        local looks, ok, kind = 0, nil, nil
+        host.run(function()
+          local pipe = assert(transport.connect("127.0.0.1", listener.port, {}, soon()))
+          local deadline = soon()
+          core.now = function() -- luacheck: ignore
+            looks = looks + 1
+            return now() + (looks > on_time and 3600 or 0)
+          end
+          ok, kind = pipe:write(bytes, deadline)
+          core.now = now -- luacheck: ignore
+          pipe:close()
+        end)
+        local peer, octets = listener.accept(), 0
+        local part
+        repeat
+          part = loopback.finish(peer, "read", "read")
+          octets = octets + #(part or "")
+        until not part
+        peer:close()
+        if not ok then
+          assert.are.equal("timeout", kind)
+          assert.is_true(octets < #bytes)
+        end
+      end
+      listener.close()
+    end)
+
+    it("gives what has come, though the deadline has passed", function()
+      local listener, heard, kind = loopback.listen(), nil, nil
+      host.run(function()
+        local pipe = assert(transport.connect("127.0.0.1", listener.port, {}, soon()))
+        local peer, late = listener.accept(), soon()
+        peer:write "220 mail.example.test\r\n"
+        -- where a loop reads it needs a turn or two of that
+        repeat heard, kind = pipe:read(0) until heard or kind ~= "timeout" or core.now() > late
+        pipe:close()
+        peer:close()
+      end)
+      listener.close()
+      assert.are.same({ "220 mail.example.test\r\n" }, { heard, kind })
+    end)
+
     it("ends an attempt to connect at its deadline", function()
       local silent = loopback.listen()
       local crowd = loopback.crowd(silent)

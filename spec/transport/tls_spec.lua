@@ -217,6 +217,22 @@ both("smtp.transport.tls", function()
     end
   end)
 
+  it("that is closed by another when all is written takes no write for failed", function()
+    for _, how in ipairs { "write", "send" } do
+      local client = secured()
+      local write = client.inner.write
+      function client.inner.write(...)
+        local ok, kind, reason = write(...)
+        client:close()
+        return ok, kind, reason
+      end
+      local wire = core.wire()
+      wire:command "NOOP"
+      assert.are.same({ true }, { client[how](client, how == "write" and "NOOP\r\n" or wire, LATER) })
+      assert.are.same({ nil, "closed", "the connection is closed" }, { client[how](client, how == "write" and "x" or wire, LATER) })
+    end
+  end)
+
   it("that is closed while it is read from tells so", function()
     local c = secured()
     local read = run(function() return c:read(LATER) end, function() c:close() end)
@@ -467,11 +483,12 @@ both("smtp.transport.tls", function()
         return err
       end
       for _, given in ipairs { "", "x", pin:sub(1, -2), pin .. "=", "sha256/" .. pin, "sha256//" .. pin, pin:rep(2), {}, { pin, "x" },
-        { pin, 7 }, { first = pin }, " " .. pin, pin .. "\n", ("00"):rep(32) } do
+        " " .. pin, pin .. "\n", ("00"):rep(32) } do
         local err = try(given)
         assert.are.equal("input", err.kind)
         assert.is_truthy(err.reason:find("pin must be the SHA-256 of a server's public key in base64", 1, true))
       end
+      for _, given in ipairs { { pin, 7 }, { first = pin } } do assert.has_error(function() try(given) end) end
       assert.is_nil(transport_called)
       assert.has_error(function() try(7) end)
       assert.are.equal("connect", try(pin).kind)

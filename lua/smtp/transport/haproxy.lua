@@ -70,10 +70,11 @@ end
 ---@return string? reason
 function Pipe:write(bytes, deadline)
   for from = 1, #bytes, SLICE do
+    -- before a slice, not behind the last: what is whole was sent, be it late
+    if from > 1 and core.now() >= deadline then return nil, "timeout", "the peer did not take all in time" end
     local slice = #bytes > SLICE and bytes:sub(from, from + SLICE - 1) or bytes
     local sent, kind, reason = call(self, deadline, "the peer took nothing in time", "send", slice)
     if not sent then return nil, kind, reason end
-    if from > SLICE and core.now() >= deadline then return nil, "timeout", "the peer did not take all in time" end
   end
   return true
 end

@@ -152,8 +152,6 @@ local function flush(self, deadline)
   end
   if not sent then
     self.broken = text or kind
-  elseif not self.engine then
-    return nil, "closed", "the connection is closed" -- meanwhile
   end
   return sent, kind, text
 end
@@ -354,12 +352,12 @@ end
 ---@return string|nil kind "timeout", "closed", "tls"
 ---@return string|nil text
 function Pipe:write(bytes, deadline)
-  if not self.engine then
-    return nil, "closed", "the connection is closed"
-  elseif self.broken then
-    return nil, "closed", self.broken
-  end
   for from = 1, #bytes, SLICE do
+    if not self.engine then
+      return nil, "closed", "the connection is closed" -- perhaps meanwhile
+    elseif self.broken then
+      return nil, "closed", self.broken
+    end
     local slice = #bytes > SLICE and bytes:sub(from, from + SLICE - 1) or bytes
     local taken, why = self.engine:write(slice, self.sealed)
     if not taken then
@@ -378,13 +376,13 @@ end
 ---@param wire userdata
 ---@param deadline number absolute, monotonic seconds
 function Pipe:send(wire, deadline)
-  if not self.engine then
-    return nil, "closed", "the connection is closed"
-  elseif self.broken then
-    return nil, "closed", self.broken
-  end
   local taken, why
   repeat
+    if not self.engine then
+      return nil, "closed", "the connection is closed" -- perhaps meanwhile
+    elseif self.broken then
+      return nil, "closed", self.broken
+    end
     taken, why = self.engine:encrypt(self.sealed, wire, SLICE)
     if not taken then
       self.broken = why
@@ -456,15 +454,16 @@ end
 
 --- Ends TLS and closes the inner pipe: one attempt to send close_notify, no waiting. Idempotent.
 function Pipe:close()
-  if self.engine then
+  local engine = self.engine
+  if engine then
     -- only now: TLS 1.3 servers give what is needed to resume when they like
-    local session = self.identity and self.engine:session()
+    local session = self.identity and engine:session()
     if session then
       remember(self.identity, session)
     end
-    self.engine:shutdown(self.sealed)
+    engine:shutdown(self.sealed)
     flush(self, PAST)
-    self.engine:close() -- now, not when the collector comes by: the next connection finds this memory still warm
+    engine:close() -- now, not when the collector comes by: the next connection finds this memory still warm
     self.engine = nil
     self.ahead = nil
   end
