@@ -25,7 +25,7 @@ describe("a wire over a socket", function()
   -- Lets the client have these bytes.
   local function say(bytes)
     server:write(bytes)
-    core.wait("read", client:fd(), core.now() + 5)
+    core.wait("read", client:fd(), core.now() + 60)
   end
 
   it("sends what is queued, and receives what has come", function()
@@ -38,7 +38,7 @@ describe("a wire over a socket", function()
     assert.is_true(client:receive(wire))
     assert.are.equal(250, (wire:reply()))
     server:close()
-    assert.are.same({ n = 2, nil, "closed" }, called(client:receive(wire, core.now() + 5)))
+    assert.are.same({ n = 2, nil, "closed" }, called(client:receive(wire, core.now() + 60)))
   end)
 
   it("says where the wire takes no more", function()
@@ -75,19 +75,12 @@ describe("a wire over a socket", function()
   end)
 
   it("leaves to send what the socket has not taken", function()
-    local wires = {}
-    for i = 1, 100 do
-      wires[i] = core.wire(1)
-      wires[i]:feed "354 go\r\n"
-      local ok, went, _, sent = client:turn(wires[i], huge, "3", ("x"):rep(2 ^ 20))
-      assert.are.same({ true, false }, { ok, went })
-      if not sent then
-        wire = wires[i]
-        break
-      end
-    end
-    local left = wire:queued()
-    assert(left > 0)
+    wire = core.wire(1)
+    wire:feed "354 go\r\n"
+    -- more than all buffers of the system hold, however far they have moved it by now
+    local got = turn("3", ("x"):rep(2 ^ 23))
+    assert.are.same({ true, false, false }, { got[1], got[2], got[4] })
+    assert(wire:queued() > 0)
     assert.are.same({ n = 2, nil, "again" }, called(client:send(wire)))
     while server:read() or wire:queued() > 0 do client:send(wire) end
     assert.is_true(client:send(wire))
@@ -105,24 +98,24 @@ describe("a wire over a socket", function()
   it("waits for a reply, and tells its queue id and the time", function()
     say "250 2.0.0 Ok: queued as 4Zr0sX1mY2z3\r\n250"
     local before = core.now()
-    local got = called(client:reply(wire, core.now() + 5))
+    local got = called(client:reply(wire, core.now() + 60))
     assert.are.same({ 5, 250, "Ok: queued as 4Zr0sX1mY2z3", "2.0.0", "4Zr0sX1mY2z3" }, { got.n, got[1], got[2], got[3], got[4] })
     assert(got[5] >= before and got[5] <= core.now())
     assert.are.same({ n = 2, nil, "again" }, called(client:reply(wire, core.now() + 0.01)))
     say " no number\r\n"
-    got = called(client:reply(wire, core.now() + 5))
+    got = called(client:reply(wire, core.now() + 60))
     assert.are.same({ 5, 250, "no number", false }, { got.n, got[1], got[2], got[4] })
   end)
 
   it("says once what is no reply", function()
     say "HTTP/1.1\r\n"
-    assert.are.same({ n = 3, nil, "the peer broke the protocol", "HTTP/1.1" }, called(client:reply(wire, core.now() + 5)))
+    assert.are.same({ n = 3, nil, "the peer broke the protocol", "HTTP/1.1" }, called(client:reply(wire, core.now() + 60)))
     assert.are.same({ n = 2, nil, "the peer broke the protocol" }, called(wire:reply()))
   end)
 
   it("leaves to receive what is the matter with the connection", function()
     server:close()
-    assert.are.same({ n = 2, nil, "again" }, called(client:reply(wire, core.now() + 5)))
+    assert.are.same({ n = 2, nil, "again" }, called(client:reply(wire, core.now() + 60)))
     assert.are.same({ n = 2, nil, "closed" }, called(client:receive(wire)))
   end)
 

@@ -1,23 +1,14 @@
 local conformance = require "spec.transport_conformance"
 local core = require "smtp.core"
 local loopback = require "spec.support.loopback"
+local punctual = require "spec.support.punctual"
 local smtp = require "smtp"
 local socket = require "smtp.transport.socket"
 
-local LATE = 0.1 -- seconds a call may run past its deadline
 local connect = socket.new().connect
 
--- Asserts that `run` ends within LATE of `seconds`, not before; gives its results.
-local function takes(seconds, run)
-  local began = core.now()
-  local results = { run(began + seconds) }
-  local took = core.now() - began
-  assert(took >= seconds and took < seconds + LATE, ("took %.3f s instead of %.3f"):format(took, seconds))
-  return results
-end
-
 local function soon()
-  return core.now() + 5
+  return core.now() + 60
 end
 
 -- Runs with other addresses for every name.
@@ -112,16 +103,14 @@ describe("connecting", function()
   it("ends at its deadline where nobody answers, each address with its share of the time", function()
     local silent, listener = loopback.listen(), loopback.listen()
     local crowd = loopback.crowd(silent)
-    local got = takes(0.1, function(deadline) return connect("127.0.0.1", silent.port, {}, deadline) end)
+    local got = punctual(0.1, function(deadline) return connect("127.0.0.1", silent.port, {}, deadline) end)
     assert.are.same({ "timeout", ("127.0.0.1 port %d: no answer in time"):format(silent.port) }, { got[2], got[3] })
     with_addresses({ silent.address, silent.address }, function()
-      got = takes(0.1, function(deadline) return connect("mail.example.org", 25, {}, deadline) end)
+      got = punctual(0.1, function(deadline) return connect("mail.example.org", 25, {}, deadline) end)
       assert.are.equal("timeout", got[2])
     end)
     with_addresses({ silent.address, silent.address, listener.address }, function()
-      local began = core.now()
-      got = takes(0.2, function() return connect("mail.example.org", 25, {}, began + 0.3) end)
-      got[1]:close()
+      punctual(0.2, function(deadline) connect("mail.example.org", 25, {}, deadline + 0.1):close() end)
     end)
     for _, sock in ipairs(crowd) do sock:close() end
     silent.close()
@@ -137,7 +126,7 @@ describe("connecting", function()
         close = function() closed = true end,
       }
     end
-    local got = takes(0.05, function(deadline) return connect("mail.example.org", 25, {}, deadline) end)
+    local got = punctual(0.05, function(deadline) return connect("mail.example.org", 25, {}, deadline) end)
     core.resolve = resolve -- luacheck: ignore
     assert.are.same({ "timeout", true }, { got[2], closed })
   end)
@@ -174,7 +163,7 @@ describe("a pipe", function()
   it("reads until its deadline from a silent peer", function()
     for _, seconds in ipairs { 0.1, 0.01 } do
       assert.are.same({ nil, "timeout", "nothing came in time" },
-        takes(seconds, function(deadline) return pipe:read(deadline) end))
+        punctual(seconds, function(deadline) return pipe:read(deadline) end))
     end
     -- nothing is broken by that
     peer:write "x"
@@ -193,7 +182,7 @@ describe("a pipe", function()
   it("writes until its deadline to a peer that reads nothing", function()
     local bytes = ("x"):rep(2 ^ 24)
     assert.are.same({ nil, "timeout", "the peer took nothing in time" },
-      takes(0.1, function(deadline) return pipe:write(bytes, deadline) end))
+      punctual(0.1, function(deadline) return pipe:write(bytes, deadline) end))
   end)
 
   it("writes all, however slowly the peer reads", function()

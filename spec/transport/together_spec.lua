@@ -47,7 +47,7 @@ describe("tasks together", function()
       local order = {}
       local tasks = {
         smtp.task(function()
-          while not client:read() do socket.wait("read", client:fd(), core.now() + 5) end
+          while not client:read() do socket.wait("read", client:fd(), core.now() + 60) end
           order[#order + 1] = "read"
         end),
         smtp.task(function()
@@ -57,11 +57,11 @@ describe("tasks together", function()
         end),
         smtp.task(function() order[#order + 1] = "at once" end),
       }
-      local began = core.now()
+      local late = core.now() + 60
       together.run(tasks, wait)
       assert.are.same({ "at once", "written", "read" }, order)
       assert.are.equal(0, #tasks)
-      assert.is_true(core.now() - began < 1)
+      assert.is_true(core.now() < late)
     end)
   end)
 
