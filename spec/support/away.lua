@@ -11,7 +11,7 @@ Away.__index = Away
 --- Starts one. `mode`: "none", "starttls", "implicit", or a list of lines: a script that it plays to each client.
 ---@param mode string|string[]
 ---@param pause number? seconds between its steps, which makes it slow
----@return table server `host`, `port`, `certificate`; messages(), stop()
+---@return table server `host`, `port`, `certificate`; messages(), hold(), release(), stop()
 function away.start(mode, pause)
   local path = os.tmpname()
   os.remove(path)
@@ -23,10 +23,10 @@ function away.start(mode, pause)
     file:close()
     mode = "script"
   end
-  os.execute(("(ulimit -n $(ulimit -Hn); exec env ASAN_OPTIONS=detect_leaks=0 %s spec/support/serve.lua %s %s %g)"
-    .. " >%s/log 2>&1 </dev/null &"):format(child.interpreter, path, mode, pause or 0, path))
+  os.execute(("(ulimit -n $(ulimit -Hn); exec env ASAN_OPTIONS=detect_leaks=0 %s spec/support/serve.lua %s %s %g %s)"
+    .. " >%s/log 2>&1 </dev/null &"):format(child.interpreter, path, mode, pause or 0, child.number(), path))
   local self = setmetatable({ path = path, host = "127.0.0.1" }, Away)
-  local late = core.now() + 20
+  local late = core.now() + 120
   repeat
     core.wait("read", -1, core.now() + 0.01)
     self.port = tonumber(child.read(path .. "/port"))
@@ -41,6 +41,16 @@ function Away:messages()
   local lines = {}
   for line in child.read(self.path .. "/inbox"):gmatch("[^\n]+") do lines[#lines + 1] = line end
   return lines
+end
+
+--- Makes it rest: from its next step on it reads nothing and says nothing.
+function Away:hold()
+  child.write(self.path .. "/hold", "")
+end
+
+--- Lets it go on.
+function Away:release()
+  os.remove(self.path .. "/hold")
 end
 
 function Away:stop()

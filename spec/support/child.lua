@@ -64,6 +64,12 @@ function child.gone(path)
   until not file
 end
 
+--- The number of this process; "" where the system does not tell.
+---@return string
+function child.number()
+  return child.read("/proc/self/stat"):match "^%d+" or ""
+end
+
 --- Runs a command in the background while stepping a server.
 ---@param command string
 ---@param server table? nil: only waits

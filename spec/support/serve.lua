@@ -1,4 +1,5 @@
--- serve DIRECTORY MODE PAUSE: a server in a process of its own, until DIRECTORY/go is gone (two minutes at most).
+-- serve DIRECTORY MODE PAUSE [OWNER]: a server in a process of its own, until DIRECTORY/go or the process OWNER is gone.
+-- While there is a DIRECTORY/hold it rests.
 -- MODE is a tls option of smtp.server, or "script": then it plays the lines of DIRECTORY/script to each client in turn:
 -- "S: …" says a line, "C:" reads one, "close" closes. Written are DIRECTORY/port, /certificate, and /inbox: a line for
 -- each message, its subject, octets and SHA-256. A message whose subject begins with "refuse" is refused. The only user is
@@ -6,7 +7,7 @@
 local core = require "smtp.core"
 local smtp = require "smtp"
 
-local directory, mode, pause = arg[1], arg[2], tonumber(arg[3])
+local directory, mode, pause, owner = arg[1], arg[2], tonumber(arg[3]), arg[4]
 
 local function write(name, bytes)
   -- whoever sees the file sees all of it
@@ -16,13 +17,21 @@ local function write(name, bytes)
   assert(os.rename(directory .. "/." .. name, directory .. "/" .. name))
 end
 
-local function going()
-  local file = io.open(directory .. "/go")
+local function exists(path)
+  local file = io.open(path)
   if file then file:close() end
   return file ~= nil
 end
 
-local stop = core.now() + 120
+local function going()
+  local goes
+  repeat
+    goes = exists(directory .. "/go") and (not owner or exists("/proc/" .. owner .. "/stat"))
+    local holds = goes and exists(directory .. "/hold")
+    if holds then core.wait("read", -1, core.now() + 0.005) end
+  until not holds
+  return goes
+end
 
 local function serve()
   local tls = require "smtp.tls"
@@ -41,7 +50,7 @@ local function serve()
   })
   if server.certificate then write("certificate", server.certificate) end
   write("port", tostring(server.port))
-  while going() and core.now() < stop do
+  while going() do
     server:step(0.1)
     if pause > 0 then core.wait("read", -1, core.now() + pause) end
   end
@@ -52,7 +61,7 @@ local function play()
   for line in io.lines(directory .. "/script") do lines[#lines + 1] = line end
   local listener = assert(core.listen(core.resolve("127.0.0.1", 0):result()[1]))
   write("port", tostring(select(2, listener:name())))
-  while going() and core.now() < stop do
+  while going() do
     core.wait("read", listener:fd(), core.now() + 0.1)
     local client = listener:accept()
     local held = ""
@@ -61,7 +70,7 @@ local function play()
       if what == "S:" then
         client:write(text .. "\r\n")
       elseif what == "C:" then
-        local late = core.now() + 5
+        local late = core.now() + 60
         while not held:find("\n", 1, true) and core.now() < late do
           core.wait("read", client:fd(), late)
           local bytes, reason = client:read()
