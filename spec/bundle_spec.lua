@@ -1,4 +1,5 @@
 local play = require "spec.support.play"
+local relay = require "spec.support.relay"
 local smtp = require "smtp"
 local together = require "spec.support.together"
 
@@ -6,7 +7,7 @@ local hello, script = play.hello, play.script
 local both = function(name, body) play.both(it, name, body) end
 
 local OFFER = hello("PIPELINING", "CHUNKING")
-local ASKED = { "C: BDAT 6 LAST", "C: XNOP", "C: NOOP" }
+local ASKED = { "C: RSET", "C: BDAT 6 LAST", "C: XNOP", "C: RSET" }
 
 -- What the process knows about a host is for ever: each spec has a host of its own.
 local hosts = 0
@@ -67,7 +68,7 @@ end)
 
 describe("a batch to a server with CHUNKING", function()
   both("asks once whether it swallows, and then sends whole messages in one flight", function(dribble)
-    local session, transport = open(script(OFFER, envelope(1), GO, content(1), ASKED, "S: 250 in", "S: 503 no", "S: 250 noop",
+    local session, transport = open(script(OFFER, envelope(1), GO, content(1), ASKED, "S: 250 in", "S: 250 reset", "S: 503 no", "S: 250 reset",
       whole(2), "C: RSET", whole(3), "C: RSET", whole(4), TAKEN, RESET, TAKEN, RESET, TAKEN), nil, dribble)
     local rounds = session.pump.rounds
     assert.are.same({ "sent", "sent", "sent", "sent" }, run(session, letters(4)))
@@ -83,24 +84,88 @@ describe("a batch to a server with CHUNKING", function()
   end)
 
   both("goes on by DATA, in step with the server, where it reads what it refused", function(dribble)
-    local session, transport = open(script(OFFER, envelope(1), GO, content(1), ASKED, "S: 250 in", "S: 503 no",
-      "S: 500 what is XNOP?", "S: 250 noop", envelope(2), GO, content(2), envelope(3), "S: 250 in", GO, content(3), "S: 250 in"),
+    local session, transport = open(script(OFFER, envelope(1), GO, content(1), ASKED, "S: 250 in", "S: 250 reset", "S: 503 no",
+      "S: 500 what is XNOP?", "S: 250 reset", envelope(2), GO, content(2), envelope(3), "S: 250 in", GO, content(3), "S: 250 in"),
       nil, dribble)
     assert.are.same({ "sent", "sent", "sent" }, run(session, letters(3)))
     play.finished(transport)
   end)
 
   both("does not trust one that takes a chunk nobody announced", function(dribble)
-    local session, transport = open(script(OFFER, envelope(1), GO, content(1), ASKED, "S: 250 in", "S: 250 taken", "S: 250 noop",
+    local session, transport = open(script(OFFER, envelope(1), GO, content(1), ASKED, "S: 250 in", "S: 250 reset", "S: 250 taken", "S: 250 reset",
       envelope(2), GO, content(2), envelope(3), "S: 250 in", GO, content(3), "S: 250 in"), nil, dribble)
     assert.are.same({ "sent", "sent", "sent" }, run(session, letters(3)))
     play.finished(transport)
   end)
 
-  both("lost over the question: what was sent is sent, the rest was not", function(dribble)
-    local session = open(script(OFFER, envelope(1), GO, content(1), ASKED, "S: 250 in", "close"), nil, dribble)
+  -- The server closes over the question: with or without an answer to the content in front of it.
+  for name, case in pairs {
+    ["at once"] = { {}, "closed final unknown" }, ["after the content"] = { "S: 250 in", "sent" },
+    ["after RSET"] = { { "S: 250 in", "S: 250 reset" }, "sent" },
+    ["after the chunk"] = { { "S: 250 in", "S: 250 reset", "S: 503 no" }, "sent" },
+    ["with a 421"] = { { "S: 250 in", "S: 250 reset", "S: 421 what is that?" }, "sent" },
+  } do
+    both("is lost over the question " .. name .. ": the rest goes over another connection, and it is not asked again", function(dribble)
+      hosts = hosts + 1
+      local options, transport = play.several({
+        script(OFFER, envelope(1), GO, content(1), ASKED, case[1], "close"),
+        case[2] == "sent" and script(OFFER, envelope(2), GO, content(2), envelope(3), "S: 250 in", GO, content(3), envelope(4), "S: 250 in",
+          GO, content(4), "S: 250 in", "C: NOOP", "S: 250 ok")
+          -- nor does anything else go behind the end of a content any more
+          or script(OFFER, envelope(2), GO, content(2), "S: 250 in", envelope(3), GO, content(3), "S: 250 in", envelope(4), GO, content(4),
+            "S: 250 in", "C: NOOP", "S: 250 ok"),
+      }, { host = "bundle" .. hosts .. ".example.org" }, dribble)
+      local session = assert(smtp.connect(options))
+      assert.are.same({ case[2], "sent", "sent", "sent" }, run(session, letters(4)))
+      assert(session:noop())
+      play.finished(transport)
+      assert.are.equal(2, #transport.pipes)
+    end)
+  end
+
+  it("is lost over the question: a pool's messages behind it lose no attempt", function()
+    local server, asked, results = assert(smtp.server {}), 0, {}
+    local transport = relay.memory(server)
+    local connect = transport.connect
+    function transport.connect(...)
+      local pipe = connect(...)
+      local write = pipe.write
+      pipe.send, pipe.receive = nil, nil
+      function pipe.write(self, bytes, deadline)
+        local at = bytes:find("RSET\r\nBDAT 6 LAST", 1, true)
+        if not at then return write(self, bytes, deadline) end
+        asked = asked + 1
+        write(self, bytes:sub(1, at - 1), deadline)
+        self.link.over = true
+        return true
+      end
+      return pipe
+    end
+    local pool = assert(smtp.pool { host = "closing.example.org", tls = "none", transport = transport, size = 1, attempts = 1 })
+    assert(pool:send_many(letters(60), function(receipt, err) results[#results + 1] = fate(receipt, err) end))
+    pool:close()
+    for i = 1, 60 do assert.are.equal("sent", results[i]) end
+    assert.are.same({ 60, 60, 1, 2 }, { #results, #server.inbox, asked, #transport.links })
+    server:close()
+  end)
+
+  both("is lost over the question, and no other connection comes: the rest was not sent", function(dribble)
+    hosts = hosts + 1
+    local options = play.several({ script(OFFER, envelope(1), GO, content(1), ASKED, "S: 250 in", "close"),
+      { "S: 554 5.7.1 go away" } }, { host = "bundle" .. hosts .. ".example.org" }, dribble)
+    local session = assert(smtp.connect(options))
     local results = run(session, letters(3))
-    assert.are.same({ "sent", "closed mail not_sent", "closed mail not_sent" }, results)
+    assert.are.same({ "sent", "rejected greeting not_sent 554" }, { results[1], results[2] })
+    assert.is_truthy(results[3]:find "^closed %w+ not_sent$", results[3])
+  end)
+
+  both("lost over the question where its steps were taken one by one: what was sent is sent, the rest was not", function(dribble)
+    hosts = hosts + 1
+    local session = play.session(script(OFFER, envelope(1), GO, content(1), ASKED, "S: 250 in", "close"),
+      { host = "bundle" .. hosts .. ".example.org" }, dribble)
+    assert(session:connect())
+    assert(session:ehlo())
+    assert.are.same({ "sent", "closed mail not_sent", "closed mail not_sent" }, run(session, letters(3)))
   end)
 
   it("is never asked with pipeline = \"data\"", function()
@@ -219,7 +284,7 @@ describe("a flight of whole messages", function()
   end)
 
   it("a reply too many behind the last one ends the connection, and the trust in that server", function()
-    local lines = script(OFFER, envelope(1), GO, content(1), ASKED, "S: 250 in", "S: 503 no", "S: 250 noop", whole(2), "C: RSET",
+    local lines = script(OFFER, envelope(1), GO, content(1), ASKED, "S: 250 in", "S: 250 reset", "S: 503 no", "S: 250 reset", whole(2), "C: RSET",
       whole(3), TAKEN, RESET, TAKEN, "S: 500 what?")
     local session = open(lines)
     assert.are.same({ "sent", "sent", "sent" }, run(session, letters(3)))
@@ -232,7 +297,7 @@ describe("a flight of whole messages", function()
   end)
 
   it("a reply too many behind the last one ends the connection, and the trust in that server", function()
-    local lines = script(OFFER, envelope(1), GO, content(1), ASKED, "S: 250 in", "S: 503 no", "S: 250 noop", whole(2), "C: RSET",
+    local lines = script(OFFER, envelope(1), GO, content(1), ASKED, "S: 250 in", "S: 250 reset", "S: 503 no", "S: 250 reset", whole(2), "C: RSET",
       whole(3), TAKEN, RESET, TAKEN, "S: 500 what?")
     local session = open(lines)
     assert.are.same({ "sent", "sent", "sent" }, run(session, letters(3)))

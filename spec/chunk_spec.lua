@@ -33,12 +33,25 @@ end
 local OFFER = play.hello("PIPELINING", "CHUNKING", "BINARYMIME", "8BITMIME")
 local ASKED = { "C: BDAT 6 LAST", "C: XNOP", "C: QUIT" }
 
+-- A message that goes out in two flights, and one that goes command by command.
+local GROUP = { "C~ ^MAIL FROM", "C~ ^RCPT TO", "C: DATA", "S: 250 1", "S: 250 2", "S: 354 go", "C: A: b", "C: ", "C: .", "S: 250 in" }
+local STEPS = { "C~ ^MAIL FROM", "S: 250 1", "C~ ^RCPT TO", "S: 250 2", "C: DATA", "S: 354 go", "C: A: b", "C: ", "C: .",
+  "S: 250 in" }
+local FIELDS = { from = "ada@example.org", to = "bob@example.test", raw = "A: b\r\n\r\n" }
+
+-- One message to a fresh host by a pool, which gives up the connection then.
+local function pooled(dribble, ...)
+  hosts = hosts + 1
+  local options, transport = play.options(play.script(...), { host = "host" .. hosts .. ".example.org", max_messages = 1 }, dribble)
+  local pool = assert(smtp.pool(options))
+  assert(pool:send(FIELDS))
+  pool:close()
+  return transport
+end
+
 -- Has the host shown that it swallows.
 local function taught(dribble)
-  local session, transport = fresh(play.script(OFFER, ASKED, "S: 503 5.5.1 no", "S: 221 bye"), nil, dribble)
-  assert(session:open())
-  assert(session:quit())
-  play.finished(transport)
+  play.finished(pooled(dribble, OFFER, GROUP, ASKED, "S: 503 5.5.1 no", "S: 221 bye"))
 end
 
 local function open(session)
@@ -47,7 +60,7 @@ local function open(session)
 end
 
 describe("a server that offers BINARYMIME", function()
-  both("is asked at the end whether it swallows a refused chunk", function(dribble)
+  both("is asked by a pool, at the end, whether it swallows a refused chunk", function(dribble)
     taught(dribble)
     local session, transport = again(play.script(OFFER, "C: MAIL FROM:<ada@example.org> BODY=BINARYMIME",
       "C: RCPT TO:<bob@example.test>", "S: 250 1", "S: 250 2", "C~ ^BDAT %d+$"), nil, dribble)
@@ -61,8 +74,7 @@ describe("a server that offers BINARYMIME", function()
       { "S: 503 5.5.1 no", "S: 250 2.0.0 that was a NOOP", "S: 221 bye" }, { "S: 250 2.0.0 chunk taken", "S: 221 bye" },
       { "S: 503 5.5.1 no", "S: 421 going" }, { "S: 503 5.5.1 no", "close" }, { "close" },
     } do
-      local session = fresh(play.script(OFFER, ASKED, replies), nil, dribble)
-      open(session):quit()
+      pooled(dribble, OFFER, GROUP, ASKED, replies)
       local next_one, transport = again(play.script(OFFER), nil, dribble)
       open(next_one):send(letter())
       assert.is_truthy(play.written(transport):find("\r\nDATA\r\n", 1, true))
@@ -70,55 +82,50 @@ describe("a server that offers BINARYMIME", function()
     end
   end)
 
-  it("is not asked twice, nor one that does not offer it, nor without PIPELINING", function()
-    taught()
-    local session, transport = again(play.script(OFFER, "C: QUIT", "S: 221 bye"))
-    assert(open(session):quit())
-    play.finished(transport)
-    for _, offer in ipairs { play.hello("PIPELINING", "CHUNKING"), play.hello("CHUNKING", "BINARYMIME"),
-      play.hello("PIPELINING", "BINARYMIME") } do
-      session, transport = fresh(play.script(offer, "C: QUIT", "S: 221 bye"))
-      assert(open(session):quit())
-      play.finished(transport)
+  both("is not asked twice, nor one that does not offer it, nor without PIPELINING", function(dribble)
+    pooled(dribble, OFFER, GROUP, ASKED, "close")
+    hosts = hosts - 1
+    play.finished(pooled(dribble, OFFER, GROUP, "C: QUIT", "S: 221 bye"))
+    for _, case in ipairs { { play.hello("PIPELINING", "CHUNKING"), GROUP }, { play.hello("CHUNKING", "BINARYMIME"), STEPS },
+      { play.hello("PIPELINING", "BINARYMIME"), GROUP } } do
+      play.finished(pooled(dribble, case[1], case[2], "C: QUIT", "S: 221 bye"))
     end
   end)
 
   both("is not asked inside a transaction: its recipients would get the chunk", function(dribble)
-    local MAIL, RCPT = "C: MAIL FROM:<ada@example.org>", "C: RCPT TO:<bob@example.test>"
-    local function quits(lines, run)
-      local session, transport = fresh(play.script(OFFER, lines, "C: QUIT", "S: 221 bye"), nil, dribble)
-      run(open(session))
-      assert(session:quit())
-      play.finished(transport)
-    end
-    quits({ MAIL, "S: 250 1", RCPT, "S: 250 2" }, function(session)
-      assert(session:mail("ada@example.org"))
-      assert(session:rcpt("bob@example.test"))
-    end)
-    quits({ "C: mail from:<ada@example.org>", "S: 250 1" }, function(session)
-      assert(session:command("mail from:<ada@example.org>"))
-    end)
-    quits({ "C~ ^MAIL FROM", RCPT, "C: RCPT TO:<eve@example.test>", "S: 250 1", "S: 250 2", "S: 550 3" },
-      function(session)
-        local _, err = session:send { from = "ada@example.org", to = { "bob@example.test", "eve@example.test" },
-          raw = "A: b\r\n\r\n", partial = false }
-        assert.are.equal(550, err.code)
-      end)
+    hosts = hosts + 1
+    local options, transport = play.options(play.script(OFFER, "C~ ^MAIL FROM", "C: RCPT TO:<bob@example.test>",
+      "C: RCPT TO:<eve@example.test>", "S: 250 1", "S: 250 2", "S: 550 3", "C: QUIT", "S: 221 bye"),
+      { host = "host" .. hosts .. ".example.org", max_messages = 1 }, dribble)
+    local pool = assert(smtp.pool(options))
+    local _, err = pool:send { from = "ada@example.org", to = { "bob@example.test", "eve@example.test" }, raw = "A: b\r\n\r\n",
+      partial = false }
+    assert.are.equal(550, err.code)
+    play.finished(transport)
+    pool:close()
   end)
 
-  both("is asked behind the content of smtp.send too, without another wait", function(dribble)
-    hosts = hosts + 1
-    local options, transport = play.options(play.script(OFFER, "C~ ^MAIL FROM", "C~ ^RCPT TO", "C: DATA", "S: 250 1", "S: 250 2",
-      "S: 354 go", "C: A: b", "C: ", "C: .", ASKED, "S: 250 in", "S: 503 no", "S: 221 bye"),
-      { host = ("host%d.example.org"):format(hosts), from = "ada@example.org", to = "bob@example.test", raw = "A: b\r\n\r\n" },
-      dribble)
-    assert(smtp.send(options))
-    play.finished(transport)
-    assert.are.equal(3, #transport.pipe.written)
-    local session
-    session, transport = again(play.script(OFFER), nil, dribble)
-    open(session):send(letter())
-    assert.is_truthy(play.written(transport):find("BINARYMIME", 1, true))
+  both("is asked by nobody else: not by smtp.send, by a session or by smtp.verify", function(dribble)
+    local END = { "C: QUIT", "S: 221 bye" }
+    for name, case in pairs {
+      ["smtp.send"] = { play.script("C~ ^MAIL FROM", "C~ ^RCPT TO", "C: DATA", "S: 250 1", "S: 250 2", "S: 354 go", "C: A: b", "C: ",
+        "C: .", "C: QUIT", "S: 250 in", "S: 221 bye"), function(options)
+          for field, value in pairs(FIELDS) do options[field] = value end
+          return smtp.send(options)
+        end },
+      ["session:send"] = { play.script(GROUP, END), function(options)
+        local session = assert(smtp.connect(options))
+        assert(session:send(FIELDS))
+        return session:quit()
+      end },
+      ["a session's quit"] = { END, function(options) return assert(smtp.connect(options)):quit() end },
+      ["smtp.verify"] = { END, smtp.verify },
+    } do
+      hosts = hosts + 1
+      local options, transport = play.options(play.script(OFFER, case[1]), { host = "host" .. hosts .. ".example.org" }, dribble)
+      assert(case[2](options), name)
+      play.finished(transport)
+    end
   end)
 end)
 
@@ -221,16 +228,11 @@ describe("the receiving server", function()
 
   it("gets a binary attachment a quarter shorter, byte for byte", function()
     server = assert(smtp.server { extensions = { "BINARYMIME" } })
-    local options = { host = "127.0.0.1", port = server.port, tls = "none" }
+    local pool = assert(smtp.pool { host = "127.0.0.1", port = server.port, tls = "none", max_messages = 1 })
     local sent = {}
     local composed = letter { on_progress = function(octets, total) sent[#sent + 1] = { octets, total } end }
     local function send()
-      return together.run(function()
-        local session = assert(smtp.connect(options))
-        local receipt, err = session:send(composed)
-        assert(session:quit())
-        return receipt, err
-      end, server)
+      return together.run(function() return pool:send(composed) end, server)
     end
     local first, second = assert(send()), assert(send())
     assert.are.same({ "8BITMIME", "BINARYMIME" }, { server.inbox[1].params.BODY or "8BITMIME", server.inbox[2].params.BODY })

@@ -34,7 +34,8 @@ function batch.each(self, iterator, most)
   local reset = false              -- with RSET before it
   local done, errs, next_done = {}, {}, 1 -- results of a flight that are not handed over yet
   local left = 0                   -- when the last result was handed over
-  local curious = true             -- perhaps the server's ways with chunks are worth finding out
+  local curious = true             -- perhaps the server's ways with chunks are worth finding out,
+  local lost = false               -- and the server closed over the question
   local short = false              -- the connection is one for the short way,
   local own                        -- over a socket of its own
   local timeouts, timeout = self.plan.timeouts, not self.life and self.plan.timeout
@@ -234,8 +235,11 @@ function batch.each(self, iterator, most)
     end
     local receipt
     receipt, err = delivery.carry(self, one, more)
-    if asked or on_wire then delivery.learn(self, err) end
-    if asked and self.state == "ready" then chunk.answer(self) end
+    if on_wire or asked and err then delivery.learn(self, err) end
+    if asked then
+      if self.state == "ready" then chunk.answer(self) end
+      lost = self.state == "dead" and self.opened
+    end
     return receipt, err
   end
 
@@ -243,6 +247,19 @@ function batch.each(self, iterator, most)
     if timeout then expires = core.now() + timeout end
     self.expires = expires
     local receipt, err
+    if lost then
+      -- which the messages behind it must not suffer from
+      lost = false
+      look_ahead()
+      if ahead == nil then return nil end
+      local open
+      open, err = self:reopen(expires)
+      if not open then
+        take()
+        return false, err
+      end
+      self.expires = expires
+    end
     if on_wire and short and self.state == "ready" then
       receipt, err = quick(on_wire)
       if receipt then return receipt end

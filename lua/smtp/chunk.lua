@@ -59,9 +59,12 @@ local function answer(self, code, receive)
   return reply, refused
 end
 
---- Queues the question behind the end of a content.
+--- Queues the question behind the end of a content: between two RSET, the first as there are servers that bear nothing
+--- else there, the second as one is due after a refused chunk (RFC 3030 2).
 function chunk.queue_question(self)
-  return queue_question(self, "data", "NOOP")
+  local ok, err = exchange.queue(self, "data", "RSET")
+  if not ok then return nil, err end
+  return queue_question(self, "data", "RSET")
 end
 
 --- The answer, after the final reply.
@@ -69,6 +72,7 @@ end
 function chunk.answer(self)
   local seconds = self.plan.timeouts.command
   local function receive() return exchange.receive(self, "data", seconds) end
+  if not receive() then return nil end
   local reply, refused = answer(self, 250, receive)
   if reply and refused and reply.code ~= 250 then
     self.pump.wire:owe(1)
@@ -82,6 +86,8 @@ end
 --- recipients it has would get the chunk.
 ---@param alone boolean? nothing goes before it
 function chunk.queue_quit(self, alone)
+  local ok, err = exchange.look(self, "quit")
+  if not ok then return nil, err end
   self.asking = not alone and chunk.is_unknown(self) and not self.transaction and self.capabilities.BINARYMIME
   if self.asking then return queue_question(self, "quit", "QUIT") end
   return exchange.queue(self, "quit", "QUIT")

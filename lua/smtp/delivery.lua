@@ -304,7 +304,7 @@ function delivery.send(self, mail, last)
   local quit = last and function()
     -- the content's end in front ends the transaction
     self.quitting, self.transaction = true, false
-    return chunk.queue_quit(self, select(2, delivery.goes_on(self)))
+    return chunk.queue_quit(self, true)
   end or nil
   local plan = delivery.fits(self, mail)
   if plan then
@@ -320,7 +320,7 @@ end
 
 --- Says goodbye and closes: what comes of it changes nothing any more.
 ---@param self table the session
----@param alone boolean? nothing is asked along with it
+---@param alone boolean? the server is not asked about chunks along with it
 function delivery.farewell(self, alone)
   local able = self.state == "ready" or self.state == "connected"
   if able and not self.midway then

@@ -55,7 +55,7 @@ function smtp.send(given)
     receipt.round_trips = one.pump.rounds
     receipt.time.total = core.now() - started
   end
-  delivery.farewell(one)
+  delivery.farewell(one, true)
   if receipt then receipt.transcript = one.trace.transcript() end
   return receipt, err
 end

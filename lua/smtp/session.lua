@@ -28,39 +28,42 @@ Session.__index = Session
 -- A server that waits for TLS says nothing; one that greets late (against spammers) does so after some seconds.
 local PATIENCE = 3
 
+-- What belongs to one connection, before its first step.
+local function unconnect(self)
+  self.state, self.time = "new", {}
+  self.capabilities, self.greeting, self.tls, self.pump = nil, nil, nil, nil
+  self.outcome = "not_sent"   -- what a failure now would mean for the message
+  self.midway = false         -- true where no command may go: in content, a TLS handshake, a login; "command": in a
+                              -- dialogue that s:command began and only it may go on with
+  self.trusted = false        -- content may go in chunks
+  self.transaction = false    -- MAIL was taken and nothing ended it,
+  self.utf8 = false           -- with SMTPUTF8
+  self.prelude = nil          -- reads the reply to a login that goes along with the first envelope
+  self.whole = false          -- whole messages are on their way,
+  self.leaving = nil          -- and the server has said 421: see transaction.leave
+  self.terms, self.latest = nil, nil -- the server's, and the plan that was made last
+  self.mails = 0              -- messages begun on this connection
+  self.taken = {}             -- by mail and rcpt: the recipients since MAIL
+  self.cause = nil            -- the error that killed the session
+  self.opened = false         -- by open, which can do it again
+  self.quitting, self.asking = false, false -- QUIT has gone; with the question about chunks
+  return self
+end
+
 --- A session that has not taken its first step.
 ---@param plan table from smtp.options
 ---@param expires number? an absolute deadline for the session's whole life, instead of one for each call
 ---@return smtp.Session
 function session.new(plan, expires)
   local secure = plan.tls ~= "none" and not (plan.transport and plan.transport.secure)
-  return setmetatable({
-    state = "new",
-    capabilities = nil,
-    greeting = nil,
-    tls = nil,
-    time = {},
+  return unconnect(setmetatable({
     plan = plan,
     transport = plan.transport or socket.new(),
     wrapper = secure and require "smtp.transport.tls" or nil,
     trace = trace.new(plan.trace),
-    pump = nil,
     life = expires,         -- absolute; nil: each call has plan.timeout
     expires = math.huge,    -- the present call's deadline
-    outcome = "not_sent",   -- what a failure now would mean for the message
-    midway = false,         -- true where no command may go: in content, a TLS handshake, a login; "command": in a
-                            -- dialogue that s:command began and only it may go on with
-    trusted = false,        -- content may go in chunks
-    transaction = false,    -- MAIL was taken and nothing ended it,
-    utf8 = false,           -- with SMTPUTF8
-    prelude = nil,          -- reads the reply to a login that goes along with the first envelope
-    whole = false,          -- whole messages are on their way,
-    leaving = nil,          -- and the server has said 421: see transaction.leave
-    latest = nil,           -- the plan that was made last
-    mails = 0,              -- messages begun on this connection
-    taken = {},             -- by mail and rcpt: the recipients since MAIL
-    cause = nil,            -- the error that killed the session
-  }, Session)
+  }, Session))
 end
 
 -- Connecting ---------------------------------------------------------------------------------------------------------
@@ -169,7 +172,7 @@ function Session:connect()
   end
   local greeting, err = greet(self)
   if not greeting then
-    delivery.farewell(self)
+    delivery.farewell(self, true)
     return nil, err
   end
   self.greeting = greeting
@@ -247,6 +250,7 @@ end
 ---@return smtp.Reply? reply
 ---@return smtp.Error? err kinds "insecure", "auth", "input", "protocol", "timeout", "closed"
 function Session:auth(given)
+  if given then self.opened = false end
   return login.now(self, given)
 end
 
@@ -279,10 +283,20 @@ function Session:open(observe, along)
   if not err and self.state == "closed" then err = select(2, exchange.closed(self, "auth")) end
   self.life = life
   if err then
-    delivery.farewell(self)
+    delivery.farewell(self, true)
     return nil, err
   end
+  self.opened = true
   return self
+end
+
+-- A session that open has opened, and whose connection is lost, on another one. May yield.
+function Session:reopen(expires)
+  local life = self.life
+  unconnect(self).life = expires
+  local ok, err = self:open()
+  self.life = life
+  return ok, err
 end
 
 -- The transaction, step by step --------------------------------------------------------------------------------------
@@ -476,13 +490,7 @@ end
 ---@return smtp.Reply? reply
 ---@return smtp.Error? err
 function Session:quit()
-  local reply, err = exchange.begin(self, "quit")
-  if reply then reply, err = chunk.queue_quit(self) end
-  if reply then
-    local seconds = self.plan.timeouts.command
-    reply, err = chunk.quit_reply(self, function() return exchange.receive(self, "quit", seconds) end)
-  end
-  if reply then reply, err = exchange.expect(self, "quit", reply, 2) end
+  local reply, err = exchange.simple(self, "quit", "QUIT", 2)
   self:close()
   return reply, err
 end

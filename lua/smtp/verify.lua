@@ -116,7 +116,7 @@ function verify.run(plan)
     self.size = capability.size(self.capabilities)
     self.warnings = find_warnings(self, plan, clear)
   end
-  if not err then delivery.farewell(one) end
+  if not err then delivery.farewell(one, true) end
   self.ok, self.error, self.time = not err, err, core.now() - began
   if not err then return self end
   err.report = self

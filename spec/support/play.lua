@@ -48,6 +48,23 @@ function play.options(script, given, dribble)
   return options, transport
 end
 
+--- The same, to a server whose connections go by one script each; `transport.pipes` lists them.
+---@param scripts string[][]
+---@param given table?
+---@param dribble boolean?
+---@return table options, table transport
+function play.several(scripts, given, dribble)
+  local options, transport = play.options({}, given, dribble)
+  transport.pipes = {}
+  function transport.connect()
+    local number = #transport.pipes + 1
+    transport.pipe = memory.new(assert(scripts[number], "a connection too many"), { dribble = dribble }).connect()
+    transport.pipes[number] = transport.pipe
+    return transport.pipe
+  end
+  return options, transport
+end
+
 --- A session that has not taken its first step, and its transport.
 function play.session(script, given, dribble)
   local options, transport = play.options(script, given, dribble)
