@@ -209,6 +209,20 @@ function Pump:reply(deadline)
   end
 end
 
+--- A source function from what a caller of a session's may give; raises where that is something else.
+---@param value string|function|table text, a function, or a message
+---@return fun(): string?, any
+function pump.source(value)
+  if type(value) == "function" then return value end
+  if type(value) == "table" and value.source then return value:source() end
+  if type(value) ~= "string" then error("expected a string, a function or a message, got " .. type(value), 3) end
+  return function()
+    local text = value
+    value = nil
+    return text
+  end
+end
+
 --- What a source gives next.
 ---@param source fun(): string?, any chunks, then nil; or nil, reason
 ---@param expires number the whole call's deadline

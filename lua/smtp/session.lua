@@ -357,18 +357,6 @@ function Session:rcpt(to, params)
   return reply, err
 end
 
--- A source function from what a caller may give: a string, a function, a message.
-local function to_source(value)
-  if type(value) == "function" then return value end
-  if type(value) == "table" and value.source then return value:source() end
-  if type(value) ~= "string" then error("expected a string, a function or a message, got " .. type(value), 3) end
-  return function()
-    local text = value
-    value = nil
-    return text
-  end
-end
-
 --- DATA, the content and its final reply. Line ends become CRLF, dots are stuffed. RFC 5321 4.1.1.4. May yield.
 --- With LMTP there is a reply for each recipient: the one returned is the first good one, and it (or the error) has the
 --- lists `accepted` and `rejected` of a receipt. RFC 2033 4.2.
@@ -376,7 +364,7 @@ end
 ---@return smtp.Reply? reply
 ---@return smtp.Error? err
 function Session:data(source)
-  source = to_source(source)
+  source = pump.source(source)
   local ok, err = exchange.begin(self, "data")
   if ok then ok, err = exchange.guard(self, "data") end
   if not ok then return nil, err end
@@ -401,7 +389,7 @@ end
 ---@return smtp.Reply? reply
 ---@return smtp.Error? err kind "input" where the server does not offer CHUNKING
 function Session:bdat(source)
-  source = to_source(source)
+  source = pump.source(source)
   local ok, err = exchange.begin(self, "data")
   if ok then ok, err = exchange.guard(self, "data") end
   if not ok then return nil, err end
