@@ -23,6 +23,7 @@ local function sasl_server(self)
     offered = capability.mechanisms(self.capabilities),
     binding = pipe.binding and function(kind) return (pipe:binding(kind)) end,
     certificate = plan.identity ~= nil,
+    verified = self.tls ~= nil and plan.verify,
     hide = self.trace.hide,
     pause = wait and function() wait("read", -1, core.now()) end,
   }
@@ -38,6 +39,7 @@ end
 
 local function converse(self, mechanism, credentials, server)
   local initial, step, check = sasl.start(mechanism, credentials, server)
+  local blind = sasl.mechanisms[mechanism].blind
   if not step then return exchange.fail_input(self, "auth", check) end
   local line, shown = "AUTH " .. mechanism, "AUTH " .. mechanism
   if initial then
@@ -52,6 +54,7 @@ local function converse(self, mechanism, credentials, server)
   while reply and reply.code == 334 do
     count = count + 1
     local challenge, response, words = core.unbase64(reply.text), nil, "it is not base64"
+    if blind then challenge = challenge or "" end
     if initial then
       response, words, initial = initial, nil, nil
     elseif count > CHALLENGES then
@@ -83,6 +86,8 @@ local function prepare(self, credentials, wanted)
       return exchange.fail_input(self, "auth", "the token function gave no token: " .. tostring(reason))
     end
     credentials = { username = credentials.username, token = token }
+    local flaw = sasl.flaw(credentials)
+    if flaw then return exchange.fail_input(self, "auth", flaw) end
   end
   if credentials.password then
     self.trace.hide(credentials.password)
@@ -96,15 +101,34 @@ local function prepare(self, credentials, wanted)
   return { credentials = credentials, mechanism = mechanism, server = server }
 end
 
--- One login, from the choice of the mechanism to the server's verdict.
+-- Whether the server offered a mechanism that it does not take: it says nothing against the credentials then. What
+-- Google means by 5.7.9 is an app password.
+local function is_vain(err)
+  return err.code == 502 or err.code == 504
+    or err.code == 534 and err.enhanced == "5.7.9" and not err.text:lower():find("application-specific", 1, true)
+end
+
+-- One login, from the choice of the mechanism to the server's verdict. Where a mechanism was offered in vain the next
+-- one that is no weaker has its turn, but after a refused password none: somebody may be making the server say so.
 local function attempt(self, credentials, wanted)
   local way, err = prepare(self, credentials, wanted)
   if not way then return nil, err end
-  self.midway = true
-  local reply
-  reply, err = converse(self, way.mechanism, way.credentials, way.server)
-  self.midway = false
+  local mechanism, reply = way.mechanism, nil
+  repeat
+    self.midway = true
+    reply, err = converse(self, mechanism, way.credentials, way.server)
+    self.midway = false
+    local again = err and is_vain(err) and self.state == "ready"
+    mechanism = again and sasl.choose(way.credentials, way.server, wanted, mechanism)
+  until not mechanism
   return reply, err
+end
+
+--- What a login lacks, whatever the server offers; nil: nothing.
+---@param credentials smtp.Credentials
+---@param wanted string[]|false|nil mechanisms
+function login.lack(self, credentials, wanted)
+  return sasl.lack(credentials, wanted or self.plan.mechanisms or nil, self.plan.identity ~= nil)
 end
 
 -- Whom to log in, if that may be done now.
@@ -123,7 +147,10 @@ local function credentials_for(self, given)
     return exchange.fail(self, "auth", "insecure", "the connection is not encrypted: the credentials were not sent")
   end
   if not self.capabilities then return exchange.fail_input(self, "auth", "call ehlo() first") end
-  return held()
+  local credentials = held()
+  local reason = given and (sasl.flaw(credentials) or login.lack(self, credentials, options.mechanisms(given.auth)))
+  if reason then return exchange.fail_input(self, "auth", reason) end
+  return credentials
 end
 
 --- Logs in with the strongest mechanism both sides have. See Session:auth.

@@ -3,6 +3,7 @@
 local check = require "smtp.check"
 local core = require "smtp.core"
 local errors = require "smtp.errors"
+local sasl = require "smtp.protocol.sasl"
 
 local options = {}
 
@@ -177,6 +178,8 @@ local function parse_proxy(url)
   local parts, reason = parse_url(url, PROXIES, "proxy")
   if not parts then return nil, reason end
   local user, password = parts.username, parts.password or ""
+  reason = user and sasl.flaw { username = user, password = password }
+  if reason then return nil, "the proxy's " .. reason end
   parts.host, reason = to_ascii(parts.host, "the proxy's host")
   if not parts.host then return nil, reason end
   if not is_clean(parts.host) then return nil, "the proxy's host has a blank or control character in it" end
@@ -341,6 +344,9 @@ function options.plan(given, label, checked)
     pins, bad_pin = list_of_pins(all.pin)
     if not pins then return nil, errors.input(bad_pin) end
   end
+
+  reason = sasl.flaw(all)
+  if reason then return nil, errors.input(reason) end
 
   local plan = {
     host = host,

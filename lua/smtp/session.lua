@@ -267,13 +267,16 @@ function Session:open(observe, along)
     if observe then observe(verb, core.now() - began, reply, err) end
     return err
   end
+  local wanted = plan.credentials and plan.mechanisms ~= false
+  local lack = wanted and login.lack(self, plan.credentials())
+  if lack then return exchange.fail_input(self, "compose", lack) end
   -- one call, one deadline
   self.life = life or plan.timeout and core.now() + plan.timeout
   local err = take "connect" or take "ehlo"
   local upgrade = not self.tls and (plan.tls == "starttls"
     or plan.tls == "opportunistic" and self.capabilities and self.capabilities.STARTTLS)
   if not err and upgrade then err = take "starttls" or take "ehlo" end
-  if not err and plan.credentials and plan.mechanisms ~= false then
+  if not err and wanted then
     if along and plan.login_along then
       err = select(2, login.along(self))
     else

@@ -19,8 +19,9 @@ describe("sasl", function()
 
   it("LOGIN: the name, then the password, then nothing", function()
     local initial, step = sasl.start("LOGIN", { username = "tim", password = "secret" }, SERVER)
-    assert.are.equal("tim", initial)
-    assert.are.equal("secret", step("Password:"))
+    assert.is_nil(initial)
+    assert.are.equal("tim", step("Password:"))
+    assert.are.equal("secret", step("Username:"))
     assert.is_nil((step("Again:")))
   end)
 
@@ -104,6 +105,9 @@ describe("sasl.choose", function()
 
   for _, case in ipairs {
     { PASSWORD, "LOGIN PLAIN CRAM-MD5", nil, "CRAM-MD5" },
+    { PASSWORD, "LOGIN PLAIN CRAM-MD5", nil, "PLAIN", { verified = true } },
+    { PASSWORD, "LOGIN CRAM-MD5", nil, "CRAM-MD5", { verified = true } },
+    { PASSWORD, "LOGIN PLAIN CRAM-MD5 SCRAM-SHA-1", nil, "SCRAM-SHA-1", { verified = true } },
     { PASSWORD, "LOGIN PLAIN", nil, "PLAIN" },
     { PASSWORD, "LOGIN PLAIN", { "LOGIN", "PLAIN" }, "LOGIN" },
     { PASSWORD, "LOGIN PLAIN", { "CRAM-MD5", "PLAIN" }, "PLAIN" },
@@ -130,7 +134,8 @@ describe("sasl.choose", function()
     { TOKEN, "XOAUTH2 EXTERNAL", nil, "XOAUTH2", { certificate = true } },
   } do
     it(("takes %s of %q"):format(tostring(case[4]), case[2]), function()
-      local server = { offered = {}, binding = case[5] and case[5].binding, certificate = case[5] and case[5].certificate }
+      local server = { offered = {}, binding = case[5] and case[5].binding, certificate = case[5] and case[5].certificate,
+        verified = case[5] and case[5].verified }
       for name in case[2]:gmatch("%S+") do server.offered[name] = true end
       local name, reason = sasl.choose(case[1], server, case[3])
       assert.are.equal(case[4], name)

@@ -17,7 +17,10 @@ local sasl = {}
 
 ---@class smtp.Mechanism
 ---@field needs string[] the parts of the credentials it cannot do without
+---@field strength integer? 4: bound to the TLS connection, or by a certificate; 3: the server does not learn the secret, and
+--- shows that it knows it; 2: it does not learn the secret, but may guess at it; nil or 1: it is told
 ---@field plus boolean? it binds the login to the TLS connection
+---@field blind boolean? it says what it has to say whatever the challenges are, even if they are not base64
 ---@field start smtp.SaslStart
 
 --- The initial response (nil: none), a step, and a check or nil; or nil, nil and the reason why it cannot begin.
@@ -38,6 +41,7 @@ local sasl = {}
 ---@field offered table<string, boolean>? the mechanisms it offers
 ---@field binding (fun(kind: string): string?)? what binds to the TLS connection, by kind (RFC 5929, 9266)
 ---@field certificate boolean? we gave it one (option client_cert)
+---@field verified boolean? the connection is encrypted, and the server verified
 ---@field pause fun()? lets the host do something else between two pieces of long work; may yield
 ---@field hide (fun(words: string))? keeps out of transcript and errors what gives the secret away
 
@@ -61,20 +65,31 @@ local PASSWORD = { "username", "password" }
 ---@type table<string, smtp.Mechanism>
 sasl.mechanisms = {
   -- who we are is known from without, by our certificate; the name, if any, is who to act as (RFC 4422 appendix A)
-  EXTERNAL = { needs = {}, start = function(credentials) return credentials.username or "", over end },
+  EXTERNAL = { needs = {}, strength = 4, start = function(credentials) return credentials.username or "", over end },
 
   PLAIN = {
     needs = PASSWORD,
     start = function(credentials) return "\0" .. credentials.username .. "\0" .. credentials.password, over end,
   },
 
+  -- never with an initial response: a server that asks for the name all the same would get the password for it
   LOGIN = {
     needs = PASSWORD,
-    start = function(credentials) return credentials.username, once(function() return credentials.password end) end,
+    blind = true,
+    start = function(credentials)
+      local password = once(function() return credentials.password end)
+      local named = false
+      return nil, function(challenge)
+        if named then return password(challenge) end
+        named = true
+        return credentials.username
+      end
+    end,
   },
 
   ["CRAM-MD5"] = {
     needs = PASSWORD,
+    strength = 2,
     start = function(credentials)
       return nil, once(function(challenge)
         local digest, reason = require "smtp.tls".hmac("md5", credentials.password, challenge)
@@ -107,40 +122,59 @@ for _, kind in ipairs { { "SCRAM-SHA-256", "sha256" }, { "SCRAM-SHA-1", "sha1" }
   for suffix, plus in pairs { [""] = false, ["-PLUS"] = true } do
     sasl.mechanisms[kind[1] .. suffix] = {
       needs = PASSWORD,
+      strength = plus and 4 or 3,
       plus = plus,
       start = function(credentials, server) return scram.start(kind[2], plus, credentials, server) end,
     }
   end
 end
 
--- The strongest first.
-local BY_PASSWORD = {
-  "SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN",
-}
+-- In order of preference. CRAM-MD5 is deprecated, takes one wait more than PLAIN, and servers that keep hashes offer it
+-- in vain: it is worth that only where others may listen.
+local SCRAM = { "SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1" }
+local TOLD, GUESSED = { "PLAIN", "CRAM-MD5", "LOGIN" }, { "CRAM-MD5", "PLAIN", "LOGIN" }
 local BY_TOKEN = { "OAUTHBEARER", "XOAUTH2" }
 local BY_CERTIFICATE = "EXTERNAL"
 
 local function usable(credentials, server)
-  local names = credentials.token and BY_TOKEN or credentials.password and BY_PASSWORD or {}
-  if not server.certificate then return names end
-  -- beside a password or token the certificate may be for TLS alone: it logs in where nothing else does
   local all = {}
-  for i, name in ipairs(names) do all[i] = name end
-  all[#all + 1] = BY_CERTIFICATE
+  local function add(names)
+    for _, name in ipairs(names) do all[#all + 1] = name end
+  end
+  if credentials.token then
+    add(BY_TOKEN)
+  elseif credentials.password then
+    add(SCRAM)
+    add(server.verified and TOLD or GUESSED)
+  end
+  -- beside a password or token the certificate may be for TLS alone: it logs in where nothing else does
+  if server.certificate then add { BY_CERTIFICATE } end
   return all
 end
 
---- The mechanism to use: the first the caller names, or the strongest, that the server offers too.
+-- Towards a server that has shown who it is, over TLS, CRAM-MD5 hides nothing that counts.
+local function strength(name, server)
+  local own = sasl.mechanisms[name].strength or 1
+  return own == 2 and server.verified and 1 or own
+end
+
+--- The mechanism to use: the first the caller names, or prefers, that the server offers too.
 ---@param credentials smtp.Credentials
 ---@param server smtp.SaslServer
 ---@param wanted string[]? names in the caller's order
+---@param vain string? the one that the server offered and did not take: what comes behind it, and is no weaker
 ---@return string? name
 ---@return string? reason
-function sasl.choose(credentials, server, wanted)
+function sasl.choose(credentials, server, wanted, vain)
   wanted = wanted or usable(credentials, server)
+  local least, passed = vain and strength(vain, server) or 0, not vain
   for _, name in ipairs(wanted) do
-    local mechanism = sasl.mechanisms[name]
-    if mechanism and server.offered[name] and (not mechanism.plus or scram.binding(server)) then return name end
+    local mechanism = passed and sasl.mechanisms[name]
+    if mechanism and server.offered[name] and (not mechanism.plus or scram.binding(server))
+      and strength(name, server) >= least then
+      return name
+    end
+    passed = passed or name == vain
   end
   local names = {}
   for name in pairs(server.offered) do names[#names + 1] = name end
@@ -149,17 +183,50 @@ function sasl.choose(credentials, server, wanted)
     #names > 0 and table.concat(names, " ") or "none", #wanted > 0 and table.concat(wanted, " ") or "none")
 end
 
--- What cannot be sent: a missing part, or a byte that would end it early.
-local function problem(name, credentials)
+local function missing(name, credentials)
   for _, field in ipairs(sasl.mechanisms[name].needs) do
-    if not credentials[field] then return name .. " needs a " .. field end
+    if not credentials[field] then return ("%s needs a %s"):format(name, field) end
   end
-  for _, field in ipairs { "username", "password", "token" } do
+end
+
+-- RFC 4013 2.3.
+local function has_control(value)
+  return value:find("[\1-\31\127]") ~= nil or value:find("\0", 1, true) ~= nil
+end
+
+local FIELDS = { "username", "password", "token" }
+
+--- What no login can carry, in username, password or token; nil: nothing.
+---@param credentials smtp.Credentials
+---@return string? reason never with a part of a value in it
+function sasl.flaw(credentials)
+  for _, field in ipairs(FIELDS) do
     local value = credentials[field]
-    if value and (value:find("\0", 1, true) or (credentials.token and value:find("\1", 1, true))) then
-      return "the " .. field .. " has a byte that cannot be sent"
+    if type(value) == "string" and has_control(value) then
+      if not has_control(value:match("^(.-)[\r\n]*$")) then
+        return field .. " ends in a line break, as a file that it was read from does: take that off"
+      end
+      return field .. " has a control character in it, which no login can carry"
     end
   end
+end
+
+--- What a login lacks, whatever the server offers; nil: nothing.
+---@param credentials smtp.Credentials
+---@param wanted string[]? mechanisms in the caller's order
+---@param certificate boolean there is one (option client_cert)
+---@return string? reason
+function sasl.lack(credentials, wanted, certificate)
+  if not (credentials.username or credentials.password or credentials.token) then return nil end
+  local lacks
+  for _, name in ipairs(wanted or {}) do
+    -- what is not known here may still become so
+    lacks = sasl.mechanisms[name] and missing(name, credentials)
+    if not lacks then return nil end
+  end
+  if lacks or credentials.token or certificate then return lacks end
+  if not credentials.password then return "username needs a password, or a token, beside it" end
+  if not credentials.username then return "password needs a username beside it" end
 end
 
 --- Begins a login.
@@ -170,7 +237,7 @@ end
 ---@return smtp.SaslStep? step nil: it cannot begin
 ---@return smtp.SaslCheck|string|nil check or, where it cannot begin, the reason
 function sasl.start(name, credentials, server)
-  local reason = problem(name, credentials)
+  local reason = sasl.flaw(credentials) or missing(name, credentials)
   if reason then return nil, nil, reason end
   return sasl.mechanisms[name].start(credentials, server)
 end
