@@ -414,7 +414,8 @@ describe("a login along with the envelope", function()
   end)
 
   both("goes alone where its mechanism takes several steps, or the server does not pipeline", function(dribble)
-    assert(send(script(hello("PIPELINING", "AUTH LOGIN"), "C: AUTH LOGIN", "S: 334 VXNlcm5hbWU6", "C: YWRh", "S: 334 UGFzc3dvcmQ6", "C: cGVuY2lsLWNhc2U=", "S: 235 in",
+    assert(send(script(hello("PIPELINING", "AUTH LOGIN"), "C: AUTH LOGIN", "S: 334 VXNlcm5hbWU6", "C: YWRh",
+      "S: 334 UGFzc3dvcmQ6", "C: cGVuY2lsLWNhc2U=", "S: 235 in",
       envelope(1), GO, content(1), "C: QUIT", "S: 250 in", "S: 221 bye"), "auth", dribble))
     assert(send(script(hello("AUTH PLAIN"), AUTH, "S: 235 in", envelope(1)[1], "S: 250 1", envelope(1)[2], "S: 250 2", "C: DATA",
       "S: 354 go", content(1), "S: 250 in", "C: QUIT", "S: 221 bye"), "auth", dribble))

@@ -113,15 +113,16 @@ end
 local function attempt(self, credentials, wanted)
   local way, err = prepare(self, credentials, wanted)
   if not way then return nil, err end
-  local mechanism, reply = way.mechanism, nil
-  repeat
+  local mechanism = way.mechanism
+  while true do
     self.midway = true
+    local reply
     reply, err = converse(self, mechanism, way.credentials, way.server)
     self.midway = false
     local again = err and is_vain(err) and self.state == "ready"
     mechanism = again and sasl.choose(way.credentials, way.server, wanted, mechanism)
-  until not mechanism
-  return reply, err
+    if not mechanism then return reply, err end
+  end
 end
 
 --- What a login lacks, whatever the server offers; nil: nothing.

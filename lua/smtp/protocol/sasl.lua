@@ -17,8 +17,8 @@ local sasl = {}
 
 ---@class smtp.Mechanism
 ---@field needs string[] the parts of the credentials it cannot do without
----@field strength integer? 4: bound to the TLS connection, or by a certificate; 3: the server does not learn the secret, and
---- shows that it knows it; 2: it does not learn the secret, but may guess at it; nil or 1: it is told
+---@field strength integer? 4: bound to the TLS connection, or by a certificate; 3: the server does not learn the
+--- secret, and shows that it knows it; 2: it does not learn the secret, but may guess at it; nil or 1: it is told
 ---@field plus boolean? it binds the login to the TLS connection
 ---@field blind boolean? it says what it has to say whatever the challenges are, even if they are not base64
 ---@field start smtp.SaslStart
