@@ -5,6 +5,7 @@ local bundle = require "smtp.bundle"
 local chunk = require "smtp.chunk"
 local core = require "smtp.core"
 local delivery = require "smtp.delivery"
+local errors = require "smtp.errors"
 local exchange = require "smtp.exchange"
 local flights = require "smtp.protocol.flight"
 local pump = require "smtp.pump"
@@ -19,13 +20,22 @@ local huge, min = math.huge, math.min
 -- Seconds between two results after which a look is due before content goes out: the server may have left.
 local LATE = 0.05
 
+-- The error of a message that was not begun.
+local function unbegun()
+  return errors.new { kind = "closed", stage = "mail", temporary = true,
+    reason = "no more messages were wanted before this one was begun" }
+end
+
 --- Sends what an iterator gives.
 ---@param self table the session
 ---@param iterator fun(): smtp.Message|false|nil, smtp.Error? messages that nobody else changes; false: this one could
 --- not be composed, and why; nil: no more
 ---@param most (fun(): number)? how many messages a flight may hold now, beside the limits of its own
+---@param finish (fun(self: table))? called at the end
 ---@return fun(): smtp.Receipt|false|nil, smtp.Error? results in order: a receipt, or false and the error; nil at last
-function batch.each(self, iterator, most)
+---@return fun() close nothing more is begun: what is on the wire is ended, and `results` tells what became of all that
+--- the iterator gave
+function batch.each(self, iterator, most, finish)
   local ahead, problem             -- the next message; false: it cannot be composed, and why; nil: not fetched yet
   local further, problems = {}, {} -- by number, the same of those behind it that have been fetched
   local first, last, ended = 1, 0, false
@@ -36,6 +46,7 @@ function batch.each(self, iterator, most)
   local left = 0                   -- when the last result was handed over
   local curious = true             -- perhaps the server's ways with chunks are worth finding out,
   local lost = false               -- and the server closed over the question
+  local inside = false             -- a result is being found out
   local short = false              -- the connection is one for the short way,
   local own                        -- over a socket of its own
   local timeouts, timeout = self.plan.timeouts, not self.life and self.plan.timeout
@@ -203,8 +214,8 @@ function batch.each(self, iterator, most)
     while not ended and last - first + 2 < limit do look_further() end
   end
 
-  -- The long way for the message at the front.
-  local function send()
+  -- The long way for the message at the front. `last_one`: nothing goes along.
+  local function send(last_one)
     local one, err
     if on_wire and self.state == "ready" then
       one = transaction.new(self, on_wire, on_plan)
@@ -222,12 +233,15 @@ function batch.each(self, iterator, most)
     end
     on_wire = nil
     if not one then return nil, err end
-    one.meanwhile = look_ahead
-    look_ahead()
     local goes, asked
     goes, reset = delivery.goes_on(self)
-    local more = goes and along or nil
-    if not reset and asks() then
+    local more
+    if not last_one then
+      one.meanwhile = look_ahead
+      look_ahead()
+      more = goes and along or nil
+    end
+    if not (last_one or reset) and asks() then
       more = function()
         asked = true
         return chunk.queue_question(self)
@@ -238,14 +252,32 @@ function batch.each(self, iterator, most)
     if on_wire or asked and err then delivery.learn(self, err) end
     if asked then
       if self.state == "ready" then chunk.answer(self) end
-      lost = self.state == "dead" and self.opened
+      lost = self.state == "dead" and self.opened and not self.raised
     end
     return receipt, err
   end
 
-  return function()
+  -- A call that was broken off by an error leaves a connection that nobody knows the state of.
+  local function enter()
+    if inside then
+      exchange.kill(self, { kind = "closed", stage = "mail", reason = "an earlier call was broken off halfway" })
+    end
+    inside = true
     if timeout then expires = core.now() + timeout end
     self.expires = expires
+  end
+
+  -- Ends the message whose envelope is on the wire; its result waits.
+  local function settle()
+    if inside or not on_wire then return end
+    enter()
+    local receipt, err = send(true)
+    done, errs, next_done = { receipt or false }, { err }, 1
+    left, inside = core.now(), false
+  end
+
+  -- The next result.
+  local function advance()
     local receipt, err
     if lost then
       -- which the messages behind it must not suffer from
@@ -291,6 +323,42 @@ function batch.each(self, iterator, most)
     left = core.now()
     return receipt or false, err
   end
+
+  local function results()
+    -- another batch may have been left
+    if self.settle ~= settle then
+      if self.settle then self.settle() end
+      self.settle = settle
+    end
+    enter()
+    local receipt, err = advance()
+    inside = false
+    if receipt == nil then
+      self.settle = nil
+      if finish then finish(self) end
+    end
+    return receipt, err
+  end
+
+  local function close()
+    ended = true
+    if inside then
+      enter()
+      inside = false
+    end
+    settle()
+    local count = next_done
+    while done[count] ~= nil do count = count + 1 end
+    look_ahead()
+    while ahead ~= nil do
+      local mail, err = take()
+      done[count], errs[count] = false, mail and unbegun() or err
+      count = count + 1
+      look_ahead()
+    end
+  end
+
+  return results, close
 end
 
 return batch

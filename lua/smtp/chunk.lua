@@ -144,7 +144,8 @@ function chunk.content(self, source, report)
     local written, kind, reason, words = self.pump:flush(exchange.deadline(self, plan.timeouts.block))
     if not written then return broken(kind, reason, words) end
     octets, owed, pieces, length = octets + length, owed + 1, {}, 0
-    if report then report(octets) end
+    local enough = report and report(octets) == false
+    if enough and not final then return broken("source", "on_progress raised an error") end
     if not final then return settle(trusted and OWED - 1 or 0, "body", plan.timeouts.final) end
     self.outcome = "unknown"
     return settle(0, "final", plan.timeouts.final)

@@ -166,15 +166,13 @@ function delivery.compose(given, label)
   return delivery.compose_any(given, label)
 end
 
--- A message's on_progress with its total, told each number once. It runs outside any pcall: what it raises reaches the
--- caller of send.
-local function reporter(mail, total)
+-- A message's on_progress with its total, told each number once; false: it raised.
+local function reporter(self, mail, total)
   local on_progress, last = mail.on_progress, nil
   return on_progress and function(sent)
-    if sent ~= last then
-      last = sent
-      on_progress(sent, total)
-    end
+    if sent == last then return true end
+    last = sent
+    return (exchange.call(self, on_progress, sent, total))
   end
 end
 
@@ -190,13 +188,16 @@ end
 local function conclude(self, one, more)
   local mail, terms = one.mail, one.plan.terms
   local content = content_of(mail, terms)
-  local report = reporter(mail, content.size)
+  local report = reporter(self, mail, content.size)
+  local source = content.bytes
+  if terms.chunks or not source then source, self.reading = content.open() end
   local reply, err, octets
   if terms.chunks then
-    reply, err, octets = chunk.content(self, content.open(), report)
+    reply, err, octets = chunk.content(self, source, report)
   else
-    reply, err, octets = delivery.content(self, content.bytes or content.open(), one, more, report)
+    reply, err, octets = delivery.content(self, source, one, more, report)
   end
+  exchange.put_away(self)
   if not reply then return nil, err end
   if exchange.class(reply) ~= 2 then
     local _, no = exchange.expect(self, "final", reply, 2)

@@ -18,8 +18,16 @@ function exchange.key(plan)
   return plan.key
 end
 
+--- Closes the files of a content that is not read to its end.
+function exchange.put_away(self)
+  local close = self.reading
+  self.reading = nil
+  if close then close() end
+end
+
 --- Nothing more can be said on this connection.
 function exchange.kill(self, err)
+  exchange.put_away(self)
   if self.state ~= "closed" then self.state = "dead" end
   self.cause = self.cause or ("%s at %s: %s"):format(err.kind, err.stage, err.reason or errors.reply_line(err))
   if self.pump then self.pump.pipe:close() end
@@ -39,6 +47,27 @@ function exchange.fail(self, stage, kind, reason, fields)
   -- of whole messages behind a 421 there is still to be heard
   if FATAL[kind] or err.code == 421 and not self.whole then exchange.kill(self, err) end
   return nil, err
+end
+
+--- Calls code of the caller's. What it raises ends the connection, and is raised when all that hangs on that is done:
+--- see exchange.rethrow.
+---@return boolean ran
+---@return any ... what it returned
+function exchange.call(self, call, ...)
+  local ran, value, more = errors.catch(call, ...)
+  if ran then return true, value, more end
+  self.raised = self.raised or { value = value }
+  exchange.kill(self, { kind = "closed", stage = "body", reason = "a function of the caller's raised an error" })
+  return false
+end
+
+--- Raises what code of the caller's raised, in its own words.
+function exchange.rethrow(self)
+  local raised = self.raised
+  if not raised then return end
+  self.raised = nil
+  exchange.kill(self, { kind = "closed", stage = "body", reason = "a function of the caller's raised an error" })
+  error(raised.value, 0)
 end
 
 -- What an error keeps of a reply.
@@ -113,6 +142,7 @@ end
 --- Every verb begins here: the call's deadline, and whether the session can be used at all.
 ---@param more boolean? the verb may go on after a 3xx reply to another of its kind
 function exchange.begin(self, stage, more)
+  if self.settle then self.settle() end
   exchange.set_deadline(self)
   self.outcome = "not_sent" -- whatever became of what was broken off
   if self.state == "dead" then return dead(self, stage) end

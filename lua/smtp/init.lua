@@ -4,6 +4,7 @@
 ---     local receipt, err = smtp.send { host = "mail.example.org", from = …, to = …, subject = …, text = … }
 local core = require "smtp.core"
 local delivery = require "smtp.delivery"
+local exchange = require "smtp.exchange"
 local message = require "smtp.mail.message"
 local options = require "smtp.options"
 local session = require "smtp.session"
@@ -51,6 +52,7 @@ function smtp.send(given)
   open, err = one:open(nil, true)
   if not open then return nil, err end
   receipt, err = delivery.send(one, mail, true)
+  exchange.rethrow(one)
   if receipt then
     receipt.round_trips = one.pump.rounds
     receipt.time.total = core.now() - started

@@ -81,7 +81,8 @@ end
 -- What one login goes by: its credentials, with a token that is a string, its mechanism and what that may know.
 local function prepare(self, credentials, wanted)
   if type(credentials.token) == "function" then
-    local token, reason = credentials.token()
+    local ran, token, reason = exchange.call(self, credentials.token)
+    if not ran then exchange.rethrow(self) end
     if type(token) ~= "string" then
       return exchange.fail_input(self, "auth", "the token function gave no token: " .. tostring(reason))
     end

@@ -4,6 +4,7 @@ local batch = require "smtp.batch"
 local core = require "smtp.core"
 local delivery = require "smtp.delivery"
 local errors = require "smtp.errors"
+local exchange = require "smtp.exchange"
 local options = require "smtp.options"
 local rows = require "smtp.rows"
 local session = require "smtp.session"
@@ -167,6 +168,7 @@ function Pool:send(given)
       one.sent = one.sent + 1
       receipt, err = delivery.send(one.session, mail)
       release(self, one)
+      exchange.rethrow(one.session)
       if receipt then return receipt end
       -- a kept connection that the server had given up is no attempt
       if kept and err.kind == "closed" and err.stage == "mail" then attempt = attempt - 1 end
@@ -255,6 +257,8 @@ function Pool:send_many(iterator, on_result)
       jobs[first], first = false, first + 1
       receipt, err = results()
     end
+    -- what a message's on_progress raised
+    if one.session.raised then run.raised, ended = run.raised or one.session.raised, true end
   end
 
   -- No connection: after some attempts every message that is left gets to know why.

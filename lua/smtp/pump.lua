@@ -212,6 +212,7 @@ end
 --- A source function from what a caller of a session's may give; raises where that is something else.
 ---@param value string|function|table text, a function, or a message
 ---@return fun(): string?, any
+---@return fun()? close puts the files of a message away where it is not read to its end
 function pump.source(value)
   if type(value) == "function" then return value end
   if type(value) == "table" and value.source then return value:source() end
@@ -247,7 +248,8 @@ end
 ---@param source string|fun(): string?, any chunks, then nil; or nil, reason. A string is only queued
 ---@param block number seconds each write may take
 ---@param expires number the whole call's deadline
----@param report (fun(octets: integer))? called with what the transport has taken so far, after each block
+---@param report (fun(octets: integer): boolean?)? called with what the transport has taken so far, after each block;
+--- false: that is enough
 ---@param own boolean? the source is one of this library's: see pull
 ---@return integer? octets that the source gave
 ---@return string? kind "source"|"timeout"|"closed"|"input"
@@ -275,7 +277,7 @@ function Pump:content(source, block, expires, report, own)
       if wire:queued() >= BLOCK then
         local written, kind, why, words = self:flush(math.min(expires, core.now() + block))
         if not written then return nil, kind, why, words end
-        if report then report(octets) end
+        if report and report(octets) == false then return nil, "source", "on_progress raised an error" end
       end
     end
   end

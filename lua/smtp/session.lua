@@ -45,6 +45,7 @@ local function unconnect(self)
   self.mails = 0              -- messages begun on this connection
   self.taken = {}             -- by mail and rcpt: the recipients since MAIL
   self.cause = nil            -- the error that killed the session
+  self.reading = nil          -- closes the files of the content that is being read
   self.opened = false         -- by open, which can do it again
   self.quitting, self.asking = false, false -- QUIT has gone; with the question about chunks
   return self
@@ -56,14 +57,21 @@ end
 ---@return smtp.Session
 function session.new(plan, expires)
   local secure = plan.tls ~= "none" and not (plan.transport and plan.transport.secure)
-  return unconnect(setmetatable({
+  local self = unconnect(setmetatable({
     plan = plan,
     transport = plan.transport or socket.new(),
     wrapper = secure and require "smtp.transport.tls" or nil,
-    trace = trace.new(plan.trace),
+    trace = nil,
     life = expires,         -- absolute; nil: each call has plan.timeout
     expires = math.huge,    -- the present call's deadline
+    settle = nil,           -- ends the message of send_many whose envelope is on the wire
+    raised = nil,           -- what code of the caller's raised, until that may go on to the caller: { value }
   }, Session))
+  local watch = plan.trace
+  self.trace = trace.new(type(watch) == "function" and function(direction, line)
+    if not exchange.call(self, watch, direction, line) then exchange.rethrow(self) end
+  end or watch)
+  return self
 end
 
 -- Connecting ---------------------------------------------------------------------------------------------------------
@@ -367,7 +375,8 @@ end
 ---@return smtp.Reply? reply
 ---@return smtp.Error? err
 function Session:data(source)
-  source = pump.source(source)
+  local close
+  source, close = pump.source(source)
   local ok, err = exchange.begin(self, "data")
   if ok then ok, err = exchange.guard(self, "data") end
   if not ok then return nil, err end
@@ -376,7 +385,9 @@ function Session:data(source)
   if not reply then return nil, err end
   if reply.code ~= 354 then return exchange.expect(self, "data", reply, 354) end
   local tally = { accepted = self.taken, rejected = {} }
+  self.reading = close
   reply, err = delivery.content(self, source, tally)
+  exchange.put_away(self)
   if not reply then return nil, err end
   reply, err = exchange.expect(self, "final", reply, 2)
   if self.plan.lmtp then
@@ -392,7 +403,8 @@ end
 ---@return smtp.Reply? reply
 ---@return smtp.Error? err kind "input" where the server does not offer CHUNKING
 function Session:bdat(source)
-  source = pump.source(source)
+  local close
+  source, close = pump.source(source)
   local ok, err = exchange.begin(self, "data")
   if ok then ok, err = exchange.guard(self, "data") end
   if not ok then return nil, err end
@@ -401,7 +413,9 @@ function Session:bdat(source)
     return exchange.fail_input(self, "data", "the server does not offer CHUNKING")
   end
   local reply
+  self.reading = close
   reply, err = chunk.content(self, source)
+  exchange.put_away(self)
   return reply, err -- and not the octets
 end
 
@@ -412,7 +426,10 @@ end
 function Session:send(mail)
   local composed, err = delivery.compose(mail, "session:send")
   if not composed then return nil, err end
-  return delivery.send(self, composed)
+  local receipt
+  receipt, err = delivery.send(self, composed)
+  exchange.rethrow(self)
+  return receipt, err
 end
 
 --- Sends messages one after the other, N of them with N + 1 waits where the server pipelines: the next envelope goes
@@ -422,12 +439,25 @@ end
 ---     for receipt, err in s:send_many(next_message) do … end
 ---
 --- (A task cannot wait inside a `for` on Lua 5.1: call the function yourself there.)
+---
+--- Whoever needs no more results than these calls close() on what is returned; where the Lua has closing values (5.4) a
+--- `for` that is left does that. Nothing more is begun then, and what is on its way is ended; calling on gives what
+--- became of all that the iterator gave.
 ---@param iterator fun(): table? messages, or tables of message options; nil: no more. It is called ahead of the
---- results, while the server works, and must not raise
----@return fun(): smtp.Receipt|false|nil, smtp.Error?
-function Session:send_many(iterator)
+--- results, while the server works. What it raises is raised when all that it gave before has its result, and the
+--- session is dead then
+---@return smtp.Results results to be called: fun(): smtp.Receipt|false|nil, smtp.Error?
+---@return nil
+---@return nil
+---@return smtp.Results
+function Session:send_many(iterator, ...)
   if type(iterator) ~= "function" then error("session:send_many: expected a function, got " .. type(iterator), 2) end
-  return require "smtp.batch".each(self, require "smtp.rows".new(iterator, self))
+  if select("#", ...) > 0 then
+    error("session:send_many: takes one function; the results come from what it returns: call that", 2)
+  end
+  local results, close = require "smtp.batch".each(self, require "smtp.rows".new(iterator, self), nil, exchange.rethrow)
+  local this = setmetatable({ close = close }, { __call = results, __close = close })
+  return this, nil, nil, this
 end
 
 --- RSET: gives up the transaction. RFC 5321 4.1.1.5. May yield.
@@ -488,6 +518,7 @@ end
 
 --- Closes the connection without a word. Never waits; calling it again does nothing.
 function Session:close()
+  exchange.put_away(self)
   if self.pump then self.pump.pipe:close() end
   if self.state ~= "dead" then self.state = "closed" end
 end

@@ -21,11 +21,12 @@ end
 
 --- Writes what a reader gives.
 ---@param path string
----@param read fun(): string|nil, smtp.Error|nil
 ---@param label string the call, for a reason
+---@param read fun(): string|nil, smtp.Error|nil
+---@param close fun() ends the reading where that is not at its end
 ---@return true|nil
 ---@return smtp.Error|nil err stage "compose"; kind "source": the content cannot be read; "input": cannot write there
-function file.write(path, read, label)
+function file.write(path, label, read, close)
   if path == "" or path:find("[^\1-\255]") then -- the C library would stop reading the name at a NUL
     return nil, errors.input(label .. ": not the name of a file")
   end
@@ -48,6 +49,7 @@ function file.write(path, read, label)
     end
     ok, why = handle:write(chunk)
   end
+  close()
   local closed, reason = handle:close()
   if ok and not err then
     ok, why = closed, reason

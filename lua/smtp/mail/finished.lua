@@ -103,7 +103,8 @@ local function source_without_bcc(inner)
   return {
     again = inner.again,
     open = function()
-      local read, filter, ended = inner.open(), filter_of(), false
+      local read, close = inner.open()
+      local filter, ended = filter_of(), false
       return function()
         while not ended do
           local piece, err = read()
@@ -116,7 +117,7 @@ local function source_without_bcc(inner)
             return left
           end
         end
-      end
+      end, close
     end,
   }
 end

@@ -31,8 +31,8 @@ local refuse, need, try = refusal.refuse, refusal.need, refusal.try
 ---@field utf8 boolean an address needs SMTPUTF8 (for `raw`: one of the envelope)
 ---@field partial boolean|nil the option, for the delivery
 ---@field on_progress nil|fun(sent: integer, total: integer|nil) the option, for the delivery: octets that the transport
---- has taken, before dot-stuffing; called after each block and when all is out. It must not raise (send would raise it
---- too) and must not yield (a task would take that for a wait of its own; Lua 5.1 may not be able to)
+--- has taken, before dot-stuffing; called after each block and when all is out. What it raises ends the connection and
+--- is raised by send. It must not yield (a task would take that for a wait of its own; Lua 5.1 may not be able to)
 local Message = {}
 
 -- The fields that have an option, lower-case -> the option.
@@ -457,6 +457,7 @@ end
 --- The message from its start, with CRLF line ends: files are opened anew.
 ---@param form? "7bit"|"8bit"|"binary" default the one that every server takes
 ---@return fun(): string|nil, smtp.Error|nil read a chunk, never ""; nil at the end; nil and an error of kind "source"
+---@return fun() close for who does not read to the end: closes the file that is open then
 function Message:source(form)
   return self:form(form or "7bit").content.open()
 end
@@ -492,7 +493,7 @@ end
 ---@return smtp.Error|nil err stage "compose"; kind "source": the message cannot be read; "input": cannot write there
 function Message:save(path)
   check_path(path, "save")
-  return file.write(path, self:source(), "save")
+  return file.write(path, "save", self:source())
 end
 
 --- Writes one HTML page that shows the message as a person would see it: header, html with its inline images, text,
@@ -507,7 +508,7 @@ function Message:preview(path)
   if not view then
     return nil, errors.new { kind = "source", stage = "compose", reason = err.reason, temporary = false }
   end
-  return file.write(path, require "smtp.mail.preview".page(view), "preview")
+  return file.write(path, "preview", require "smtp.mail.preview".page(view))
 end
 
 return message

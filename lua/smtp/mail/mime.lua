@@ -134,8 +134,8 @@ end
 
 -- What is in a message to attach: its exact size, and whether it has bytes beyond ASCII. RFC 2046 5.2.1 lets nothing
 -- encode it, so a server must take it line by line.
-local function survey(content)
-  local read, size, column, eightbit = content.open(), 0, 0, false
+local function survey(read)
+  local size, column, eightbit = 0, 0, false
   while true do
     local chunk, err = read()
     if err then
@@ -166,7 +166,9 @@ end
 
 -- The same for a message to attach.
 local function encode_message(content)
-  local size, eightbit = survey(source.crlf(content))
+  local read, close = source.crlf(content).open()
+  local size, eightbit = survey(read)
+  close()
   if not size then
     return nil, eightbit
   end

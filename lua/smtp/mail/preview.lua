@@ -221,11 +221,11 @@ end
 local function base64(content)
   return {
     open = function()
-      local read = source.base64(content).open()
+      local read, close = source.base64(content).open()
       return function()
         local bytes, err = read()
         return bytes and bytes:gsub("[\r\n]+", ""), err
-      end
+      end, close
     end,
   }
 end

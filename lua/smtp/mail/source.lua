@@ -1,8 +1,8 @@
 --- source: content that is read block by block, from its start, as often as the message is sent.
 --
--- A source is { size = octets or nil, open = function() -> read }; read() -> bytes | nil (end) | nil, err, and after an
--- end or an error it says the same again. Nothing is kept in memory but one block; a file is open from its first block
--- to its last. Errors have kind "source", stage "body".
+-- A source is { size = octets or nil, open = function() -> read, close }; read() -> bytes | nil (end) | nil, err, and
+-- after an end or an error it says the same again. Nothing is kept in memory but one block; a file is open from its
+-- first block to its last, or until close(). Errors have kind "source", stage "body".
 -- Called by: mime, message. No RFC speaks of it.
 
 local core = require "smtp.core"
@@ -14,7 +14,7 @@ local source = {}
 ---@class smtp.source
 ---@field size integer|nil octets that it gives; nil when not known before the end
 ---@field bytes string|nil all of them, where they are one block that is in memory anyway
----@field open fun(): fun(): string|nil, smtp.Error|nil
+---@field open fun(): (fun(): string|nil, smtp.Error|nil), fun()
 ---@field again nil|fun(): true|nil, smtp.Error|nil where functions are in it: whether it can be read from its start. A
 --- function that was read before has to give something then, which the next reading begins with
 
@@ -31,23 +31,31 @@ local function whole(number)
   return type(number) == "number" and number >= 0 and number < 2 ^ 53 and number % 1 == 0
 end
 
--- A reader out of a step that gives bytes | nil, err, "" meaning nothing yet: closes it once at an end or error. A step
--- that is given a wire may queue its bytes there, through the encoder if that is given too, and give their number.
+-- A reader out of a step that gives bytes | nil, err, "" meaning nothing yet: closes it once, at an end or error or
+-- where it is left before. A step that is given a wire may queue its bytes there, through the encoder if that is given
+-- too, and give their number.
 local function reader(step, close)
   local ended, err
+  local function finish(why)
+    ended, err = true, why
+    if close then
+      close()
+    end
+  end
   return function(wire, encoder)
     while not ended do
       local bytes, why = step(wire, encoder)
       if not bytes then
-        ended, err = true, why
-        if close then
-          close()
-        end
+        finish(why)
       elseif bytes ~= "" and bytes ~= 0 then
         return bytes
       end
     end
     return nil, err
+  end, function()
+    if not ended then
+      finish(failure("its reading was given up"))
+    end
   end
 end
 
@@ -249,14 +257,14 @@ function source.without(inner, class, reason)
     size = inner.size,
     again = inner.again,
     open = function()
-      local read = inner.open()
+      local read, close = inner.open()
       return reader(function()
         local bytes, err = read()
         if bytes and bytes:find(class) then
           return nil, failure(reason)
         end
         return bytes, err
-      end)
+      end, close)
     end,
   }
 end
@@ -276,7 +284,8 @@ local function through(kind, inner, size)
     size = size,
     again = inner.again,
     open = function()
-      local read, encoder = inner.open(), core.encoder(kind)
+      local read, close = inner.open()
+      local encoder = core.encoder(kind)
       local chunk, from, done = "", 1, false
       return reader(function(wire, outer)
         local pours = wire and not outer and kind == "base64"
@@ -302,7 +311,7 @@ local function through(kind, inner, size)
         from = from + BLOCK
         if pours then return encoder:pour(block, wire) end
         return encoder:update(block)
-      end)
+      end, close)
     end,
   }
 end
@@ -358,14 +367,14 @@ function source.chain(list)
       return true
     end,
     open = function()
-      local i, read = 0, nil
+      local i, read, close = 0, nil, nil
       return reader(function(wire, outer)
         if not read then
           i = i + 1
           if not list[i] then
             return nil
           end
-          read = list[i].open()
+          read, close = list[i].open()
         end
         local bytes, err = read(not outer and wire or nil)
         if bytes or err then
@@ -373,6 +382,10 @@ function source.chain(list)
         end
         read = nil
         return ""
+      end, function()
+        if close then
+          close()
+        end
       end)
     end,
   }
