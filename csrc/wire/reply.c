@@ -180,7 +180,21 @@ enum smtp_status smtp_reply_parse(struct smtp_reply *reply, struct smtp_buf *in,
 
 static bool is_of_id(char c)
 {
-	return is_digit((unsigned char)c) || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '-' || c == '_' || c == '.';
+	return is_digit((unsigned char)c) || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
+	       (c != '\0' && strchr("-_.+/=@,:", c));
+}
+
+/* The octets of the id at `id`; 0: what stands there is none, or not the whole of one. */
+static size_t id_size(const char *id, size_t length)
+{
+	size_t size = 0;
+	while (size < length && is_of_id(id[size]))
+		size++;
+	if (size < length && (id[size] == '\0' || !strchr(" \n;)]", id[size])))
+		return 0;
+	while (size > 0 && strchr(".,:", id[size - 1]))
+		size--; /* a sentence's end */
+	return size;
 }
 
 const char *smtp_reply_queue_id(const char *text, size_t length, size_t *size, bool *numbers)
@@ -192,9 +206,7 @@ const char *smtp_reply_queue_id(const char *text, size_t length, size_t *size, b
 		*numbers = *numbers || is_digit((unsigned char)*at);
 		if (*at == words[0] && left >= sizeof words && memcmp(at, words, sizeof words - 1) == 0) {
 			at += sizeof words - 1;
-			left -= sizeof words - 1;
-			for (*size = 0; *size < left && is_of_id(at[*size]);)
-				(*size)++;
+			*size = id_size(at, left - (sizeof words - 1));
 			return *size > 0 ? at : NULL;
 		}
 	}
