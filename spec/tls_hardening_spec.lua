@@ -136,4 +136,58 @@ describe("a TLS server", function()
     local receipt, err = send("1.3", moves)
     assert.are.equal("2.0.0", assert(receipt, err).reply.enhanced)
   end)
+
+  describe("of TLS 1.2 without forward secrecy", function()
+    local rsa_cert, rsa_key
+
+    setup(function()
+      rsa_cert, rsa_key = child.keep "", child.keep ""
+      child.output(("openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1"
+        .. " -keyout %s -out %s"):format(rsa_key, rsa_cert))
+    end)
+
+    teardown(function()
+      os.remove(rsa_cert)
+      os.remove(rsa_key)
+    end)
+
+    it("is told no cipher suite, and given nothing", function()
+      local server = tls_peer.start(rsa_cert, rsa_key, "1.2-static", {})
+      local receipt, err = smtp.send {
+        host = "127.0.0.1", port = server.port, tls = "implicit", ca_file = rsa_cert, from = "ada@example.org",
+        to = "grace@example.org", text = "hi", helo = "client.example.org", timeout = 15,
+      }
+      server:finish()
+      assert.are.same({ nil, "tls", "not_sent" }, { receipt, err.kind, err.outcome })
+      assert.are.equal("the server refused the TLS handshake: handshake failure", err.reason)
+      assert.matches("forward secrecy", err.hint)
+      -- RFC 9325 4.2: what a client says is (besides TLS 1.3's) ECDHE_ or DHE_, whose names OpenSSL knows
+      local engine = assert(tls.context { verify = false }):engine()
+      engine:handshake()
+      local hello = engine:take()
+      local at = 5 + 4 + 2 + 32 + 1 + hello:byte(5 + 4 + 2 + 32 + 1)
+      local length = hello:byte(at + 1) * 256 + hello:byte(at + 2)
+      local known = child.output "openssl ciphers -V 'ALL:COMPLEMENTOFALL'"
+      local count = 0
+      for i = at + 3, at + 1 + length, 2 do
+        local code = ("0x%02X,0x%02X"):format(hello:byte(i, i + 1))
+        local name = known:match(code .. " %- (%S+)") or code
+        assert.is_truthy(name:find "^TLS_" or name:find "^E?C?DHE%-" or code == "0x00,0xFF", name)
+        count = count + 1
+      end
+      assert.is_true(count > 5)
+    end)
+
+    it("is no server of ours", function()
+      local server = assert(smtp.server { tls = "implicit", cert = child.read(rsa_cert), key = child.read(rsa_key) })
+      local function greeting(ciphers)
+        local _, output = child.beside(("openssl s_client -connect 127.0.0.1:%d -tls1_2 -cipher %s@SECLEVEL=0 -brief"):format(
+          server.port, ciphers), server)
+        return output
+      end
+      assert.matches("handshake failure", greeting "kRSA")
+      assert.matches("ECDHE%-RSA%-AES128%-GCM%-SHA256", greeting "ECDHE-RSA-AES128-GCM-SHA256")
+      server:close()
+    end)
+  end)
 end)

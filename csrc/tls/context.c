@@ -1,6 +1,7 @@
 /* context: see context.h. */
 #include "context.h"
 
+#include "../wire/buf.h"
 #include "anchors.h"
 
 #include <ctype.h>
@@ -274,6 +275,26 @@ static int set_versions(SSL_CTX *ctx, const struct smtp_context_options *options
 	return 1;
 }
 
+/* Leaves, of the cipher suites that OpenSSL and the system's configuration chose, those with forward secrecy. */
+static int set_ciphers(SSL_CTX *ctx)
+{
+	const STACK_OF(SSL_CIPHER) *ciphers = SSL_CTX_get_ciphers(ctx);
+	struct smtp_buf names;
+	int ok = 1;
+	smtp_buf_init(&names, 65536);
+	for (int i = 0; ok && i < sk_SSL_CIPHER_num(ciphers); i++) {
+		const SSL_CIPHER *cipher = sk_SSL_CIPHER_value(ciphers, i);
+		const char *name = SSL_CIPHER_get_name(cipher);
+		int exchange = SSL_CIPHER_get_kx_nid(cipher); /* kx_any: of TLS 1.3, which has no others */
+		if (exchange == NID_kx_ecdhe || exchange == NID_kx_dhe || exchange == NID_kx_any)
+			ok = smtp_buf_append(&names, name, strlen(name)) == SMTP_OK && smtp_buf_append(&names, ":", 1) == SMTP_OK;
+	}
+	ok = ok && smtp_buf_append(&names, "", 1) == SMTP_OK &&
+	     SSL_CTX_set_cipher_list(ctx, (const char *)smtp_buf_view(&names));
+	smtp_buf_wipe(&names);
+	return ok;
+}
+
 static int set_policy(SSL_CTX *ctx, const struct smtp_context_options *options)
 {
 	SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
@@ -282,7 +303,7 @@ static int set_policy(SSL_CTX *ctx, const struct smtp_context_options *options)
 	SSL_CTX_set_default_passwd_cb(ctx, smtp_no_password);
 	if (!options->server && SSL_CTX_get_security_level(ctx) < 2)
 		SSL_CTX_set_security_level(ctx, 2);
-	return set_versions(ctx, options) && SSL_CTX_set_max_early_data(ctx, 0) &&
+	return set_versions(ctx, options) && set_ciphers(ctx) && SSL_CTX_set_max_early_data(ctx, 0) &&
 	       SSL_CTX_set_session_id_context(ctx, (const unsigned char *)"smtp", 4);
 }
 

@@ -204,6 +204,8 @@ static void explain_alert(struct smtp_fault *fault, const struct smtp_fault_scen
 		advise(fault, SSL_get_min_proto_version(scene->ssl) > TLS1_2_VERSION
 		                  ? "the server only speaks an older TLS: tls_min = \"1.2\" may do"
 		                  : "the server only speaks an older TLS than 1.2: it has to be updated");
+	else if (alert == SSL_AD_HANDSHAKE_FAILURE && scene->client && !SSL_get_pending_cipher(scene->ssl))
+		advise(fault, "the server may know no cipher suite with forward secrecy: it has to be updated");
 	else if (is_about_certificate(alert) && scene->client && SSL_get_certificate(scene->ssl))
 		advise(fault, "the server does not accept the certificate in client_cert");
 	else if (alert == SSL_AD_UNRECOGNIZED_NAME && scene->client)

@@ -5,7 +5,7 @@ server does on request. It prints "port N", takes a connection, shakes hands, an
   hear TEXT  waits until the client has said a text                               ticket     a session ticket, now
   update     a KeyUpdate that asks for one in return                              export     prints "export HEX" (RFC 9266)
   bye        close_notify                                                         cut        ends the connection without it
-VERSION is 1.2, 1.3, or 1.2-plain: without the extended master secret (RFC 7627). With "starttls" first among the moves TLS
+VERSION is 1.2, 1.3, 1.2-plain: without the extended master secret (RFC 7627), or 1.2-static: without forward secrecy. With "starttls" first among the moves TLS
 begins behind that command; with "ask N" next a client certificate is demanded and refused for the error N of x509_vfy.h."""
 import ctypes, ctypes.util, signal, socket, sys
 
@@ -20,6 +20,8 @@ context = VOID(ssl.SSL_CTX_new(VOID(ssl.TLS_server_method())))
 ssl.SSL_CTX_set_security_level(context, 0)
 if version == "1.2-plain":
     ssl.SSL_CTX_set_options(context, ctypes.c_uint64(1))
+if version == "1.2-static":
+    assert ssl.SSL_CTX_set_cipher_list(context, b"kRSA") == 1
 number = ctypes.c_long(0x304 if version == "1.3" else 0x303)
 for bound in (MIN, MAX):
     assert ssl.SSL_CTX_ctrl(context, bound, number, None) == 1

@@ -242,6 +242,10 @@ local function objection(info, fits, opts)
     return ("the connection would speak %s, which is older than tls_min"):format(info.version),
       "unless the server knows no newer one, nginx.conf lacks it: lua_ssl_protocols TLSv1.2 TLSv1.3;"
   end
+  if info.version == "TLSv1.2" and not info.cipher:find("^E?C?DHE%-") then
+    return "the connection would have no forward secrecy: " .. info.cipher,
+      "unless the server knows no better, nginx.conf lacks it: lua_ssl_ciphers ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM;"
+  end
   local peer = info.peer
   if opts.verify and not (peer and fits) then
     local names = peer and table.concat(peer.names, ", ") or ""
