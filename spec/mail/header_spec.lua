@@ -78,6 +78,34 @@ describe("header.text", function()
     assert_well_formed(header.text(("N"):rep(76), "\195\164 plain words after it"), 78)
   end)
 
+  it("cuts a long display name at blanks, where it has some", function()
+    for _, name in ipairs {
+      "Gr\195\182\195\159ere \195\156bersetzungen und \195\132nderungen f\195\188r \195\132hnliches, K\195\182ln", ("l\195\182ng "):rep(40) .. "name",
+      ("\230\152\160 \230\152\160\231\148\187 "):rep(12) .. "x", ("\208\158\208\177\209\137\208\181\209\129\209\130\208\178\208\190 \209\129  "):rep(9) .. "\209\143",
+      ("\230\152\160\231\148\187\230\152\160\231\148\187\230\152\160\231\148\187\230\152\160\231\148\187 "):rep(4) .. "\230\152\160",
+      ("\208\158\208\158\208\158\208\158\208\158\208\158\208\158\208\158\208\158\208\158\208\158\208\158\208\158 "):rep(5) .. "\208\158",
+      ("\240\159\152\128\240\159\152\128\240\159\152\128 "):rep(9) .. "\240\159\152\128",
+    } do
+      for _, before in ipairs { "", "a@b.example, ", ("a"):rep(50) .. "@b.example, " } do
+        local list = assert(address.list(before .. "x <c@d>"))
+        list[#list].name = name
+        local field = header.addresses("To", list)
+        assert_well_formed(field)
+        local whole = {}
+        for kind, letters in field:gmatch("=%?utf%-8%?([BQ])%?([^?]*)%?=") do
+          local bytes = kind == "B" and assert(core.unbase64(letters))
+            or letters:gsub("_", " "):gsub("=(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end)
+          whole[#whole + 1] = bytes
+        end
+        assert.are.equal(name, table.concat(whole))
+        assert.is_true(#whole > 1)
+        for i = 1, #whole - 1 do
+          assert.is_truthy(whole[i]:sub(-1) == " " or whole[i + 1]:sub(1, 1) == " ", field)
+        end
+      end
+    end
+  end)
+
   it("takes linear time #linear", function()
     for _, piece in ipairs { "a", "\195\188", " ", "a ", "=?", "\195\188 a ", "a\t \t" } do
       for _, before in ipairs { "", "a" } do
@@ -354,6 +382,19 @@ describe("header.parameter", function()
     end
     for i, read in ipairs(read_messages(messages)) do
       assert.are.equal(filenames[i], read.body.filename)
+    end
+  end)
+
+  it("shows a program that knows no extended values a name to work with", function()
+    for name, shown in pairs {
+      ["\229\160\177\229\145\138.pdf"] = "attachment.pdf", ["\229\160\177\229\145\138.tar.gz"] = "attachment.tar.gz",
+      ["\229\160\1772026\229\145\138 v2.xlsx"] = "_2026_ v2.xlsx", ["\208\158 \208\177.doc"] = "attachment.doc", ["\229\160\177"] = "attachment",
+      ["Gr\195\188n.pdf"] = "Gr_n.pdf", ["\195\188.txt"] = "_.txt", ["\240\159\152\128.png"] = "attachment.png",
+      ["a\\\195\188\".txt"] = "a___.txt", [("\229\160\177"):rep(90) .. ".pdf"] = "attachment.pdf",
+      [("a\229\160\177"):rep(90) .. ".pdf"] = ("a_"):rep(28) .. ".pdf",
+    } do
+      local field = assert(header.parameter("Content-Disposition", "attachment", { { "filename", name } }))
+      assert.are.equal(shown, field:match('filename="([^"]*)"\r\n$'))
     end
   end)
 

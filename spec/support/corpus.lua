@@ -266,6 +266,13 @@ add("names that need care", { text = "t\n", to = {
   { name = "=?utf-8?Q?x?=", address = "k@example.org" }, { name = "[Ada]", address = "l@example.org" },
   { name = "Ada, 😀 (\"é\")", address = "m@example.org" }, { name = "O'Brien & Söhne; GmbH", address = "n@example.org" },
 } })
+add("long names with blanks", { text = "t\n", from = { name = "Größere Übersetzungen und Änderungen für Ähnliches, Köln & Söhne",
+  address = "ada@example.org" }, to = {
+  { name = "株式会社 日本語 長い名前 の会社 東京都 千代田区 丸の内 一丁目 二番地 三号", address = "a@example.org" },
+  { name = "Общество с  ограниченной   ответственностью Рога и копыта, отдел продаж и снабжения", address = "b@example.org" },
+  { name = "Jörg Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft Müller", address = "c@example.org" },
+  { name = "😀 😀😀 😀😀😀 😀😀😀😀 😀😀😀😀😀 😀😀😀😀😀😀 😀😀😀😀😀😀😀", address = "d@example.org" },
+} })
 add("names with blanks", { text = "t\n", to = {
   { name = "two  blanks", address = "a@example.org" }, { name = "é  è   ê", address = "b@example.org" },
 } })
@@ -323,7 +330,9 @@ for _, case in ipairs {
   { "300 characters with blanks", ("ab "):rep(98) .. ".pdf" },
   { "the look of RFC 2231", "utf-8''a%20b.txt" }, { "the look of RFC 2231, beyond ASCII", "UTF-8'en'é%20.txt" },
   { "the look of RFC 2047", "=?utf-8?Q?a?=.txt" }, { "parentheses and commas", "a (1), b [2] <3>.txt" },
-  { "an equal sign and an asterisk", "a*0=b*.txt" }, { "emoji", "😀😀.png" }, { "no extension", "README" },
+  { "an equal sign and an asterisk", "a*0=b*.txt" }, { "backslashes", "C:\\dir\\b.png" }, { "a backslash at its end", "a\\" },
+  { "backslashes and quotes", "\\\"a\\\\b\\\".txt" }, { "backslashes beyond ASCII", "\\é\\\\ü.txt" }, { "a path's look", "../a/b.txt" },
+  { "CJK characters", "第三四半期の報告書.pdf" }, { "CJK characters and others", "2026年 Q3 報告.tar.json" }, { "emoji", "😀😀.png" }, { "no extension", "README" },
   { "two extensions", "a.tar.json" }, { "an upper-case extension", "PAPER.PDF" },
   { "a decomposed letter", "u\204\136ber.txt" }, { "right to left", "\226\128\174gpj.txt" },
 } do

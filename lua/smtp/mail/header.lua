@@ -99,17 +99,30 @@ local function triples_end(s, from, last)
   return math.max(last, from - 1)
 end
 
--- Lays `s` out as encoded words, in the shorter of the two encodings.
-local function put_encoded(line, blank, s)
+local function q(s)
+  return (s:gsub(Q_SPECIAL, Q_ESCAPE))
+end
+
+local function put_word(line, blank, letter, word)
+  if line.column + #blank + FRAME + #word > ENCODED_WIDTH then
+    break_line(line)
+  end
+  line[#line + 1] = ("%s=?utf-8?%s?%s?="):format(blank, letter, word)
+  line.column = line.column + #blank + FRAME + #word
+  line.empty, line.encoded = false, true
+end
+
+-- Lays `s` out as encoded words, in the shorter of the two encodings. Some readers put a blank between two words: a
+-- name is in one piece where a line of its own allows that, else it is cut at blanks, where it has some.
+local function put_encoded(line, blank, s, is_name)
   local _, escapes = s:gsub("[^A-Za-z0-9!*+/ -]", "")
   local kind, source, length = "B", s, math.ceil(#s / 3) * 4
   if #s + 2 * escapes <= length then
-    kind, source = "Q", s:gsub(Q_SPECIAL, Q_ESCAPE)
+    kind, source = "Q", q(s)
     length = #source
   end
-  -- In one piece where a line of its own allows it: some readers put a blank between two halves of a display name.
   local fits = #blank + FRAME + length
-  if not line.empty and fits <= ENCODED_WIDTH and line.column + fits > ENCODED_WIDTH then
+  if not line.empty and (is_name or fits <= ENCODED_WIDTH) and line.column + fits > ENCODED_WIDTH then
     break_line(line)
   end
   local from = 1
@@ -119,23 +132,37 @@ local function put_encoded(line, blank, s)
       break_line(line)
       room = ENCODED_WIDTH - #blank - FRAME
     end
-    local last, word
+    local last
     local letter = kind
     if kind == "B" then
       last = triples_end(source, from, from + math.floor(room / 4) * 3 - 1)
-      word = core.base64(source:sub(from, last))
       if last < from then
         letter, last = "Q", text.boundary(source, from + math.floor(room / 3) - 1)
-        word = source:sub(from, last):gsub(Q_SPECIAL, Q_ESCAPE)
       end
     else
       last = escaped_end(source, from, room, "=")
-      word = source:sub(from, last)
     end
-    line[#line + 1] = ("%s=?utf-8?%s?%s?="):format(blank, letter, word)
-    line.column = line.column + #blank + FRAME + #word
-    line.empty, line.encoded = false, true
+    local piece = is_name and last < #source and source:sub(from, last)
+    local before = piece and piece:match(kind == "B" and "^(.*) " or "^(.*)_")
+    if before then
+      last = from + #before -- the blank
+      if kind == "B" and #before % 3 ~= 2 then
+        if before ~= "" then
+          put_word(line, blank, "B", core.base64(before))
+          from, blank = last, " "
+        end
+        letter = "Q" -- a word of another encoding lets GMime read on behind padding
+      end
+    end
+    local word = source:sub(from, last)
+    if kind == "B" then
+      word = letter == "B" and core.base64(word) or q(word)
+    end
+    put_word(line, blank, letter, word)
     from, blank = last + 1, " "
+    if before then -- the next word may need a whole line
+      break_line(line)
+    end
   end
 end
 
@@ -244,7 +271,7 @@ local function put_phrase(line, name, mark)
   elseif ascii and #name <= WIDTH then
     put(line, " ", quote(name) .. mark)
   else
-    put_encoded(line, " ", name)
+    put_encoded(line, " ", name, true)
     if mark ~= "" then -- RFC 2047 5 (3): white space parts an encoded word from it
       put(line, " ", mark)
     end
@@ -310,9 +337,14 @@ function header.addresses(name, boxes)
   return finish(line)
 end
 
--- What a program that cannot read extended parameters is shown: ASCII, short, the extension kept.
+-- What a program that cannot read extended parameters is shown: ASCII, short, the extension kept. Of a name in another
+-- script than Latin nothing but "_" would be left.
 local function fallback(value)
-  local plain = value:gsub("[\194-\244][\128-\191]+", "_"):gsub("[\"\\\t]", "_")
+  local stem, rest = value:match("^([^.]*)(.*)$")
+  if stem:find("[\204-\244]") and not stem:find("[A-Za-z0-9]") then
+    stem = "attachment"
+  end
+  local plain = (stem .. rest):gsub("[\194-\203][\128-\191]", "_"):gsub("[\128-\255]+", "_"):gsub("[\"\\\t]", "_")
   if #plain > 60 then
     local extension = plain:match("%.[A-Za-z0-9]+$") or ""
     extension = #extension <= 10 and extension or ""

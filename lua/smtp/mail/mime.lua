@@ -94,16 +94,17 @@ function mime.text(subtype, s, parameters)
   }
 end
 
-local function filename_of(name, label)
+-- A filename is what its owner says it is; of a path it is the last part.
+local function filename_of(name, label, is_path)
   local ok, why = text.check(name)
   if not ok then
     return nil, label .. ": " .. why
   end
-  local last = name:match("[^/\\]*$")
+  local last = name:match("[^/]*$")
   if last == "" or last == "." or last == ".." then
     return nil, label .. ": no file's name: " .. text.show(name)
   end
-  return last
+  return is_path and last or name
 end
 
 -- The source of an attachment, from exactly one of path, data and source.
@@ -195,7 +196,7 @@ function mime.attachment(spec, label)
   if spec.filename ~= nil then
     filename, why = filename_of(spec.filename, "filename")
   elseif spec.path then
-    filename, why = filename_of(spec.path, "path (give a filename)")
+    filename, why = filename_of(spec.path, "path (give a filename)", true)
   end
   if why then
     return nil, why
