@@ -76,3 +76,21 @@ describe("core.scan", function()
     end
   end)
 end)
+
+describe("a sieve", function()
+  it("lets through what has none of its words in it, and holds back what has", function()
+    local words = { "pencil-case", "cGVu", "\0\255\1\2" }
+    local sieve = core.sieve(words)
+    assert.is_false(core.holds(core.sieve {}, ("pencil-case "):rep(100)))
+    for _, text in ipairs { "", "pen", "2.0.0 Ok: queued as 4Zr0sX1mY2z3", "PENCIL-CASE" } do assert.is_false(core.holds(sieve, text)) end
+    for _, word in ipairs(words) do
+      for _, before in ipairs { "", "x", "no: " } do
+        assert.is_true(core.holds(sieve, before .. word))
+        assert.is_true(core.holds(sieve, before .. word:sub(1, 4) .. " and more"))
+        assert.is_false(core.holds(sieve, before .. word:sub(1, 3)))
+      end
+    end
+    assert.has_error(function() core.sieve { "pen" } end)
+    assert.has_error(function() core.holds("", "pencil") end)
+  end)
+end)

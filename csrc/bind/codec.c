@@ -1,4 +1,4 @@
-/* codec: smtp.core.encoder, decoder, base64, unbase64 and scan.
+/* codec: smtp.core.encoder, decoder, base64, unbase64, scan, sieve and holds.
  *
  * Each object owns its output queue from the start, so that no Lua error can lose memory. Failing to get memory raises;
  * an object that has raised so stays unusable, since part of its input is gone. Used by lua/smtp/mail and
@@ -331,6 +331,33 @@ static int core_scan(lua_State *L)
 	return 6;
 }
 
+/* sieve(list of words, each of four octets or more) -> the sieve that holds them back */
+static int core_sieve(lua_State *L)
+{
+	unsigned char sieve[SMTP_SIEVE_SIZE] = {0};
+	luaL_checktype(L, 1, LUA_TTABLE);
+	for (int i = 1; lua_rawgeti(L, 1, i), !lua_isnil(L, -1); i++) {
+		size_t length;
+		const char *word = luaL_checklstring(L, -1, &length);
+		luaL_argcheck(L, length >= SMTP_SIEVE_WORD, 1, "a word is too short");
+		smtp_sieve_add(sieve, (const unsigned char *)word);
+		lua_pop(L, 1);
+	}
+	lua_pushlstring(L, (const char *)sieve, sizeof sieve);
+	return 1;
+}
+
+/* holds(sieve, text) -> whether one of its words may stand in the text; false is certain */
+static int core_holds(lua_State *L)
+{
+	size_t size, length;
+	const char *sieve = luaL_checklstring(L, 1, &size);
+	const char *text = luaL_checklstring(L, 2, &length);
+	luaL_argcheck(L, size == SMTP_SIEVE_SIZE, 1, "not a sieve");
+	lua_pushboolean(L, smtp_sieve_holds((const unsigned char *)sieve, (const unsigned char *)text, length));
+	return 1;
+}
+
 void smtp_open_codec(lua_State *L)
 {
 	static const luaL_Reg encoder_methods[] = {{"update", encoder_update}, {"pour", encoder_pour}, {"pour_file", encoder_pour_file}, {"finish", encoder_finish}, {NULL, NULL}};
@@ -342,6 +369,8 @@ void smtp_open_codec(lua_State *L)
 		{"base64", core_base64},
 		{"unbase64", core_unbase64},
 		{"scan", core_scan},
+		{"sieve", core_sieve},
+		{"holds", core_holds},
 		{NULL, NULL},
 	};
 	smtp_class(L, ENCODER, encoder_methods, encoder_gc);

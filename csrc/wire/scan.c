@@ -1,6 +1,8 @@
 /* scan: see scan.h. Runs of printable ASCII are skipped 16 bytes at a time; the rest is looked at one by one. */
 #include "scan.h"
 
+#include <stdint.h>
+
 #if defined(__SSE2__) && defined(__GNUC__)
 #define HAVE_SSE2 1
 #include <emmintrin.h>
@@ -96,4 +98,26 @@ void smtp_scan(struct smtp_scan *scan, const unsigned char *bytes, size_t length
 		at += size;
 	}
 	end_line(scan, length - start);
+}
+
+static unsigned hash(const unsigned char *word)
+{
+	uint32_t octets = (uint32_t)word[0] << 24 | (uint32_t)word[1] << 16 | (uint32_t)word[2] << 8 | word[3];
+	return (octets * UINT32_C(2654435761)) >> 20; /* 12 bits, for 512 octets */
+}
+
+void smtp_sieve_add(unsigned char *sieve, const unsigned char *word)
+{
+	unsigned bit = hash(word);
+	sieve[bit / 8] |= (unsigned char)(1U << bit % 8);
+}
+
+bool smtp_sieve_holds(const unsigned char *sieve, const unsigned char *text, size_t length)
+{
+	for (size_t at = 0; at + SMTP_SIEVE_WORD <= length; at++) {
+		unsigned bit = hash(text + at);
+		if (sieve[bit / 8] >> bit % 8 & 1)
+			return true;
+	}
+	return false;
 }

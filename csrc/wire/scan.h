@@ -27,4 +27,14 @@ void smtp_scan(struct smtp_scan *scan, const unsigned char *bytes, size_t length
 /* How many octets of printable ASCII come first. */
 size_t smtp_scan_printable(const unsigned char *bytes, size_t length);
 
+/* A sieve holds back what may have one of some words in it: bits, by a hash of each word's first octets. */
+#define SMTP_SIEVE_SIZE 512
+#define SMTP_SIEVE_WORD 4 /* octets: no word is shorter */
+
+/* Adds the word that begins with these octets to a sieve, which is all zero at first. */
+void smtp_sieve_add(unsigned char *sieve, const unsigned char *word);
+
+/* Whether one of the words may stand in the text. False is certain. */
+bool smtp_sieve_holds(const unsigned char *sieve, const unsigned char *text, size_t length);
+
 #endif

@@ -70,7 +70,7 @@ function delivery.hand_over(self, tally, behind, report, lost)
     reply, err = verdict(self, tally)
   elseif ended and said and exchange.class(said) == 2 then
     -- only what stood behind the terminator was lost
-    reply = said
+    reply = exchange.clean(self, said)
     exchange.kill(self, { kind = failed, stage = "final", reason = failure })
   else
     local no = said and said.code >= 400

@@ -176,19 +176,39 @@ function exchange.write(self, stage)
   return true
 end
 
---- The next reply, whatever it says.
-function exchange.receive(self, stage, seconds)
+-- The next reply, as the server said it.
+local function hear(self, stage, seconds)
   local reply, kind, reason, words = self.pump:reply(exchange.deadline(self, seconds))
   if not reply then return exchange.fail_pump(self, stage, kind, reason, words) end
   return reply
 end
 
---- A command and its reply, whatever it says.
-function exchange.command(self, stage, line, seconds, utf8, shown)
+--- A reply as a caller may see it: without the secrets that a server may echo.
+function exchange.clean(self, reply)
+  reply.text = self.trace.scrub(reply.text)
+  return reply
+end
+
+--- The next reply, whatever it says.
+function exchange.receive(self, stage, seconds)
+  local reply, err = hear(self, stage, seconds)
+  if not reply then return nil, err end
+  return exchange.clean(self, reply)
+end
+
+--- A command and its reply as the server said it, for what is read by this library. No caller may see that.
+function exchange.ask(self, stage, line, utf8, shown, seconds)
   local ok, err = exchange.look(self, stage)
   if ok then ok, err = exchange.queue(self, stage, line, utf8, shown) end
   if not ok then return nil, err end
-  return exchange.receive(self, stage, seconds or self.plan.timeouts.command)
+  return hear(self, stage, seconds or self.plan.timeouts.command)
+end
+
+--- A command and its reply, whatever it says.
+function exchange.command(self, stage, line, seconds, utf8, shown)
+  local reply, err = exchange.ask(self, stage, line, utf8, shown, seconds)
+  if not reply then return nil, err end
+  return exchange.clean(self, reply)
 end
 
 --- The reply's class: 2, 3, 4 or 5.

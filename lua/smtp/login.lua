@@ -49,7 +49,7 @@ local function converse(self, mechanism, credentials, server)
       line, shown, initial = line .. " " .. encoded, shown .. " ****", nil
     end
   end
-  local reply, err = exchange.command(self, "auth", line, nil, false, shown)
+  local reply, err = exchange.ask(self, "auth", line, false, shown)
   local detail, count = nil, 0
   while reply and reply.code == 334 do
     count = count + 1
@@ -65,7 +65,7 @@ local function converse(self, mechanism, credentials, server)
     if response then detail = words or detail end
     local encoded = response and core.base64(response) or "*"
     if response and response ~= "" then self.trace.hide(encoded) end
-    reply, err = exchange.command(self, "auth", encoded, nil, false, response and "****" or "*")
+    reply, err = exchange.ask(self, "auth", encoded, false, response and "****" or "*")
     if reply and not response then
       return exchange.fail(self, "auth", "protocol",
         ("the server's challenge is not one that %s knows: %s"):format(mechanism, words))
@@ -75,7 +75,19 @@ local function converse(self, mechanism, credentials, server)
   if reply.code ~= 235 then return exchange.refuse(self, "auth", with_detail(self, reply, detail), "auth") end
   local doubt = check and check(core.unbase64(reply.text))
   if doubt then return exchange.fail(self, "auth", "protocol", "the server's yes is not to be believed: " .. doubt) end
-  return reply
+  return exchange.clean(self, reply)
+end
+
+--- Keeps the secrets of these out of all that anybody gets to see.
+---@param credentials smtp.Credentials
+function login.hide(self, credentials)
+  local hide, password, token = self.trace.hide, credentials.password, credentials.token
+  if password then
+    hide(password)
+    -- as it goes in PLAIN, which in base64 does not show the password's own
+    hide("\0" .. (credentials.username or "") .. "\0" .. password)
+  end
+  if type(token) == "string" then hide(token) end
 end
 
 -- What one login goes by: its credentials, with a token that is a string, its mechanism and what that may know.
@@ -90,12 +102,7 @@ local function prepare(self, credentials, wanted)
     local flaw = sasl.flaw(credentials)
     if flaw then return exchange.fail_input(self, "auth", flaw) end
   end
-  if credentials.password then
-    self.trace.hide(credentials.password)
-    -- as it goes in PLAIN, which in base64 does not show the password's own
-    self.trace.hide("\0" .. (credentials.username or "") .. "\0" .. credentials.password)
-  end
-  if credentials.token then self.trace.hide(credentials.token) end
+  login.hide(self, credentials)
   local server = sasl_server(self)
   local mechanism, reason = sasl.choose(credentials, server, wanted)
   if not mechanism then return exchange.fail(self, "auth", "auth", reason) end

@@ -37,13 +37,14 @@ receipt.all = all
 ---@param rounds integer
 ---@return smtp.Receipt
 function receipt.short(self, plan, code, enhanced, text, id, took, rounds)
-  local time = self.time
+  local time, shown = self.time, self.trace.scrub(text)
+  if shown ~= text then id = nil end
   return {
     message_id = plan.id,
     accepted = all(plan),
     rejected = {},
-    reply = { code = code, enhanced = enhanced, text = text },
-    queue_id = id or id == nil and queue_id(text) or nil,
+    reply = { code = code, enhanced = enhanced, text = shown },
+    queue_id = id or id == nil and queue_id(shown) or nil,
     size = #plan.bytes,
     round_trips = rounds,
     time = { connect = time.connect, tls = time.tls, auth = time.auth, send = took, total = took },

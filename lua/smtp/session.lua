@@ -71,6 +71,12 @@ function session.new(plan, expires)
   self.trace = trace.new(type(watch) == "function" and function(direction, line)
     if not exchange.call(self, watch, direction, line) then exchange.rethrow(self) end
   end or watch)
+  -- a server may know them from the connection before
+  if plan.credentials then login.hide(self, plan.credentials()) end
+  if plan.proxy and plan.proxy.credentials then
+    local username, password = plan.proxy.credentials()
+    login.hide(self, { username = username, password = password })
+  end
   return self
 end
 
@@ -144,7 +150,7 @@ local function greet(self)
     reply, kind, reason = self.pump:reply(limit)
   end
   if not reply then return exchange.fail_pump(self, "greeting", kind, reason) end
-  return exchange.expect(self, "greeting", reply, 2)
+  return exchange.expect(self, "greeting", exchange.clean(self, reply), 2)
 end
 
 --- Connects and reads the greeting; with tls = "implicit" encrypts first. RFC 5321 3.1, RFC 8314 3. May yield.
@@ -205,19 +211,20 @@ function Session:ehlo(name)
     return exchange.fail_input(self, "ehlo", "the name for EHLO is empty or has a blank in it")
   end
   local reply
-  reply, err = exchange.command(self, "ehlo", (plan.lmtp and "LHLO " or "EHLO ") .. name)
+  reply, err = exchange.ask(self, "ehlo", (plan.lmtp and "LHLO " or "EHLO ") .. name)
   if not reply then return nil, err end
   self.transaction = false
   self.capabilities = {}
   local old = exchange.class(reply) == 5 and not plan.lmtp and not (plan.tls == "starttls" and not self.tls)
     and not plan.credentials
   if old then
-    reply, err = exchange.command(self, "ehlo", "HELO " .. name)
+    reply, err = exchange.ask(self, "ehlo", "HELO " .. name)
     if not reply then return nil, err end
   end
   reply, err = exchange.expect(self, "ehlo", reply, 2)
   if not reply then return nil, err end
-  if not old then self.capabilities = capability.parse(reply.text) end
+  if not old then self.capabilities = capability.parse(reply.text, self.trace.scrub) end
+  exchange.clean(self, reply)
   self.trusted = chunk.trusted(self)
   -- whoever heard of the reply may have closed the session
   if self.state ~= "closed" then self.state = "ready" end

@@ -21,15 +21,40 @@ local function read(text)
   return found
 end
 
+-- Words that tell nobody's secret, even where they are one: what they say is acted upon.
+local PUBLIC = {}
+for word in ([[
+  8BITMIME AUTH BINARYMIME CHUNKING DELIVERBY DSN ENHANCEDSTATUSCODES FUTURERELEASE LIMITS MT-PRIORITY PIPELINING
+  REQUIRETLS SIZE SMTPUTF8 STARTTLS
+  CRAM-MD5 DIGEST-MD5 EXTERNAL GSSAPI LOGIN NTLM OAUTHBEARER PLAIN SCRAM-SHA-1 SCRAM-SHA-1-PLUS SCRAM-SHA-256
+  SCRAM-SHA-256-PLUS XOAUTH2]]):gmatch("%S+") do
+  PUBLIC[word] = true
+end
+
+-- A keyword or its parameters as they may be shown.
+local function shown(words, scrub)
+  for word in words:gmatch("%S+") do
+    if not PUBLIC[word:upper()] then return scrub(words) end
+  end
+  return words
+end
+
 local last_text, last_found -- the same server says the same each time
 
 --- Keyword in upper case -> its parameters as one string, or true where it has none.
 ---@param text string the reply's lines; the first greets and names no capability
+---@param scrub (fun(text: string): string)? takes secrets out
 ---@return table<string, string|true>
-function capability.parse(text)
+function capability.parse(text, scrub)
   if text ~= last_text then last_text, last_found = text, read(text) end
   local found = {}
-  for keyword, parameters in pairs(last_found) do found[keyword] = parameters end
+  local clean = not scrub or scrub(text) == text
+  for keyword, parameters in pairs(last_found) do
+    if not clean then
+      keyword, parameters = shown(keyword, scrub), parameters == true or shown(parameters, scrub)
+    end
+    found[keyword] = parameters
+  end
   return found
 end
 

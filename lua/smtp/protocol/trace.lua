@@ -67,7 +67,6 @@ end
 
 -- A secret in every usual form.
 local function forms_of(secret)
-  if #secret < SHORTEST then return {} end
   local url = url_encoded(secret)
   local lower = url:gsub("%%%x%x", string.lower)
   return { secret, core.base64(secret), hex(secret), hex(secret):upper(), url, lower, shown(secret), quoted(secret),
@@ -78,23 +77,33 @@ end
 ---@param wanted boolean|function true: keep a transcript; a function (direction, line): called for each line
 ---@return smtp.Trace
 function trace.new(wanted)
-  local hidden, secrets, lines = {}, {}, {}
+  local hidden, known, lines = {}, {}, {}
+  local secrets, sieve = {}, nil -- every form of what is hidden, the longest first; no sieve: there is more by now
 
-  -- Where all goes well and nobody sees the dialogue, nothing is scrubbed, and the forms are not needed.
   local function hide(secret)
+    if known[secret] or #secret < SHORTEST then return end
+    known[secret], sieve = true, nil
     hidden[#hidden + 1] = secret
   end
 
-  local function scrub(text)
-    if hidden[1] then
-      for _, secret in ipairs(hidden) do
-        for _, form in ipairs(forms_of(secret)) do
-          if #form >= SHORTEST then secrets[#secrets + 1] = form end
-        end
+  local function prepare()
+    local seen = {}
+    secrets = {}
+    for _, secret in ipairs(hidden) do
+      for _, form in ipairs(forms_of(secret)) do
+        if #form >= SHORTEST and not seen[form] then secrets[#secrets + 1] = form end
+        seen[form] = true
       end
-      hidden = {}
-      table.sort(secrets, function(a, b) return #a > #b or #a == #b and a < b end)
     end
+    table.sort(secrets, function(a, b) return #a > #b or #a == #b and a < b end)
+    sieve = core.sieve(secrets)
+  end
+
+  -- All that a server says comes through here, and hardly ever has a secret in it.
+  local function scrub(text)
+    if not hidden[1] then return text end
+    if not sieve then prepare() end
+    if not core.holds(sieve, text) then return text end
     for _, secret in ipairs(secrets) do text = replace(text, secret:sub(1, TELLING), secrets) end
     return text
   end
