@@ -159,6 +159,14 @@ describe("a batch to a server with CHUNKING", function()
     assert.is_truthy(results[3]:find "^closed %w+ not_sent$", results[3])
   end)
 
+  both("lost, but not over the question: the rest was not sent", function(dribble)
+    hosts = hosts + 1
+    local options = play.several({ script(OFFER, envelope(1), GO, content(1), ASKED, "S: 421 4.3.2 going down", "close") },
+      { host = "bundle" .. hosts .. ".example.org" }, dribble)
+    assert.are.same({ "rejected final not_sent 421", "closed mail not_sent", "closed mail not_sent" },
+      run(assert(smtp.connect(options)), letters(3)))
+  end)
+
   both("lost over the question where its steps were taken one by one: what was sent is sent, the rest was not", function(dribble)
     hosts = hosts + 1
     local session = play.session(script(OFFER, envelope(1), GO, content(1), ASKED, "S: 250 in", "close"),

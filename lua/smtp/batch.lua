@@ -252,7 +252,7 @@ function batch.each(self, iterator, most, finish)
     if on_wire or asked and err then delivery.learn(self, err) end
     if asked then
       if self.state == "ready" then chunk.answer(self) end
-      lost = self.state == "dead" and self.opened and not self.raised
+      lost = self.state == "dead" and self.opened and not (self.raised or err and err.code)
     end
     return receipt, err
   end
