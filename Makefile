@@ -51,6 +51,11 @@ $(BUILD)/obj/%.o: csrc/%.c
 
 -include $(patsubst %.o,%.d,$(call objects,$(CORE) $(TLS)))
 
+# what the specs load into a Lua of theirs
+$(BUILD)/spec/%.so: spec/support/%.c
+	@mkdir -p $(@D)
+	$(CC) $(LIBFLAG) $(SMTP_CFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $<
+
 env: ## print the LUA_PATH and LUA_CPATH that run from this checkout: eval "$(make -s env)"
 	@echo 'export LUA_PATH="$(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua;;"'
 	@echo 'export LUA_CPATH="$(CURDIR)/$(BUILD)/?.so;;"'

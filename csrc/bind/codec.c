@@ -1,15 +1,14 @@
 /* codec: smtp.core.encoder, decoder, base64, unbase64, scan, sieve and holds.
  *
  * Each object owns its output queue from the start, so that no Lua error can lose memory. Failing to get memory raises;
- * an object that has raised so stays unusable, since part of its input is gone. Used by lua/smtp/mail and
- * lua/smtp/protocol/sasl.
+ * an object that has raised so stays unusable, since part of its input is gone. Where Lua has none for what comes out, that
+ * stays in the queue for the next call. Used by lua/smtp/mail and lua/smtp/protocol/sasl.
  */
 #include "../wire/base64.h"
 #include "../wire/canon.h"
 #include "../wire/lines.h"
 #include "../wire/qp.h"
 #include "../wire/scan.h"
-#include "../wire/wire.h"
 #include "core.h"
 
 #include <errno.h>
@@ -44,7 +43,6 @@ struct encoder {
 };
 
 struct decoder {
-	bool done;                   /* the end was seen: the next update starts anew */
 	enum smtp_status status;     /* the error that ended its use */
 	struct smtp_buf out;         /* what is handed to Lua at the end of a call */
 	struct smtp_unlines unlines; /* finds the end and takes the dots off */
@@ -54,13 +52,6 @@ static void check(lua_State *L, enum smtp_status status)
 {
 	if (status < 0)
 		luaL_error(L, "%s", smtp_status_text(status));
-}
-
-/* If Lua has no memory for the string, the bytes stay in the queue for the next call. */
-static void push_out(lua_State *L, struct smtp_buf *out)
-{
-	lua_pushlstring(L, (const char *)smtp_buf_view(out), smtp_buf_length(out));
-	smtp_buf_drop(out, smtp_buf_length(out));
 }
 
 static enum smtp_base64_kernel check_kernel(lua_State *L, int index)
@@ -135,15 +126,22 @@ static enum smtp_status finish(struct encoder *encoder)
 	}
 }
 
-static int encoder_update(lua_State *L)
+static struct encoder *check_encoder(lua_State *L)
 {
 	struct encoder *encoder = luaL_checkudata(L, 1, ENCODER);
+	luaL_argcheck(L, encoder->out.cap > 0, 1, "the encoder is closed");
+	return encoder;
+}
+
+static int encoder_update(lua_State *L)
+{
 	size_t length;
 	const char *bytes = luaL_checklstring(L, 2, &length);
+	struct encoder *encoder = check_encoder(L);
 	if (encoder->status == SMTP_OK)
 		encoder->status = update(encoder, bytes, length);
 	check(L, encoder->status);
-	push_out(L, &encoder->out);
+	smtp_push_queue(L, &encoder->out);
 	return 1;
 }
 
@@ -151,10 +149,10 @@ static int encoder_update(lua_State *L)
  * with finish */
 static int encoder_pour(lua_State *L)
 {
-	struct encoder *encoder = luaL_checkudata(L, 1, ENCODER);
 	size_t length;
 	const char *bytes = luaL_checklstring(L, 2, &length);
-	struct smtp_wire *wire = luaL_checkudata(L, 3, SMTP_WIRE_CLASS);
+	struct encoder *encoder = check_encoder(L);
+	struct smtp_wire *wire = smtp_check_wire(L, 3);
 	luaL_argcheck(L, encoder->kind == BASE64, 1, "only base64 can be poured");
 	size_t before = smtp_buf_length(&wire->out);
 	if (encoder->status == SMTP_OK)
@@ -179,20 +177,20 @@ static FILE *check_file(lua_State *L, int index)
  * comes next in a file */
 static int encoder_pour_file(lua_State *L)
 {
-	struct encoder *encoder = luaL_checkudata(L, 1, ENCODER);
+	size_t most_read = smtp_check_most(L, 3);
+	struct encoder *encoder = check_encoder(L);
 	FILE *file = check_file(L, 2);
-	lua_Integer most_read = luaL_checkinteger(L, 3);
-	struct smtp_wire *wire = luaL_checkudata(L, 4, SMTP_WIRE_CLASS);
+	struct smtp_wire *wire = smtp_check_wire(L, 4);
 	unsigned char *room = NULL;
 	luaL_argcheck(L, encoder->kind == BASE64, 1, "only base64 can be poured");
-	luaL_argcheck(L, most_read > 0 && most_read <= (lua_Integer)most, 3, "a number of octets");
+	luaL_argcheck(L, most_read > 0 && most_read <= most, 3, "a number of octets");
 	size_t before = smtp_buf_length(&wire->out), count = 0;
 	/* the encoder's own queue, empty between two calls, is where the octets stand meanwhile */
 	if (encoder->status == SMTP_OK)
-		encoder->status = smtp_buf_reserve(&encoder->out, (size_t)most_read, &room);
+		encoder->status = smtp_buf_reserve(&encoder->out, most_read, &room);
 	check(L, encoder->status);
 	errno = 0;
-	count = fread(room, 1, (size_t)most_read, file);
+	count = fread(room, 1, most_read, file);
 	if (count == 0 && ferror(file))
 		return smtp_fail(L, strerror(errno));
 	encoder->status = smtp_wire_pour(wire, &encoder->base64, room, count);
@@ -204,11 +202,11 @@ static int encoder_pour_file(lua_State *L)
 
 static int encoder_finish(lua_State *L)
 {
-	struct encoder *encoder = luaL_checkudata(L, 1, ENCODER);
+	struct encoder *encoder = check_encoder(L);
 	if (encoder->status == SMTP_OK)
 		encoder->status = finish(encoder);
 	check(L, encoder->status);
-	push_out(L, &encoder->out);
+	smtp_push_queue(L, &encoder->out);
 	smtp_buf_wipe(&encoder->out);
 	return 1;
 }
@@ -217,6 +215,7 @@ static int encoder_gc(lua_State *L)
 {
 	struct encoder *encoder = luaL_checkudata(L, 1, ENCODER);
 	smtp_buf_wipe(&encoder->out);
+	encoder->out.cap = 0;
 	return 0;
 }
 
@@ -233,22 +232,22 @@ static int decoder_new(lua_State *L)
 /* decoder:update(bytes) -> content, number of bytes used, whether the data has ended */
 static int decoder_update(lua_State *L)
 {
-	struct decoder *decoder = luaL_checkudata(L, 1, DECODER);
 	size_t length;
 	size_t used = 0;
 	const char *bytes = luaL_checklstring(L, 2, &length);
+	struct decoder *decoder = luaL_checkudata(L, 1, DECODER);
+	luaL_argcheck(L, decoder->out.cap > 0, 1, "the decoder is closed");
 	check(L, decoder->status);
-	if (decoder->done)
+	if (decoder->unlines.state == SMTP_UNLINES_END)
 		smtp_unlines_init(&decoder->unlines);
 	enum smtp_status status =
 		smtp_unlines_update(&decoder->unlines, (const unsigned char *)bytes, length, &used, &decoder->out);
-	decoder->done = status == SMTP_OK;
 	if (status < 0)
 		decoder->status = status;
 	check(L, decoder->status);
-	push_out(L, &decoder->out);
+	smtp_push_queue(L, &decoder->out);
 	lua_pushinteger(L, (lua_Integer)used);
-	lua_pushboolean(L, decoder->done);
+	lua_pushboolean(L, status == SMTP_OK);
 	return 3;
 }
 
@@ -263,6 +262,7 @@ static int decoder_gc(lua_State *L)
 {
 	struct decoder *decoder = luaL_checkudata(L, 1, DECODER);
 	smtp_buf_wipe(&decoder->out);
+	decoder->out.cap = 0;
 	return 0;
 }
 
@@ -279,15 +279,20 @@ static int scratch_gc(lua_State *L)
 	return 0;
 }
 
+static int push_scratch(lua_State *L, struct smtp_buf *out)
+{
+	lua_pushlstring(L, (const char *)smtp_buf_view(out), smtp_buf_length(out));
+	smtp_buf_wipe(out); /* it is often a password */
+	return 1;
+}
+
 static int core_base64(lua_State *L)
 {
 	size_t length;
 	const char *bytes = luaL_checklstring(L, 1, &length);
 	struct smtp_buf *out = scratch_new(L);
 	check(L, smtp_base64_encode(bytes, length, out));
-	push_out(L, out);
-	smtp_buf_wipe(out); /* it is often a password */
-	return 1;
+	return push_scratch(L, out);
 }
 
 static int core_unbase64(lua_State *L)
@@ -301,9 +306,7 @@ static int core_unbase64(lua_State *L)
 		return smtp_fail(L, "not valid base64");
 	}
 	check(L, status);
-	push_out(L, out);
-	smtp_buf_wipe(out);
-	return 1;
+	return push_scratch(L, out);
 }
 
 static void push_place(lua_State *L, size_t offset)

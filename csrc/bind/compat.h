@@ -1,6 +1,10 @@
 /* compat: one Lua C API for 5.1 to 5.5 and LuaJIT, and the few helpers every binding file needs.
  *
  * The bindings never call Lua (no call, no resume, no yield): a host may yield at any point of the Lua code above them.
+ * But whatever allocates in Lua (a push of a string, table or userdata, a number asked for as a string) may collect, and
+ * then a finalizer of the host's may close, change or use the very object that a function works on, or raise. So: arguments
+ * first, new objects next, and only then the object itself is looked at, after a push anew. What is pushed stands on the
+ * C stack, in Lua, or in an object that nobody else can reach; what a queue holds goes through smtp_push_front.
  */
 #ifndef SMTP_COMPAT_H
 #define SMTP_COMPAT_H
@@ -8,7 +12,9 @@
 #include "../wire/status.h"
 
 #include <lauxlib.h>
+#include <limits.h>
 #include <lua.h>
+#include <stdint.h>
 #include <string.h>
 
 #if defined(__GNUC__)
@@ -109,6 +115,33 @@ static inline void *smtp_object(lua_State *L, int index, const char *name)
 static inline void *smtp_self(lua_State *L, const char *name)
 {
 	return smtp_object(L, 1, name);
+}
+
+/* A whole number from `least` on that every type of C holds. */
+static inline int smtp_check_number(lua_State *L, int index, int least)
+{
+	lua_Number number = luaL_checknumber(L, index); /* before it is an integer: that one may have lost what is too large */
+	luaL_argcheck(L, number >= least && number <= INT_MAX, index, "out of range");
+	return (int)luaL_checkinteger(L, index);
+}
+
+static inline int smtp_opt_number(lua_State *L, int index, int least, int otherwise)
+{
+	return lua_isnoneornil(L, index) ? otherwise : smtp_check_number(L, index, least);
+}
+
+/* The most octets that may be wanted, of which there are never more than memory holds. */
+static inline size_t smtp_check_most(lua_State *L, int index)
+{
+	lua_Number most = luaL_checknumber(L, index);
+	luaL_argcheck(L, most >= 0, index, "not a count");
+	return most < (lua_Number)(SIZE_MAX / 2) ? (size_t)most : SIZE_MAX / 2;
+}
+
+/* Where `length` bytes may be copied to and pushed from: `brief`, or a userdata, which this then leaves on the stack. */
+static inline char *smtp_room(lua_State *L, char *brief, size_t size, size_t length)
+{
+	return length <= size ? brief : lua_newuserdata(L, length);
 }
 
 /* nil, message */

@@ -2,17 +2,49 @@
 #ifndef SMTP_BIND_CORE_H
 #define SMTP_BIND_CORE_H
 
+#include "../wire/wire.h"
 #include "compat.h"
 
 #define SMTP_WIRE_CLASS "smtp.wire"
 #define SMTP_SOCK_CLASS "smtp.sock"
 
-struct smtp_wire;
-
 struct smtp_socket {
 	int fd1;         /* the descriptor + 1, so that a zeroed object is a closed one */
 	double patience; /* see smtp_sock_await */
 };
+
+/* The argument `index`, a wire; raises where it is closed. */
+static inline struct smtp_wire *smtp_check_wire(lua_State *L, int index)
+{
+	struct smtp_wire *wire = smtp_object(L, index, SMTP_WIRE_CLASS);
+	luaL_argcheck(L, wire->in.cap > 0, index, "the wire is closed");
+	return wire;
+}
+
+/* Pushes the first `length` bytes that a queue holds, or all that there are, and returns how many: they stay in it, also
+ * where the push raises. It may collect before it copies (5.1, 5.2, LuaJIT), when a finalizer could free or move them, and
+ * so it gets a copy. */
+static inline size_t smtp_push_front(lua_State *L, const struct smtp_buf *queue, size_t length)
+{
+	char brief[1024];
+	if (length > smtp_buf_length(queue))
+		length = smtp_buf_length(queue);
+	char *copy = smtp_room(L, brief, sizeof brief, length);
+	if (length > smtp_buf_length(queue))
+		length = smtp_buf_length(queue);
+	memcpy(copy, smtp_buf_view(queue), length);
+	lua_pushlstring(L, copy, length);
+	smtp_wipe(copy, length);
+	if (copy != brief)
+		lua_remove(L, -2);
+	return length;
+}
+
+/* The same, and takes them off. */
+static inline void smtp_push_queue(lua_State *L, struct smtp_buf *queue)
+{
+	smtp_buf_drop(queue, smtp_push_front(L, queue, smtp_buf_length(queue)));
+}
 
 /* Its descriptor; raises an error about the first argument where it is closed. */
 int smtp_socket_fd(lua_State *L, const struct smtp_socket *sock);

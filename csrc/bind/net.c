@@ -10,9 +10,8 @@
 #include "../net/sys.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <stdbool.h>
-#include <stdint.h>
+#include <stdio.h>
 
 #define LOOKUP_CLASS "smtp.lookup"
 #define POLLER_CLASS "smtp.poller"
@@ -103,7 +102,7 @@ static int net_listen(lua_State *L)
 {
 	struct smtp_address address;
 	to_address(L, 1, &address);
-	int queue = (int)luaL_optinteger(L, 2, 0);
+	int queue = smtp_opt_number(L, 2, 0, 0);
 	struct smtp_socket *sock = smtp_new(L, sizeof *sock, SMTP_SOCK_CLASS);
 	int fd = smtp_sock_listen(&address, queue);
 	if (fd < 0)
@@ -114,9 +113,9 @@ static int net_listen(lua_State *L)
 
 static int sock_accept(lua_State *L)
 {
-	int listener = sock_fd(L);
+	(void)sock_fd(L);
 	struct smtp_socket *sock = smtp_new(L, sizeof *sock, SMTP_SOCK_CLASS);
-	int fd = smtp_sock_accept(listener);
+	int fd = smtp_sock_accept(sock_fd(L));
 	if (fd < 0)
 		return smtp_fail_system(L, fd);
 	sock->fd1 = fd + 1;
@@ -151,11 +150,11 @@ static int sock_read(lua_State *L)
 static int sock_write(lua_State *L)
 {
 	size_t length;
-	int fd = sock_fd(L);
 	const char *bytes = luaL_checklstring(L, 2, &length);
 	lua_Integer from = luaL_optinteger(L, 3, 1);
-	luaL_argcheck(L, from >= 1 && (size_t)from <= length + 1, 3, "outside the string");
+	luaL_argcheck(L, from >= 1 && from - 1 <= (lua_Integer)length, 3, "outside the string");
 	size_t skip = (size_t)from - 1;
+	int fd = sock_fd(L);
 	struct iovec part = {.iov_base = (void *)(uintptr_t)(bytes + skip), .iov_len = length - skip};
 	ssize_t count = smtp_sock_write(fd, &part, 1);
 	if (count < 0)
@@ -236,20 +235,25 @@ static int lookup_result(lua_State *L)
 	size_t count = 0;
 	const char *text = NULL;
 	bool temporary = false;
-	enum smtp_status status = smtp_resolve_result(check_lookup(L), &addresses, &count, &text, &temporary);
-	if (status == SMTP_MORE)
-		return smtp_fail(L, "again");
-	if (status != SMTP_OK) {
-		smtp_fail(L, text);
-		lua_pushboolean(L, temporary);
-		return 3;
-	}
-	lua_createtable(L, count < INT_MAX ? (int)count : 0, 0);
-	for (size_t i = 0; i < count; i++) {
-		lua_pushlstring(L, (const char *)addresses[i].bytes, addresses[i].length);
+	lua_newtable(L);
+	for (size_t i = 0;; i++) {
+		/* asked anew for each: the push of the last one may have closed the look-up */
+		enum smtp_status status = smtp_resolve_result(check_lookup(L), &addresses, &count, &text, &temporary);
+		if (status == SMTP_MORE)
+			return smtp_fail(L, "again");
+		if (status != SMTP_OK) {
+			char words[160];
+			(void)snprintf(words, sizeof words, "%s", text);
+			smtp_fail(L, words);
+			lua_pushboolean(L, temporary);
+			return 3;
+		}
+		if (i >= count)
+			return 1;
+		struct smtp_address address = addresses[i];
+		lua_pushlstring(L, (const char *)address.bytes, address.length);
 		lua_rawseti(L, -2, (int)i + 1);
 	}
-	return 1;
 }
 
 static int lookup_close(lua_State *L)
@@ -273,7 +277,7 @@ static bool to_mode(lua_State *L, const char *mode, int index)
 static int net_wait(lua_State *L)
 {
 	struct smtp_sock_wait wait = {
-		.fd = (int)luaL_checkinteger(L, 2),
+		.fd = smtp_check_number(L, 2, -1),
 		.write = to_mode(L, luaL_checkstring(L, 1), 1),
 	};
 	lua_pushboolean(L, smtp_sock_poll(&wait, 1, smtp_seconds_until(luaL_checknumber(L, 3))) > 0);
@@ -291,7 +295,7 @@ static int net_poll(lua_State *L)
 	for (size_t i = 0; i < count; i++) {
 		lua_rawgeti(L, 1, (int)i + 1);
 		lua_rawgeti(L, 2, (int)i + 1);
-		luaL_argcheck(L, lua_isnumber(L, -2), 1, "a list of descriptors");
+		luaL_argcheck(L, lua_isnumber(L, -2) && lua_tonumber(L, -2) <= INT_MAX, 1, "a list of descriptors");
 		waits[i] = (struct smtp_sock_wait){.fd = (int)lua_tointeger(L, -2), .write = to_mode(L, lua_tostring(L, -1), 2)};
 		lua_pop(L, 2);
 	}
@@ -342,15 +346,15 @@ static int push_done(lua_State *L, int result)
 /* watch(mode, fd) -> true | nil, why */
 static int poller_watch(lua_State *L)
 {
-	struct poller *poller = check_poller(L);
 	bool write = to_mode(L, luaL_checkstring(L, 2), 2);
-	return push_done(L, smtp_poller_watch(poller->fd1 - 1, (int)luaL_checkinteger(L, 3), write));
+	int fd = smtp_check_number(L, 3, -1);
+	return push_done(L, smtp_poller_watch(check_poller(L)->fd1 - 1, fd, write));
 }
 
 static int poller_drop(lua_State *L)
 {
-	struct poller *poller = check_poller(L);
-	smtp_poller_drop(poller->fd1 - 1, (int)luaL_checkinteger(L, 2));
+	int fd = smtp_check_number(L, 2, -1);
+	smtp_poller_drop(check_poller(L)->fd1 - 1, fd);
 	return 0;
 }
 

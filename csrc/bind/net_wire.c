@@ -4,12 +4,6 @@
 
 #include "../net/sock.h"
 #include "../net/sys.h"
-#include "../wire/wire.h"
-
-static struct smtp_wire *check_wire(lua_State *L)
-{
-	return smtp_object(L, 2, SMTP_WIRE_CLASS);
-}
 
 /* All that the wire has queued; 0 or -errno. */
 static int put(int fd, struct smtp_buf *out)
@@ -28,7 +22,7 @@ static int put(int fd, struct smtp_buf *out)
 static int sock_send(lua_State *L)
 {
 	struct smtp_socket *sock = smtp_self(L, SMTP_SOCK_CLASS);
-	int failure = put(smtp_socket_fd(L, sock), &check_wire(L)->out);
+	int failure = put(smtp_socket_fd(L, sock), &smtp_check_wire(L, 2)->out);
 	if (failure)
 		return smtp_fail_system(L, failure);
 	lua_pushboolean(L, 1);
@@ -51,7 +45,7 @@ static int sock_receive(lua_State *L)
 {
 	enum smtp_status status = SMTP_OK;
 	struct smtp_socket *sock = smtp_self(L, SMTP_SOCK_CLASS);
-	struct smtp_wire *wire = check_wire(L);
+	struct smtp_wire *wire = smtp_check_wire(L, 2);
 	ssize_t count = get(L, sock, smtp_seconds_until(luaL_optnumber(L, 3, 0)), wire, &status);
 	if (count == 0)
 		return smtp_fail(L, "closed");
@@ -72,9 +66,9 @@ static int sock_receive(lua_State *L)
 static int sock_turn(lua_State *L)
 {
 	struct smtp_socket *sock = smtp_self(L, SMTP_SOCK_CLASS);
-	struct smtp_wire *wire = check_wire(L);
-	int fd = smtp_socket_fd(L, sock);
+	struct smtp_wire *wire = smtp_check_wire(L, 2);
 	double now = smtp_sys_now();
+	(void)smtp_socket_fd(L, sock);
 	if (now > luaL_checknumber(L, 3)) {
 		lua_pushboolean(L, 0);
 		return 1;
@@ -83,7 +77,7 @@ static int sock_turn(lua_State *L)
 	if (!lua_toboolean(L, -2))
 		return 2;
 	lua_pushnumber(L, now);
-	lua_pushboolean(L, put(fd, &wire->out) == 0);
+	lua_pushboolean(L, put(smtp_socket_fd(L, sock), &wire->out) == 0);
 	return 4;
 }
 
@@ -93,7 +87,7 @@ static int sock_reply(lua_State *L)
 {
 	enum smtp_status status = SMTP_OK;
 	struct smtp_socket *sock = smtp_self(L, SMTP_SOCK_CLASS);
-	struct smtp_wire *wire = check_wire(L);
+	struct smtp_wire *wire = smtp_check_wire(L, 2);
 	if (get(L, sock, smtp_seconds_until(luaL_checknumber(L, 3)), wire, &status) <= 0)
 		return smtp_fail(L, "again");
 	int results = smtp_push_reply(L, wire);

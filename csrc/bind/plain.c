@@ -1,8 +1,8 @@
 /* plain: smtp.core.field, mailboxes, text, body and letter, which take what is plain and give nil for everything else;
  * hex and distinct.
  *
- * They write on the C stack, never into memory of their own. Spans point into strings that an argument holds: no Lua
- * code runs meanwhile, so they stay where they are. Used by lua/smtp/mail.
+ * They write on the C stack, never into memory of their own. Spans point there or into strings on Lua's stack, not into
+ * those that only an argument's table holds: a finalizer that a push runs may take them out of it. Used by lua/smtp/mail.
  */
 #include "../wire/plain.h"
 #include "core.h"
@@ -87,13 +87,12 @@ static bool maybe_at(lua_State *L, int index, struct smtp_span *span)
 	return lua_isnoneornil(L, index) || span_at(L, index, span);
 }
 
-static bool maybe_in(lua_State *L, int index, const char *key, struct smtp_span *span)
+/* The same of a field, which is pushed. */
+static bool push_field(lua_State *L, int index, const char *key, struct smtp_span *span)
 {
 	lua_pushstring(L, key);
 	lua_rawget(L, index);
-	bool fine = maybe_at(L, -1, span);
-	lua_pop(L, 1);
-	return fine;
+	return maybe_at(L, -1, span);
 }
 
 /* How many keys the table at `index` has. */
@@ -110,19 +109,21 @@ static bool push_value(lua_State *L, struct smtp_plain *out, int index, bool mor
 {
 	struct smtp_span name;
 	struct smtp_span address;
+	int first = lua_gettop(L) + 1;
 	*several = false;
 	if (span_at(L, index, &address))
 		return push_list(L, out, address, more);
 	if (!lua_istable(L, index) || !lua_checkstack(L, SPARE) || lua_getmetatable(L, index) ||
-		!maybe_in(L, index, "address", &address) || !maybe_in(L, index, "name", &name))
+		!push_field(L, index, "address", &address) || !push_field(L, index, "name", &name))
 		return false;
 	*several = !address.bytes && !name.bytes;
-	if (*several)
-		return true;
-	if (count_keys(L, index) != (size_t)(address.bytes != NULL) + (name.bytes != NULL) ||
-		!smtp_plain_named(out, name, address, more))
-		return false;
-	lua_pushlstring(L, address.bytes, address.length);
+	if (!*several) {
+		if (count_keys(L, index) != (size_t)(address.bytes != NULL) + (name.bytes != NULL) ||
+			!smtp_plain_named(out, name, address, more))
+			return false;
+		first++; /* the address stays */
+	}
+	lua_settop(L, first - 1);
 	return true;
 }
 
@@ -398,7 +399,7 @@ static int core_letter(lua_State *L)
 	smtp_plain_init(&out, room, sizeof room);
 	lua_Integer at = luaL_optinteger(L, 4, 0);
 	if (!span_at(L, 2, &date) || !span_at(L, 3, &random) || at < 0 ||
-		random.length < (size_t)at + ID + BOUNDARY || !spread(L, 1, BASE))
+		at > (lua_Integer)random.length - ID - BOUNDARY || !spread(L, 1, BASE))
 		return 0;
 	random.bytes += at;
 	lua_settop(L, SENDER_AT - 1);

@@ -7,8 +7,6 @@
 #include "../wire/buf.h"
 #include "tls.h"
 
-#include <limits.h>
-
 #define DERIVATION "smtp.tls.derivation"
 #define HASHER "smtp.tls.hasher"
 #define SIGNER "smtp.tls.signer"
@@ -65,8 +63,7 @@ static int pbkdf2(lua_State *L)
 	const char *algorithm = check_algorithm(L);
 	const char *password = luaL_checklstring(L, 2, &password_length);
 	const char *salt = luaL_checklstring(L, 3, &salt_length);
-	lua_Integer iterations = luaL_checkinteger(L, 4);
-	luaL_argcheck(L, iterations >= 1 && iterations <= INT_MAX, 4, "not a count of iterations");
+	int iterations = smtp_check_number(L, 4, 1);
 	struct smtp_derivation *derivation = smtp_new(L, sizeof *derivation, DERIVATION);
 	enum smtp_status status = smtp_derivation_init(derivation, algorithm, password, password_length, salt, salt_length,
 	                                               (unsigned)iterations);
@@ -80,9 +77,8 @@ static int pbkdf2(lua_State *L)
 /* derivation:step(count) -> key as long as the digest | false: more iterations are to be done */
 static int derivation_step(lua_State *L)
 {
+	int count = smtp_check_number(L, 2, 1);
 	struct smtp_derivation *derivation = luaL_checkudata(L, 1, DERIVATION);
-	lua_Integer count = luaL_checkinteger(L, 2);
-	luaL_argcheck(L, count >= 1 && count <= INT_MAX, 2, "not a count of iterations");
 	luaL_argcheck(L, derivation->work, 1, "the derivation is closed");
 	enum smtp_status status = smtp_derivation_step(derivation, (unsigned)count);
 	if (status < 0)
@@ -161,10 +157,9 @@ static struct smtp_hasher *check_hasher(lua_State *L)
 
 static int hasher_update(lua_State *L)
 {
-	struct smtp_hasher *hasher = check_hasher(L);
 	size_t length;
 	const char *bytes = luaL_checklstring(L, 2, &length);
-	enum smtp_status status = smtp_hasher_update(hasher, bytes, length);
+	enum smtp_status status = smtp_hasher_update(check_hasher(L), bytes, length);
 	if (status < 0)
 		return luaL_error(L, "%s", smtp_status_text(status));
 	return 0;
@@ -223,11 +218,10 @@ static int signer_size(lua_State *L)
 static int signer_sign(lua_State *L)
 {
 	unsigned char signature[SMTP_SIGNATURE_MAX];
-	const struct smtp_signer *signer = check_signer(L);
 	size_t length;
 	size_t signature_length;
 	const char *bytes = luaL_checklstring(L, 2, &length);
-	if (smtp_signer_sign(signer, bytes, length, signature, &signature_length) < 0)
+	if (smtp_signer_sign(check_signer(L), bytes, length, signature, &signature_length) < 0)
 		return smtp_fail(L, "OpenSSL could not sign with the key");
 	lua_pushlstring(L, (const char *)signature, signature_length);
 	return 1;

@@ -7,13 +7,13 @@
 
 #include "../tls/context.h"
 #include "../tls/mint.h"
-#include "../wire/wire.h"
 #include "core.h"
 #include "tls.h"
 
 #define CONTEXT "smtp.tls.context"
 #define ENGINE "smtp.tls.engine"
 #define SESSION "smtp.tls.session"
+#define PEER "smtp.tls.peer"
 #define MINT "smtp.tls.mint"
 
 SMTP_EXPORT int luaopen_smtp_tls(lua_State *L);
@@ -113,12 +113,12 @@ static int session_gc(lua_State *L)
 /* context:engine([server_name[, session]]) -> engine | nil, text */
 static int context_engine(lua_State *L)
 {
-	const struct smtp_context *context = luaL_checkudata(L, 1, CONTEXT);
 	size_t length = 0;
 	const char *name = lua_isnoneornil(L, 2) ? NULL : luaL_checklstring(L, 2, &length);
 	const struct smtp_session *session = lua_isnoneornil(L, 3) ? NULL : luaL_checkudata(L, 3, SESSION);
-	luaL_argcheck(L, context->ctx, 1, "the context is closed");
+	const struct smtp_context *context = luaL_checkudata(L, 1, CONTEXT);
 	struct smtp_tls *tls = smtp_new(L, sizeof *tls, ENGINE);
+	luaL_argcheck(L, context->ctx, 1, "the context is closed");
 	if (smtp_tls_init(tls, context, name, length, session) < 0)
 		return push_fault(L, &tls->fault);
 	return 1;
@@ -130,9 +130,15 @@ static int engine_gc(lua_State *L)
 	return 0;
 }
 
+/* Open or not: a finalizer may close a connection whose engine the collector has had before. */
+static struct smtp_tls *any_engine(lua_State *L)
+{
+	return smtp_self(L, ENGINE);
+}
+
 static struct smtp_tls *check_engine(lua_State *L)
 {
-	struct smtp_tls *tls = smtp_self(L, ENGINE);
+	struct smtp_tls *tls = any_engine(L);
 	luaL_argcheck(L, tls->ssl, 1, "the engine is closed");
 	return tls;
 }
@@ -152,7 +158,7 @@ static int push_result(lua_State *L, const struct smtp_tls *tls, enum smtp_statu
  * feed and take do that. */
 static struct smtp_wire *check_sealed(lua_State *L, int index)
 {
-	return lua_isnoneornil(L, index) ? NULL : luaL_checkudata(L, index, SMTP_WIRE_CLASS);
+	return lua_isnoneornil(L, index) ? NULL : smtp_check_wire(L, index);
 }
 
 static enum smtp_status absorb(struct smtp_tls *tls, struct smtp_wire *sealed)
@@ -186,9 +192,9 @@ static int engine_handshake(lua_State *L)
 
 static int engine_feed(lua_State *L)
 {
-	struct smtp_tls *tls = check_engine(L);
 	size_t length;
 	const char *bytes = luaL_checklstring(L, 2, &length);
+	struct smtp_tls *tls = check_engine(L);
 	return push_result(L, tls, smtp_tls_feed(tls, bytes, length));
 }
 
@@ -200,20 +206,23 @@ static int engine_eof(lua_State *L)
 
 static int engine_take(lua_State *L)
 {
+	char brief[1024];
+	size_t length = smtp_tls_waiting(check_engine(L));
+	char *copy = smtp_room(L, brief, sizeof brief, length);
 	struct smtp_tls *tls = check_engine(L);
-	const char *bytes;
-	size_t length = smtp_tls_take(tls, &bytes);
-	lua_pushlstring(L, length ? bytes : "", length);
-	smtp_tls_taken(tls);
+	length = smtp_tls_show(tls, copy, length);
+	lua_pushlstring(L, copy, length);
+	if (tls->ssl)
+		smtp_tls_drop(tls, length);
 	return 1;
 }
 
 /* write(bytes[, sealed]) -> true | nil, text, hint */
 static int engine_write(lua_State *L)
 {
-	struct smtp_tls *tls = check_engine(L);
 	size_t length;
 	const char *bytes = luaL_checklstring(L, 2, &length);
+	struct smtp_tls *tls = check_engine(L);
 	struct smtp_wire *sealed = check_sealed(L, 3);
 	return push_result(L, tls, drain(tls, sealed, smtp_tls_write(tls, bytes, length)));
 }
@@ -222,12 +231,12 @@ static int engine_write(lua_State *L)
  * taken off it */
 static int engine_encrypt(lua_State *L)
 {
+	size_t most = smtp_check_most(L, 4);
 	struct smtp_tls *tls = check_engine(L);
 	struct smtp_wire *sealed = check_sealed(L, 2);
-	struct smtp_buf *out = &((struct smtp_wire *)luaL_checkudata(L, 3, SMTP_WIRE_CLASS))->out;
-	lua_Integer most = luaL_checkinteger(L, 4);
+	struct smtp_buf *out = &smtp_check_wire(L, 3)->out;
 	luaL_argcheck(L, most > 0, 4, "at least 1");
-	size_t length = smtp_buf_length(out) < (size_t)most ? smtp_buf_length(out) : (size_t)most;
+	size_t length = smtp_buf_length(out) < most ? smtp_buf_length(out) : most;
 	if (drain(tls, sealed, smtp_tls_write(tls, smtp_buf_view(out), length)) < 0)
 		return push_fault(L, &tls->fault);
 	smtp_buf_drop(out, length);
@@ -239,7 +248,6 @@ static int engine_encrypt(lua_State *L)
 static size_t read_some(lua_State *L, struct smtp_tls *tls, char bytes[SMTP_TLS_RECORD], int *results)
 {
 	struct smtp_wire *sealed = check_sealed(L, 2);
-	const char *waiting;
 	size_t length = 0;
 	enum smtp_status status = absorb(tls, sealed);
 	if (status == SMTP_OK)
@@ -248,8 +256,9 @@ static size_t read_some(lua_State *L, struct smtp_tls *tls, char bytes[SMTP_TLS_
 	if (status == SMTP_OK && length > 0)
 		return length;
 	smtp_wipe(bytes, length);
+	bool waiting = (sealed ? smtp_buf_length(&sealed->out) : smtp_tls_waiting(tls)) > 0;
 	*results = status == SMTP_OK ? smtp_fail(L, "closed") : push_result(L, tls, status);
-	if (status == SMTP_MORE && (sealed ? smtp_buf_length(&sealed->out) : smtp_tls_take(tls, &waiting)) > 0) {
+	if (status == SMTP_MORE && waiting) {
 		lua_pushboolean(L, 1);
 		++*results;
 	}
@@ -276,7 +285,7 @@ static int engine_decrypt(lua_State *L)
 	char bytes[SMTP_TLS_RECORD];
 	int results;
 	struct smtp_tls *tls = check_engine(L);
-	struct smtp_wire *wire = luaL_checkudata(L, 3, SMTP_WIRE_CLASS);
+	struct smtp_wire *wire = smtp_check_wire(L, 3);
 	size_t length = read_some(L, tls, bytes, &results);
 	if (length == 0)
 		return results;
@@ -292,22 +301,26 @@ static int engine_decrypt(lua_State *L)
 	return 4;
 }
 
-/* shutdown([sealed]) */
+/* shutdown([sealed]) -> false: it is closed */
 static int engine_shutdown(lua_State *L)
 {
-	struct smtp_tls *tls = check_engine(L);
-	struct smtp_wire *sealed = check_sealed(L, 2);
-	smtp_tls_shutdown(tls);
-	(void)drain(tls, sealed, SMTP_OK);
-	return 0;
+	struct smtp_tls *tls = any_engine(L);
+	if (tls->ssl) {
+		struct smtp_wire *sealed = check_sealed(L, 2);
+		smtp_tls_shutdown(tls);
+		(void)drain(tls, sealed, SMTP_OK);
+	}
+	lua_pushboolean(L, tls->ssl != NULL);
+	return 1;
 }
 
 /* engine:session() -> session | nil: what context:engine can resume, or need not verify again */
 static int engine_session(lua_State *L)
 {
-	const struct smtp_tls *tls = check_engine(L);
 	struct smtp_session *session = smtp_new(L, sizeof *session, SESSION);
-	smtp_tls_session(tls, session);
+	const struct smtp_tls *tls = any_engine(L);
+	if (tls->ssl)
+		smtp_tls_session(tls, session);
 	if (!session->session && !session->chain)
 		lua_pushnil(L);
 	return 1;
@@ -316,10 +329,11 @@ static int engine_session(lua_State *L)
 /* engine:binding(kind) -> bytes | nil, text */
 static int engine_binding(lua_State *L)
 {
-	struct smtp_tls *tls = check_engine(L);
 	unsigned char binding[SMTP_TLS_BINDING_MAX];
 	size_t length;
-	enum smtp_status status = smtp_tls_binding(tls, luaL_checkstring(L, 2), binding, &length);
+	const char *kind = luaL_checkstring(L, 2);
+	struct smtp_tls *tls = check_engine(L);
+	enum smtp_status status = smtp_tls_binding(tls, kind, binding, &length);
 	if (status < 0)
 		return smtp_fail(L, tls->fault.text);
 	lua_pushlstring(L, (const char *)binding, length);
@@ -332,30 +346,47 @@ static void set_string(lua_State *L, const char *name, const char *value)
 	lua_setfield(L, -2, name);
 }
 
-static int engine_info(lua_State *L)
+static int peer_gc(lua_State *L)
 {
-	struct smtp_tls *tls = check_engine(L);
-	const struct smtp_peer *peer = smtp_tls_peer(tls);
-	lua_newtable(L);
-	set_string(L, "version", smtp_tls_version(tls));
-	set_string(L, "cipher", smtp_tls_cipher(tls));
-	lua_pushboolean(L, smtp_tls_resumed(tls));
-	lua_setfield(L, -2, "resumed");
-	if (!peer)
-		return 1;
+	smtp_peer_wipe(luaL_checkudata(L, 1, PEER));
+	return 0;
+}
+
+static void push_peer(lua_State *L, const struct smtp_peer *peer)
+{
+	int count = 0;
 	lua_newtable(L);
 	set_string(L, "subject", smtp_peer_text(&peer->subject));
 	set_string(L, "issuer", smtp_peer_text(&peer->issuer));
 	set_string(L, "not_after", peer->not_after);
 	set_string(L, "pin", peer->pin);
 	lua_newtable(L);
-	int count = 0;
 	for (const char *name = smtp_peer_names(peer, NULL); name; name = smtp_peer_names(peer, name)) {
 		lua_pushstring(L, name);
 		lua_rawseti(L, -2, ++count);
 	}
 	lua_setfield(L, -2, "names");
-	lua_setfield(L, -2, "peer");
+}
+
+static int engine_info(lua_State *L)
+{
+	(void)check_engine(L);
+	struct smtp_peer *peer = smtp_new(L, sizeof *peer, PEER);
+	smtp_peer_init(peer);
+	lua_newtable(L);
+	struct smtp_tls *tls = check_engine(L);
+	bool shown = smtp_tls_peer(tls, peer);
+	bool resumed = smtp_tls_resumed(tls);
+	const char *version = smtp_tls_version(tls), *cipher = smtp_tls_cipher(tls); /* OpenSSL's own, for good */
+	set_string(L, "version", version);
+	set_string(L, "cipher", cipher);
+	lua_pushboolean(L, resumed);
+	lua_setfield(L, -2, "resumed");
+	if (shown) {
+		push_peer(L, peer);
+		lua_setfield(L, -2, "peer");
+	}
+	smtp_peer_wipe(peer);
 	return 1;
 }
 
@@ -420,6 +451,7 @@ int luaopen_smtp_tls(lua_State *L)
 	smtp_class(L, CONTEXT, context_methods, context_gc);
 	smtp_class(L, ENGINE, engine_methods, engine_gc);
 	smtp_class(L, SESSION, no_methods, session_gc);
+	smtp_class(L, PEER, no_methods, peer_gc);
 	smtp_class(L, MINT, no_methods, mint_gc);
 	lua_newtable(L);
 	smtp_setfuncs(L, functions);

@@ -1,11 +1,9 @@
 /* wire: the wire engine for Lua. Called by lua/smtp/pump.lua and server.lua. */
 #include "core.h"
 
-#include "../wire/wire.h"
-
 static struct smtp_wire *check_wire(lua_State *L)
 {
-	return smtp_self(L, SMTP_WIRE_CLASS);
+	return smtp_check_wire(L, 1);
 }
 
 static int fail_status(lua_State *L, enum smtp_status status)
@@ -16,8 +14,7 @@ static int fail_status(lua_State *L, enum smtp_status status)
 /* wire([replies owed from the start]) */
 static int wire_new(lua_State *L)
 {
-	lua_Integer expected = luaL_optinteger(L, 1, 0);
-	luaL_argcheck(L, expected >= 0, 1, "not negative");
+	int expected = smtp_opt_number(L, 1, 0, 0);
 	struct smtp_wire *wire = smtp_new(L, sizeof *wire, SMTP_WIRE_CLASS);
 	smtp_wire_init(wire, (size_t)expected);
 	return 1;
@@ -35,28 +32,26 @@ static int queued(lua_State *L, enum smtp_status status)
 static int wire_command(lua_State *L)
 {
 	size_t length;
-	struct smtp_wire *wire = check_wire(L);
 	const char *line = luaL_checklstring(L, 2, &length);
-	return queued(L, smtp_wire_command(wire, (const unsigned char *)line, length, lua_toboolean(L, 3)));
+	return queued(L, smtp_wire_command(check_wire(L), (const unsigned char *)line, length, lua_toboolean(L, 3)));
 }
 
 /* commands(lines with LF between them, how many[, utf8]) -> true | nil, why */
 static int wire_commands(lua_State *L)
 {
 	size_t length;
-	struct smtp_wire *wire = check_wire(L);
 	const char *block = luaL_checklstring(L, 2, &length);
-	lua_Integer count = luaL_checkinteger(L, 3);
-	luaL_argcheck(L, count >= 1, 3, "at least 1");
-	return queued(L, smtp_wire_commands(wire, (const unsigned char *)block, length, (size_t)count, lua_toboolean(L, 4)));
+	size_t count = (size_t)smtp_check_number(L, 3, 1);
+	struct smtp_wire *wire = check_wire(L);
+	return queued(L, smtp_wire_commands(wire, (const unsigned char *)block, length, count, lua_toboolean(L, 4)));
 }
 
 /* body(bytes[, from, to]) -> true | nil, why */
 static int wire_body(lua_State *L)
 {
 	size_t length;
-	struct smtp_wire *wire = check_wire(L);
 	const char *bytes = luaL_checklstring(L, 2, &length);
+	struct smtp_wire *wire = check_wire(L);
 	lua_Integer from = luaL_optinteger(L, 3, 1);
 	lua_Integer to = luaL_optinteger(L, 4, (lua_Integer)length);
 	luaL_argcheck(L, from >= 1 && to <= (lua_Integer)length && from <= to + 1, 3, "outside the string");
@@ -66,19 +61,21 @@ static int wire_body(lua_State *L)
 /* finish([replies]) -> true | nil, why */
 static int wire_finish(lua_State *L)
 {
-	struct smtp_wire *wire = check_wire(L);
-	lua_Integer replies = luaL_optinteger(L, 2, 1);
-	luaL_argcheck(L, replies >= 1, 2, "at least 1");
-	return smtp_result(L, smtp_wire_finish(wire, (size_t)replies));
+	int replies = smtp_opt_number(L, 2, 1, 1);
+	return smtp_result(L, smtp_wire_finish(check_wire(L), (size_t)replies));
 }
 
 void smtp_push_turn(lua_State *L, struct smtp_wire *wire, int index)
 {
+	/* all asked now: what is pushed below would be the last where there was none */
 	size_t length;
+	size_t block_length = 0;
+	const char *classes = luaL_checkstring(L, index);
 	const char *content = luaL_checklstring(L, index + 1, &length);
-	lua_Integer count = luaL_optinteger(L, index + 3, 0);
-	bool utf8 = lua_toboolean(L, index + 4); /* asked now: what is pushed below would be the last where there was none */
-	enum smtp_status status = smtp_wire_agree(wire, luaL_checkstring(L, index));
+	size_t count = (size_t)smtp_opt_number(L, index + 3, 0, 0);
+	const char *block = count > 0 ? luaL_checklstring(L, index + 2, &block_length) : NULL;
+	bool utf8 = lua_toboolean(L, index + 4);
+	enum smtp_status status = smtp_wire_agree(wire, classes);
 	if (status == SMTP_MORE)
 		lua_pushnil(L);
 	else
@@ -99,11 +96,9 @@ void smtp_push_turn(lua_State *L, struct smtp_wire *wire, int index)
 		lua_pushstring(L, status == SMTP_MORE ? "more" : smtp_status_text(status));
 		return;
 	}
-	if (count >= 1) {
-		const char *block = luaL_checklstring(L, index + 2, &length);
-		status = smtp_wire_commands(wire, (const unsigned char *)block, length, (size_t)count, utf8);
-	}
-	lua_pushboolean(L, count >= 1 && status == SMTP_OK);
+	if (block)
+		status = smtp_wire_commands(wire, (const unsigned char *)block, block_length, count, utf8);
+	lua_pushboolean(L, block && status == SMTP_OK);
 }
 
 /* turn(classes, content[, lines, how many[, utf8]]) -> nil: the replies have not come | false: one is of another class, and
@@ -120,8 +115,8 @@ static int wire_turn(lua_State *L)
 static int wire_chunk(lua_State *L)
 {
 	size_t length;
-	struct smtp_wire *wire = check_wire(L);
 	const char *bytes = luaL_checklstring(L, 2, &length);
+	struct smtp_wire *wire = check_wire(L);
 	enum smtp_status status = smtp_wire_chunk(wire, (const unsigned char *)bytes, length, lua_toboolean(L, 3));
 	if (status != SMTP_OK)
 		return fail_status(L, status);
@@ -129,17 +124,11 @@ static int wire_chunk(lua_State *L)
 	return 1;
 }
 
-static int push_queue(lua_State *L, struct smtp_buf *queue)
-{
-	lua_pushlstring(L, (const char *)smtp_buf_view(queue), smtp_buf_length(queue));
-	smtp_buf_drop(queue, smtp_buf_length(queue));
-	return 1;
-}
-
 /* take() -> everything queued for the peer */
 static int wire_take(lua_State *L)
 {
-	return push_queue(L, &check_wire(L)->out);
+	smtp_push_queue(L, &check_wire(L)->out);
+	return 1;
 }
 
 /* queued() -> how many bytes take would give */
@@ -153,9 +142,8 @@ static int wire_queued(lua_State *L)
 static int wire_feed(lua_State *L)
 {
 	size_t length;
-	struct smtp_wire *wire = check_wire(L);
 	const char *bytes = luaL_checklstring(L, 2, &length);
-	return smtp_result(L, smtp_wire_feed(wire, bytes, length));
+	return smtp_result(L, smtp_wire_feed(check_wire(L), bytes, length));
 }
 
 static void push_queue_id(lua_State *L, const char *text, size_t length)
@@ -174,22 +162,26 @@ static void push_queue_id(lua_State *L, const char *text, size_t length)
 int smtp_push_reply(lua_State *L, struct smtp_wire *wire)
 {
 	const struct smtp_buf *text = &wire->reply.text;
+	size_t length;
 	bool failed = wire->failed;
 	enum smtp_status status = smtp_wire_reply(wire);
 	if (status != SMTP_OK) {
+		bool shown = status == SMTP_E_PROTOCOL && !failed && wire->expected > 0;
 		int results = fail_status(L, status);
-		if (status != SMTP_E_PROTOCOL || failed || wire->expected == 0)
-			return results;
-		lua_pushlstring(L, (const char *)smtp_buf_view(text), smtp_buf_length(text));
-		return results + 1;
+		if (shown)
+			smtp_push_front(L, text, smtp_buf_length(text));
+		return results + shown;
 	}
+	char enhanced[sizeof wire->reply.enhanced];
+	memcpy(enhanced, wire->reply.enhanced, sizeof enhanced);
 	lua_pushinteger(L, wire->reply.code);
-	lua_pushlstring(L, (const char *)smtp_buf_view(text), smtp_buf_length(text));
-	if (wire->reply.enhanced[0])
-		lua_pushstring(L, wire->reply.enhanced);
+	smtp_push_front(L, text, smtp_buf_length(text));
+	const char *words = lua_tolstring(L, -1, &length);
+	if (enhanced[0])
+		lua_pushstring(L, enhanced);
 	else
 		lua_pushnil(L);
-	push_queue_id(L, (const char *)smtp_buf_view(text), smtp_buf_length(text));
+	push_queue_id(L, words, length);
 	return 4;
 }
 
@@ -213,8 +205,8 @@ static int core_queue_id(lua_State *L)
  * taken | nil, "again" | nil, why */
 static int wire_agree(lua_State *L)
 {
-	struct smtp_wire *wire = check_wire(L);
-	enum smtp_status status = smtp_wire_agree(wire, luaL_checkstring(L, 2));
+	const char *classes = luaL_checkstring(L, 2);
+	enum smtp_status status = smtp_wire_agree(check_wire(L), classes);
 	if (status != SMTP_OK && status != SMTP_E_INPUT)
 		return fail_status(L, status);
 	lua_pushboolean(L, status == SMTP_OK);
@@ -245,22 +237,21 @@ static int wire_expected(lua_State *L)
 /* owe(count): more replies will come than commands went out */
 static int wire_owe(lua_State *L)
 {
-	struct smtp_wire *wire = check_wire(L);
-	lua_Integer count = luaL_checkinteger(L, 2);
-	luaL_argcheck(L, count >= 0, 2, "not negative");
-	wire->expected += (size_t)count;
+	int count = smtp_check_number(L, 2, 0);
+	check_wire(L)->expected += (size_t)count;
 	return 0;
 }
 
 /* line() -> line | nil, "again" | nil, why */
 static int wire_line(lua_State *L)
 {
-	const unsigned char *line = NULL;
+	struct smtp_wire *wire = check_wire(L);
 	size_t length = 0;
-	enum smtp_status status = smtp_wire_line(check_wire(L), &line, &length);
+	enum smtp_status status = smtp_wire_line(wire, &length);
 	if (status != SMTP_OK)
 		return fail_status(L, status);
-	lua_pushlstring(L, (const char *)line, length);
+	smtp_push_front(L, &wire->in, length);
+	smtp_wire_line_taken(wire, length);
 	return 1;
 }
 
@@ -271,11 +262,12 @@ static int wire_content(lua_State *L)
 	enum smtp_status status = smtp_wire_content(wire);
 	if (status < 0)
 		return fail_status(L, status);
-	push_queue(L, &wire->content);
-	lua_pushboolean(L, status == SMTP_OK);
-	lua_pushboolean(L, wire->unlines.bare);
+	bool bare = wire->unlines.bare;
+	smtp_push_queue(L, &wire->content);
 	if (status == SMTP_OK)
 		smtp_unlines_init(&wire->unlines);
+	lua_pushboolean(L, status == SMTP_OK);
+	lua_pushboolean(L, bare);
 	return 3;
 }
 
@@ -283,23 +275,22 @@ static int wire_content(lua_State *L)
 static int wire_octets(lua_State *L)
 {
 	size_t moved = 0;
+	size_t most = smtp_check_most(L, 2);
 	struct smtp_wire *wire = check_wire(L);
-	lua_Number most = luaL_checknumber(L, 2);
-	luaL_argcheck(L, most >= 0 && most <= 9007199254740992.0, 2, "not a count");
-	enum smtp_status status = smtp_wire_octets(wire, (size_t)most, &moved);
+	enum smtp_status status = smtp_wire_octets(wire, most, &moved);
 	if (status != SMTP_OK)
 		return fail_status(L, status);
-	return push_queue(L, &wire->content);
+	smtp_push_queue(L, &wire->content);
+	return 1;
 }
 
 /* respond(code, text) -> true | nil, why */
 static int wire_respond(lua_State *L)
 {
 	size_t length;
-	struct smtp_wire *wire = check_wire(L);
-	int code = (int)luaL_checkinteger(L, 2);
+	int code = smtp_check_number(L, 2, INT_MIN);
 	const char *text = luaL_checklstring(L, 3, &length);
-	return smtp_result(L, smtp_wire_respond(wire, code, (const unsigned char *)text, length));
+	return smtp_result(L, smtp_wire_respond(check_wire(L), code, (const unsigned char *)text, length));
 }
 
 static int wire_gc(lua_State *L)

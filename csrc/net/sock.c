@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <math.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -152,7 +151,8 @@ ssize_t smtp_sock_await(int fd, double *patience, double seconds, void *bytes, s
 	if (*patience == 0 || *patience > seconds) {
 		/* somewhat less, since what is left of one deadline is never the same twice */
 		double share = seconds > LONGEST ? LONGEST : seconds * 0.9;
-		struct timeval limit = {.tv_sec = (time_t)share, .tv_usec = (suseconds_t)(fmod(share, 1) * 1e6)};
+		struct timeval limit = {.tv_sec = (time_t)share, .tv_usec = 0};
+		limit.tv_usec = (suseconds_t)((share - (double)limit.tv_sec) * 1e6);
 		/* a limit of zero would be none */
 		if (share < 1e-3 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) == -1 ||
 		    (*patience == 0 && fcntl(fd, F_SETFL, 0) == -1))
@@ -208,8 +208,9 @@ int smtp_sock_poll(struct smtp_sock_wait *waits, size_t count, double seconds)
 {
 	struct pollfd few[16];
 	struct pollfd *polled = count <= 16 ? few : calloc(count, sizeof *polled);
+	int limit = seconds < 0 ? -1 : seconds > 1e6 ? 1000000000 : (int)(seconds * 1000);
 	/* rounded up: waking a fraction early would spin until the deadline */
-	int limit = seconds < 0 ? -1 : seconds > 1e6 ? 1000000000 : (int)ceil(seconds * 1000);
+	limit += limit >= 0 && limit < seconds * 1000;
 	if (!polled)
 		return 0;
 	for (size_t i = 0; i < count; i++)

@@ -353,20 +353,31 @@ enum smtp_status smtp_tls_read(struct smtp_tls *tls, void *bytes, size_t room, s
 	}
 }
 
-size_t smtp_tls_take(struct smtp_tls *tls, const char **bytes)
+size_t smtp_tls_waiting(const struct smtp_tls *tls)
+{
+	return BIO_ctrl_pending(tls->out);
+}
+
+size_t smtp_tls_show(const struct smtp_tls *tls, void *bytes, size_t room)
 {
 	char *data = NULL;
 	long length = BIO_get_mem_data(tls->out, &data);
-	*bytes = data;
-	return length > 0 ? (size_t)length : 0;
+	size_t shown = length <= 0 ? 0 : (size_t)length < room ? (size_t)length : room;
+	if (shown > 0)
+		memcpy(bytes, data, shown);
+	return shown;
 }
 
-void smtp_tls_taken(struct smtp_tls *tls)
+void smtp_tls_drop(struct smtp_tls *tls, size_t length)
 {
 	/* read away, since a reset would clear the whole memory the queue ever had, each time */
 	char scrap[4096];
-	while (BIO_read(tls->out, scrap, sizeof scrap) > 0)
-		continue;
+	while (length > 0) {
+		int count = BIO_read(tls->out, scrap, length < sizeof scrap ? (int)length : (int)sizeof scrap);
+		if (count <= 0)
+			return;
+		length -= (size_t)count;
+	}
 }
 
 enum smtp_status smtp_tls_drain(struct smtp_tls *tls, struct smtp_buf *out)
@@ -484,11 +495,10 @@ enum smtp_status smtp_tls_binding(struct smtp_tls *tls, const char *kind, unsign
 	return status;
 }
 
-const struct smtp_peer *smtp_tls_peer(struct smtp_tls *tls)
+int smtp_tls_peer(const struct smtp_tls *tls, struct smtp_peer *peer)
 {
 	X509 *cert = tls->shaken ? SSL_get0_peer_certificate(tls->ssl) : NULL;
-	if (!cert)
-		return NULL;
-	smtp_peer_read(&tls->peer, cert);
-	return &tls->peer;
+	if (cert)
+		smtp_peer_read(peer, cert);
+	return cert != NULL;
 }

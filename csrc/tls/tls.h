@@ -52,7 +52,7 @@ struct smtp_tls {
 	int heard;
 	unsigned char first;   /* the peer's first byte, once heard */
 	char name[256];        /* the server's name without brackets and trailing dot, or "" */
-	struct smtp_peer peer; /* read when asked for */
+	struct smtp_peer peer; /* whose certificate was refused */
 	struct smtp_fault fault;
 };
 
@@ -84,9 +84,10 @@ SMTP_MUST_USE enum smtp_status smtp_tls_read(struct smtp_tls *tls, void *bytes, 
 /* The same, moved to the end of a queue. Errors: SMTP_E_MEMORY, SMTP_E_LIMIT; then nothing is lost. */
 SMTP_MUST_USE enum smtp_status smtp_tls_drain(struct smtp_tls *tls, struct smtp_buf *out);
 
-/* The ciphertext waiting for the peer, valid until the next call; smtp_tls_taken then drops it. */
-size_t smtp_tls_take(struct smtp_tls *tls, const char **bytes);
-void smtp_tls_taken(struct smtp_tls *tls);
+/* How much there is for the peer; a copy of the first `room` bytes of it, and how many they are; takes that many off. */
+size_t smtp_tls_waiting(const struct smtp_tls *tls);
+size_t smtp_tls_show(const struct smtp_tls *tls, void *bytes, size_t room);
+void smtp_tls_drop(struct smtp_tls *tls, size_t length);
 
 /* Queues close_notify, where the connection stands. */
 void smtp_tls_shutdown(struct smtp_tls *tls);
@@ -104,7 +105,7 @@ void smtp_tls_session(const struct smtp_tls *tls, struct smtp_session *session);
 SMTP_MUST_USE enum smtp_status smtp_tls_binding(struct smtp_tls *tls, const char *kind,
                                                 unsigned char binding[SMTP_TLS_BINDING_MAX], size_t *length);
 
-/* NULL where the handshake is not over or the peer gave no certificate. */
-const struct smtp_peer *smtp_tls_peer(struct smtp_tls *tls);
+/* Reads the peer's certificate; 0 where the handshake is not over or there is none. */
+int smtp_tls_peer(const struct smtp_tls *tls, struct smtp_peer *peer);
 
 #endif

@@ -155,7 +155,7 @@ enum smtp_status smtp_unlines_update(
 {
 	enum smtp_status status = SMTP_OK;
 	size_t at = 0;
-	while (at < length && status == SMTP_OK) {
+	while (at < length && status == SMTP_OK && unlines->state != SMTP_UNLINES_END) {
 		enum smtp_unlines_state state = unlines->state;
 		if (state == SMTP_UNLINES_START && bytes[at] == '.') {
 			unlines->state = SMTP_UNLINES_DOT;
@@ -164,8 +164,8 @@ enum smtp_status smtp_unlines_update(
 			unlines->state = SMTP_UNLINES_DOT_CR;
 			at++;
 		} else if (state == SMTP_UNLINES_DOT_CR && bytes[at] == '\n') {
-			*used = at + 1;
-			return SMTP_OK;
+			unlines->state = SMTP_UNLINES_END;
+			at++;
 		} else if (state == SMTP_UNLINES_DOT_CR) {
 			status = smtp_buf_append(out, "\r", 1);
 			unlines->state = SMTP_UNLINES_CR;
@@ -182,5 +182,7 @@ enum smtp_status smtp_unlines_update(
 		}
 	}
 	*used = at;
+	if (unlines->state == SMTP_UNLINES_END)
+		return SMTP_OK;
 	return status == SMTP_OK ? SMTP_MORE : status;
 }

@@ -34,6 +34,7 @@ enum smtp_unlines_state {
 	SMTP_UNLINES_CR,     /* after a CR inside a line */
 	SMTP_UNLINES_DOT,    /* after a dot at the start of a line; it is not passed on */
 	SMTP_UNLINES_DOT_CR, /* after that dot and CR; the CR is held back */
+	SMTP_UNLINES_END,    /* after all of it */
 };
 
 struct smtp_unlines {
@@ -45,8 +46,8 @@ void smtp_unlines_init(struct smtp_unlines *unlines);
 
 /* Appends the content without its extra dots, up to and with the CRLF before the lone dot. Only CRLF "." CRLF ends it
  * ("." CRLF at the very start). A bare CR or LF is passed on as it is. *used is the number of bytes taken in.
- * SMTP_OK: the data has ended, the rest of the bytes is not content; init before the next message. SMTP_MORE: it goes
- * on.
+ * SMTP_OK: the data has ended, the rest of the bytes is not content, and nothing more is taken in; init before the next
+ * message. SMTP_MORE: it goes on.
  * Errors: SMTP_E_MEMORY, SMTP_E_LIMIT; some of it may be appended then. */
 SMTP_MUST_USE enum smtp_status smtp_unlines_update(
 	struct smtp_unlines *unlines, const unsigned char *bytes, size_t length, size_t *used, struct smtp_buf *out);

@@ -25,6 +25,7 @@ void smtp_wire_wipe(struct smtp_wire *wire)
 	smtp_buf_wipe(&wire->out);
 	smtp_buf_wipe(&wire->content);
 	smtp_reply_wipe(&wire->reply);
+	*wire = (struct smtp_wire){0};
 }
 
 /* Keeps the first error. */
@@ -71,6 +72,8 @@ enum smtp_status smtp_wire_commands(
 	const unsigned char *end = block + length;
 	if (wire->failed)
 		return wire->failed;
+	if (count == 0)
+		return SMTP_E_INPUT;
 	if (length > LINE_MAX || count > length + 1)
 		return SMTP_E_LIMIT;
 	enum smtp_status status = smtp_buf_reserve(&wire->out, length + count + 1, &spot);
@@ -204,7 +207,7 @@ size_t smtp_wire_unread(struct smtp_wire *wire)
 	return smtp_buf_length(&wire->in);
 }
 
-enum smtp_status smtp_wire_line(struct smtp_wire *wire, const unsigned char **line, size_t *length)
+enum smtp_status smtp_wire_line(struct smtp_wire *wire, size_t *length)
 {
 	if (wire->failed)
 		return wire->failed;
@@ -221,10 +224,14 @@ enum smtp_status smtp_wire_line(struct smtp_wire *wire, const unsigned char **li
 		return keep(wire, SMTP_E_LIMIT);
 	if (size == 0 || bytes[size - 1] != '\r' || memchr(bytes, '\r', size - 1) || memchr(bytes, '\0', size))
 		return keep(wire, SMTP_E_PROTOCOL);
-	*line = bytes;
 	*length = size - 1;
-	smtp_buf_drop(&wire->in, size + 1);
 	return SMTP_OK;
+}
+
+void smtp_wire_line_taken(struct smtp_wire *wire, size_t length)
+{
+	smtp_buf_drop(&wire->in, length + 2);
+	wire->scanned = 0;
 }
 
 enum smtp_status smtp_wire_content(struct smtp_wire *wire)

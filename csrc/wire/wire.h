@@ -30,13 +30,15 @@ struct smtp_wire {
 
 /* `expected`: replies owed from the start (a client's greeting: 1). */
 void smtp_wire_init(struct smtp_wire *wire, size_t expected);
+
+/* Its queues then have a cap of 0: only init makes it a wire again. */
 void smtp_wire_wipe(struct smtp_wire *wire);
 
 /* Queues a line and its CRLF. Bytes 0x00-0x1f and 0x7f are refused, and those from 0x80 unless `utf8`; then nothing is
  * queued and the wire has not failed. Errors: SMTP_E_INPUT, SMTP_E_LIMIT (a line over 64 KB), SMTP_E_MEMORY. */
 SMTP_MUST_USE enum smtp_status smtp_wire_command(struct smtp_wire *wire, const unsigned char *line, size_t length, bool utf8);
 
-/* Queues `count` lines that stand in `block` with an LF between two; a block with another number of lines is refused, so
+/* Queues `count` lines, at least one, that stand in `block` with an LF between two; a block with another number of lines is refused, so
  * that no line can hold two. Errors and all else as for command. */
 SMTP_MUST_USE enum smtp_status smtp_wire_commands(
 	struct smtp_wire *wire, const unsigned char *block, size_t length, size_t count, bool utf8);
@@ -67,9 +69,10 @@ SMTP_MUST_USE enum smtp_status smtp_wire_agree(struct smtp_wire *wire, const cha
 /* Client. How many octets have come and are read by nobody, empty lines between replies left out. */
 SMTP_MUST_USE size_t smtp_wire_unread(struct smtp_wire *wire);
 
-/* Server. The next command line, its CRLF taken off, is at *line until the next call. Errors: SMTP_E_PROTOCOL (a
- * bare LF, a CR or a NUL inside), SMTP_E_LIMIT (a line over 64 KB). */
-SMTP_MUST_USE enum smtp_status smtp_wire_line(struct smtp_wire *wire, const unsigned char **line, size_t *length);
+/* Server. The next command line stands at the front of `in`, *length octets and a CRLF, until smtp_wire_line_taken.
+ * Errors: SMTP_E_PROTOCOL (a bare LF, a CR or a NUL inside), SMTP_E_LIMIT (a line over 64 KB). */
+SMTP_MUST_USE enum smtp_status smtp_wire_line(struct smtp_wire *wire, size_t *length);
+void smtp_wire_line_taken(struct smtp_wire *wire, size_t length);
 
 /* Server. Moves message content to wire->content until CRLF "." CRLF: OK at that end. */
 SMTP_MUST_USE enum smtp_status smtp_wire_content(struct smtp_wire *wire);

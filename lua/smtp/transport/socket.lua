@@ -59,8 +59,11 @@ end
 
 -- Closes a socket or a look-up that the host may have watched.
 local function shut(one, forget)
-  local fd = forget and one:fd() or -1
-  if fd >= 0 then forget(fd) end
+  if forget then
+    -- it raises where this is called by a finalizer, and the socket's own was before it
+    local open, fd = pcall(one.fd, one)
+    if open and fd >= 0 then forget(fd) end
+  end
   one:close()
 end
 

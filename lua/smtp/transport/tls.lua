@@ -461,8 +461,8 @@ function Pipe:close()
     if session then
       remember(self.identity, session)
     end
-    engine:shutdown(self.sealed)
-    flush(self, PAST)
+    -- false: this is called by a finalizer, and the engine's own was before it
+    if engine:shutdown(self.sealed) then flush(self, PAST) end
     engine:close() -- now, not when the collector comes by: the next connection finds this memory still warm
     self.engine = nil
     self.ahead = nil
