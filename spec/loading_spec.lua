@@ -38,3 +38,23 @@ describe("require \"smtp\"", function()
     assert.is_nil(names:find(" smtp.tls ", 1, true))
   end)
 end)
+
+describe("the C core", function()
+  it("asks for nothing of the library of mathematics, which not every host has loaded", function()
+    local function symbols(what, file)
+      local names = {}
+      for line in child.output("nm -D " .. what .. " " .. file):gmatch "[^\n]+" do
+        names[line:match "([%w_]+)[@%w_.]*$" or ""] = true
+      end
+      return names
+    end
+    local library = child.output "cc -print-file-name=libm.so.6":match "[^\n]+"
+    local known = symbols("--defined-only", library)
+    assert.is_true(known.fmod)
+    for _, name in ipairs { "smtp/core", "smtp/tls" } do
+      local wanted = symbols("--undefined-only", package.cpath:match "(build/[^?;]+)%?%.so" .. name .. ".so")
+      assert.is_true(wanted.memcpy)
+      for symbol in pairs(wanted) do assert.is_nil(known[symbol], symbol) end
+    end
+  end)
+end)

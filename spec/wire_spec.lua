@@ -426,6 +426,39 @@ describe("a server's wire", function()
 end)
 
 describe("a wire", function()
+  it("takes no number that is another one for C", function()
+    local beyond = 2 ^ 32
+    for name, call in pairs {
+      commands = function(wire) wire:commands("NOOP", beyond + 1) end,
+      ["no commands"] = function(wire) wire:commands("NOOP", beyond) end,
+      finish = function(wire) wire:finish(beyond + 1) end,
+      owe = function(wire) wire:owe(beyond + 1) end,
+      respond = function(wire) wire:respond(beyond + 250, "ok") end,
+      turn = function(wire) wire:turn("", "x", "NOOP", beyond + 1) end,
+      ["another wire"] = function() core.wire(beyond + 1) end,
+    } do
+      local wire = core.wire(1)
+      local ran, why = pcall(call, wire)
+      assert(not ran and why:find("out of range", 1, true), name)
+      assert.are.same({ 1, 0 }, { wire:expected(), wire:queued() }, name)
+    end
+    local wire = core.wire()
+    wire:feed "abc"
+    assert.are.equal("abc", wire:octets(2 ^ 60))
+  end)
+
+  if tonumber(_VERSION:match "%d%.%d") >= 5.4 then
+    it("that is closed says so", function()
+      local wire = core.wire(1)
+      wire:feed "220 hi\r\nNOOP\r\n"
+      load "local wire <close> = ..."(wire)
+      for _, method in ipairs { "command", "take", "line", "reply", "residue", "unread" } do
+        local ran, why = pcall(wire[method], wire, "x")
+        assert(not ran and why:find("the wire is closed", 1, true), method)
+      end
+    end)
+  end
+
   it("raises where it is given the wrong thing", function()
     local wire = core.wire()
     for name, call in pairs {

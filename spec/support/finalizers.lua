@@ -305,4 +305,55 @@ finalizers["a list of recipients that is taken away"] = function()
   return function() core.distinct(list) end, function() for i in ipairs(list) do list[i] = nil end end
 end
 
+-- The same above the C core, where it is an error like any other.
+local function told(name, prepare)
+  finalizers[name] = function()
+    local closed, ran, why
+    local call, close = prepare()
+    return function()
+      ran, why = pcall(call)
+      if not ran then error(why, 0) end
+    end, function()
+      closed = true
+      close()
+    end, function()
+      if closed then assert(ran, why) end
+      close()
+    end
+  end
+end
+
+told("sending, over a session that is closed", function()
+  local smtp = require "smtp"
+  local transport = require "smtp.transport.memory".new {
+    "S: 220 hi", "C~ ^EHLO", "S: 250 hi", "C~ ^MAIL", "S: 250 ok", "C~ ^RCPT", "S: 250 ok", "C: DATA", "S: 354 go",
+    "C: Subject: x", "C: ", "C: x", "C: .", "S: 250 ok queued as 4Zr0sX1mY2z3",
+  }
+  local session = assert(smtp.connect { host = "mail.example.org", helo = "client.example.org", tls = "none", transport = transport })
+  return function()
+    session:send { raw = "Subject: x\r\n\r\nx\r\n", envelope = { from = "ada@example.org", to = { "user@example.org" } } }
+  end, function() session:close() end
+end)
+
+told("using a pipe that is closed", function()
+  local listener = loopback.listen()
+  local pipe = assert(require "smtp.transport.socket".new().connect(listener.host, listener.port, {}, core.now() + 5))
+  local server = listener.accept()
+  server:write "x"
+  local one = core.wire(1)
+  one:command "NOOP"
+  return function()
+    pipe:write(("x"):rep(10), core.now() + 5)
+    pipe:send(one, core.now() + 5)
+    pipe:read(core.now() + 5)
+    pipe:receive(one, 0)
+    pipe:name()
+    pipe:peek()
+  end, function()
+    pipe:close()
+    server:close()
+    listener:close()
+  end
+end)
+
 return finalizers
