@@ -135,6 +135,39 @@ describe("send_many that is left before its end", function()
     assert.are.equal(3, given.count) -- the third had been asked for, and was not sent
   end)
 
+  it("likewise in a task, and where the loop is left by an error", function()
+    if not CLOSES then return end
+    each_way(function(session, server, name)
+      local told = {}
+      for receipt in session:send_many((letters(40))) do
+        told[#told + 1] = receipt.message_id
+        if #told == 2 then break end
+      end
+      local fine, why = pcall(function()
+        for _ in session:send_many((letters(40))) do error("enough", 0) end
+      end)
+      assert.are.same({ false, "enough" }, { fine, why })
+      assert.are.equal("<99@example.org>", assert(session:send(letter(99)), name).message_id)
+      assert(session:quit())
+      assert.is_truthy(server.inbox[#server.inbox].data:find("<99@example.org>", 1, true))
+    end)
+  end)
+
+  it("is no news to later calls where the iterator has raised meanwhile", function()
+    local session, transport = play.open(script(OFFER, envelope(1), GO, content(1), "S: 250 in", envelope(2), GO, content(2),
+      "S: 250 in"))
+    local i = 0
+    local results = session:send_many(function()
+      i = i + 1
+      return i == 1 and letter(1) or error("no rows", 0)
+    end)
+    assert(results())
+    results:close()
+    assert.are.equal("<2@example.org>", assert(session:send(letter(2))).message_id)
+    play.finished(transport)
+    assert.has_error(function() results() end, "no rows")
+  end)
+
   it("gives the error of a message on its way that is refused then", function()
     local session, transport = play.open(script(OFFER, envelope(1), GO, content(1), envelope(2), "S: 250 in", GO,
       content(2), "S: 554 5.7.1 no", "C: NOOP", "S: 250 ok"))

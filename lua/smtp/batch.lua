@@ -10,6 +10,7 @@ local exchange = require "smtp.exchange"
 local flights = require "smtp.protocol.flight"
 local pump = require "smtp.pump"
 local receipts = require "smtp.receipt"
+local rows = require "smtp.rows"
 local socket = require "smtp.transport.socket"
 local transaction = require "smtp.transaction"
 
@@ -359,6 +360,22 @@ function batch.each(self, iterator, most, finish)
   end
 
   return results, close
+end
+
+---@class smtp.Results called, the next result: fun(): smtp.Receipt|false|nil, smtp.Error?
+---@field close fun(self: smtp.Results) nothing more is begun, and what is on its way is ended. May wait and yield
+
+--- Sends what a caller's iterator gives.
+---@param self table the session
+---@param iterator fun(): table? messages or message options; nil: no more
+---@return smtp.Results
+function batch.of(self, iterator)
+  local owner = {} -- of what the iterator raises
+  local results, close = batch.each(self, rows.new(iterator, owner), nil, function()
+    exchange.rethrow(self)
+    exchange.rethrow(self, owner)
+  end)
+  return setmetatable({ close = close }, { __call = results, __close = close })
 end
 
 return batch

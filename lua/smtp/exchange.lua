@@ -62,10 +62,12 @@ function exchange.call(self, call, ...)
 end
 
 --- Raises what code of the caller's raised, in its own words.
-function exchange.rethrow(self)
-  local raised = self.raised
+---@param owner table? what has it in `raised`: the session
+function exchange.rethrow(self, owner)
+  owner = owner or self
+  local raised = owner.raised
   if not raised then return end
-  self.raised = nil
+  owner.raised = nil
   exchange.kill(self, { kind = "closed", stage = "body", reason = "a function of the caller's raised an error" })
   error(raised.value, 0)
 end

@@ -453,18 +453,17 @@ end
 ---@param iterator fun(): table? messages, or tables of message options; nil: no more. It is called ahead of the
 --- results, while the server works. What it raises is raised when all that it gave before has its result, and the
 --- session is dead then
----@return smtp.Results results to be called: fun(): smtp.Receipt|false|nil, smtp.Error?
+---@return smtp.Results results
 ---@return nil
 ---@return nil
----@return smtp.Results
+---@return smtp.Results results for a `for` to close
 function Session:send_many(iterator, ...)
   if type(iterator) ~= "function" then error("session:send_many: expected a function, got " .. type(iterator), 2) end
   if select("#", ...) > 0 then
     error("session:send_many: takes one function; the results come from what it returns: call that", 2)
   end
-  local results, close = require "smtp.batch".each(self, require "smtp.rows".new(iterator, self), nil, exchange.rethrow)
-  local this = setmetatable({ close = close }, { __call = results, __close = close })
-  return this, nil, nil, this
+  local results = require "smtp.batch".of(self, iterator)
+  return results, nil, nil, results
 end
 
 --- RSET: gives up the transaction. RFC 5321 4.1.1.5. May yield.
