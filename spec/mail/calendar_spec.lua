@@ -80,14 +80,16 @@ describe("calendar", function()
     assert.are.same({ content = EVENT, method = "REQUEST" }, calendar)
   end)
 
-  it("takes its method from the content, or any word where the content has none", function()
+  it("takes its method from the content, and may say it once more", function()
     local function method(calendar)
       return compose({ calendar = calendar }):match("text/calendar; method=([^;]*);")
     end
     assert.are.equal("REQUEST", method { content = EVENT })
     assert.are.equal("REQUEST", method { content = EVENT, method = "request" })
     assert.are.equal("CANCEL", method { content = "BEGIN:VCALENDAR\r\nmethod:cancel\r\n" })
-    assert.are.equal("X-OWN", method { content = "BEGIN:VCALENDAR\r\nX-METHOD:REPLY\r\n", method = "x-own" })
+    assert.are.equal("CANCEL", method { content = "begin:vcalendar\nMETHOD;X-A=b:CANCEL\nend:vcalendar\n" })
+    assert.are.equal("CANCEL", method { content = "\r\nBEGIN:VCALENDAR\rX-A:b\rMETH\r OD:CAN\r\tCEL\rEND:VCALENDAR\r" })
+    assert.are.equal("X-OWN", method { content = "BEGIN:VCALENDAR\r\nMETHOD:X-Own\r\n", method = "x-own" })
   end)
 
   it("refuses what is no calendar to send", function()
@@ -98,6 +100,17 @@ describe("calendar", function()
       assert.truthy(refused({ content = "x", method = bad }):find("calendar: method: must be a word", 1, true))
     end
     assert.are.equal("calendar: content: a string is needed, not nil", refused { method = "REPLY" })
+    for _, content in ipairs { "", "Hello.", "METHOD:REPLY\n", "BEGIN:VEVENT\nMETHOD:REPLY\nEND:VEVENT\n", "BEGIN:VCARD\nMETHOD:REPLY\nEND:VCARD\n",
+      "Hello.\n" .. EVENT, "<html>", "BEGIN:VCALENDARS\nMETHOD:REPLY\n", " BEGIN:VCALENDAR\nMETHOD:REPLY\n", "{}" } do
+      local given = { content = content, method = "REPLY" }
+      if content:find("METHOD:REQUEST", 1, true) then given.method = "REQUEST" end
+      assert.are.equal("calendar: content: must begin with BEGIN:VCALENDAR", refused(given))
+    end
+    for _, content in ipairs { "BEGIN:VCALENDAR\nEND:VCALENDAR\n", "BEGIN:VCALENDAR\nX-METHOD:REPLY\nEND:VCALENDAR\n",
+      "BEGIN:VCALENDAR\nDESCRIPTION:a\n METHOD:REPLY\nEND:VCALENDAR\n", "BEGIN:VCALENDAR\nMETHODS:REPLY\nEND:VCALENDAR\n",
+      "BEGIN:VCALENDAR\nBEGIN:VEVENT\nMETHOD:REPLY\nEND:VEVENT\nEND:VCALENDAR\n" } do
+      assert.truthy(refused({ content = content, method = "REPLY" }):find("calendar: content: has no METHOD property", 1, true))
+    end
     assert.truthy(refused({ content = "ab\255", method = "REPLY" }):find("content: invalid UTF-8 at position 3", 1, true))
     for _, bad in ipairs { "\0", "\27", "\127" } do
       for _, content in ipairs { bad .. EVENT, EVENT:sub(1, 9) .. bad .. EVENT:sub(10), EVENT .. bad } do
@@ -109,7 +122,7 @@ describe("calendar", function()
   it("cannot break out of its part with line ends of any kind", function()
     for _, mark in ipairs { "\r", "\n", "\r\n" } do
       local hostile = mark .. mark .. "--x" .. mark .. "Bcc: x@y" .. mark .. "." .. mark
-      for _, content in ipairs { hostile .. EVENT, EVENT:sub(1, 9) .. hostile .. EVENT:sub(10), EVENT .. hostile } do
+      for _, content in ipairs { mark .. EVENT, EVENT:sub(1, 20) .. hostile .. EVENT:sub(21), EVENT .. hostile } do
         local bytes = compose { text = "t", calendar = { content = content } }
         assert.falsy(bytes:gsub("\r\n", ""):find("[\r\n]"))
         local read = read_messages({ bytes })[1]

@@ -1,4 +1,5 @@
 local address = require "smtp.mail.address"
+local core = require "smtp.core"
 local date = require "smtp.mail.date"
 local linear = require "spec.support.linear"
 local message = require "smtp.mail.message"
@@ -384,7 +385,10 @@ describe("refusals", function()
     { { attachments = { { data = "", content_type = "text" } } }, "content_type: not a media type" },
     { { attachments = { { data = "", content_type = "a/b; c" } } }, "content_type: not a parameter" },
     { { attachments = { { data = "", content_type = "a/b; c=d; C=e" } } }, "content_type: not a parameter" },
-    { { attachments = { { data = "", content_type = "a/b;" } } }, "content_type: not a parameter" },
+    { { attachments = { { data = "", content_type = "a/b; ;" } } }, "content_type: not a parameter" },
+    { { attachments = { { data = "", content_type = 'a/b; c="d' } } }, "content_type: not a parameter" },
+    { { attachments = { { data = "", content_type = 'a/b; c="d\\"' } } }, "content_type: not a parameter" },
+    { { attachments = { { data = "", content_type = 'a/b; c="d"e' } } }, "content_type: not a parameter" },
     { { attachments = { { data = "", content_type = "Multipart/mixed" } } }, "content_type: cannot be attached in base64" },
     { { attachments = { { data = "", content_type = "message/partial" } } }, "content_type: cannot be attached in base64" },
     { { attachments = { { data = "", content_id = "a b" } } }, "content_id: not an identifier" },
@@ -442,7 +446,7 @@ describe("refusals", function()
       list_post = function(v) return { list = { post = v } } end,
       list_owner = function(v) return { list = { owner = v } } end,
       list_archive = function(v) return { list = { archive = { v } } } end,
-      calendar_method = function(v) return { calendar = { content = "BEGIN:VCALENDAR\n", method = v } } end,
+      calendar_method = function(v) return { calendar = { content = "BEGIN:VCALENDAR\nMETHOD:" .. v .. "\n", method = v } } end,
       envelope_from = function(v) return { envelope = { from = v } } end,
       envelope_to = function(v) return { envelope = { to = { v } } } end,
       dkim_domain = function(v) return { dkim = { domain = v, selector = "s", key = KEY } } end,
@@ -483,6 +487,30 @@ describe("refusals", function()
 end)
 
 describe("attachments", function()
+  it("have the parameters of their content_type, quoted or not, whatever ends it", function()
+    for given, due in pairs {
+      ["text/x-a;"] = {}, ["text/x-a ; "] = {}, ["text/x-a; a=b;"] = { a = "b" }, ["text/x-a; a=b ; c=d ;"] = { a = "b", c = "d" },
+      ['text/x-a; a="b\\"c"'] = { a = 'b"c' }, ['text/x-a; a="\\"";'] = { a = '"' }, ['text/x-a; a="b\\\\c"; d=e'] = { a = "b\\c", d = "e" },
+      ['text/x-a; a="\\b"'] = { a = "b" }, ['text/x-a; a=""'] = { a = "" }, ['text/x-a; a="b;c=d"; e="f"'] = { a = "b;c=d", e = "f" },
+    } do
+      local bytes = compose { attachments = { { data = "x", content_type = given } } }:tostring()
+      assert.are.same(due, read_messages({ bytes })[1].body.parts[2].parameters, given)
+    end
+  end)
+
+  for _, kind in ipairs { "message/global", "Message/Global", "message/global-headers", "message/global-delivery-status",
+    "message/global-disposition-notification" } do
+    it("are encoded in base64 where they are " .. kind .. " (RFC 6532 3.7)", function()
+      local inner = "Subject: Gr\195\188n\r\n\r\n" .. ("\195\188"):rep(600) .. "\r\n"
+      local bytes = compose { text = "t", attachments = { { data = inner, content_type = kind, filename = "a.u8msg" } } }:tostring()
+      assert.is_nil(bytes:find("[\128-\255]"))
+      local field = "\r\nContent-Type: " .. kind .. "\r\nContent-Transfer-Encoding: base64\r\n"
+      local at = assert(bytes:find(field, 1, true))
+      local encoded = bytes:sub(at):match("\r\n\r\n(.-)\r\n%-%-")
+      assert.are.equal(inner, core.unbase64((encoded:gsub("%s", ""))))
+    end)
+  end
+
   it("have the filename that is given, or the last component of the path", function()
     local name = os.tmpname()
     local path = name .. "-f.pdf"

@@ -39,7 +39,21 @@ function content_type.guess(filename)
   return extension and BY_EXTENSION[(extension:gsub("[A-Z]", string.lower))] or "application/octet-stream"
 end
 
---- Reads "type/subtype; name=value; …".
+-- The quoted string at `at`, without its quotes and escapes, and the position after it; nil: there is none.
+local function quoted(s, at)
+  local stop = at
+  if s:byte(at) == 34 then
+    repeat
+      stop = s:match('^[^"\\]*()', stop + 1)
+      if s:byte(stop) == 34 then
+        return (s:sub(at + 1, stop - 1):gsub("\\(.)", "%1")), stop + 1
+      end
+      stop = stop + 1
+    until stop > #s
+  end
+end
+
+--- Reads "type/subtype; name=value; …"; a ";" may stand at the end.
 ---@param value string
 ---@return string|nil type "type/subtype" as given
 ---@return table[]|string parameters list of {name, value}; the reason where there is no type
@@ -53,13 +67,13 @@ function content_type.parse(value)
     return nil, "not a media type (type/subtype): " .. text.show(value)
   end
   local parameters, seen = {}, {}
-  while at <= #value do
+  while not value:find("^ *;? *$", at) do
     local name, after = value:match("^ *; *(" .. ATTRIBUTE .. ")=()", at)
     local word, stop
     if name then
       word, stop = value:match("^(" .. TOKEN .. ")()", after)
       if not word then
-        word, stop = value:match('^"([^"\\]*)"()', after)
+        word, stop = quoted(value, after)
       end
     end
     local key = name and name:gsub("[A-Z]", string.lower)

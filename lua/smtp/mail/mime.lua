@@ -157,6 +157,12 @@ local function survey(read)
   end
 end
 
+-- Messages, and parts of reports on such, that may be encoded: RFC 6532 3.7, RFC 6533 4 and 5.
+local ENCODABLE = {
+  ["message/global"] = true, ["message/global-headers"] = true, ["message/global-delivery-status"] = true,
+  ["message/global-disposition-notification"] = true,
+}
+
 -- How an attachment's bytes are written in a form: Content-Transfer-Encoding, the least form that carries that, source.
 local function encode_file(content, form)
   if form == "binary" then
@@ -228,7 +234,7 @@ function mime.attachment(spec, label)
     if not encode then
       return nil, "not a message that can be attached as message/rfc822: " .. why
     end
-  elseif kind:find("^multipart/") or kind:find("^message/") then
+  elseif kind:find("^multipart/") or kind:find("^message/") and not ENCODABLE[kind] then
     return nil, "content_type: cannot be attached in base64 (RFC 2045 6.4): " .. media
   end
   return {
@@ -250,18 +256,31 @@ function mime.attachment(spec, label)
   }
 end
 
--- The METHOD property of an iCalendar object (RFC 5545 3.7.2), nil where it has none.
-local function method_of(content)
-  return ("\n" .. content):match("[\r\n][Mm][Ee][Tt][Hh][Oo][Dd]:([^ \t\r\n]*)")
-end
-
 local function upper(s)
   return (s:gsub("[a-z]", string.upper))
 end
 
+-- Whether a text is an iCalendar object, and its METHOD property, nil where it has none: one of a component in it is
+-- another (RFC 5545 3.1, 3.4, 3.7.2).
+local function method_of(content)
+  local depth, begun = 0, false
+  for line in content:gsub("\r\n?", "\n"):gsub("\n[ \t]", ""):gmatch("[^\n]+") do
+    local name, rest = line:match("^([A-Za-z0-9-]*)(.*)")
+    local value = rest:match("^[^:]*:[ \t]*([^ \t]*)") or ""
+    name = upper(name)
+    if depth == 0 and not (name == "BEGIN" and upper(value) == "VCALENDAR") then
+      return begun
+    elseif name == "METHOD" and depth == 1 then
+      return true, value
+    end
+    depth, begun = depth + (name == "BEGIN" and 1 or name == "END" and -1 or 0), true
+  end
+  return begun
+end
+
 --- An invitation, an answer to one or the like (iMIP, RFC 6047), twice: as an alternative to the text, which mail
 --- programs act on, and as a file of the same bytes for those that do not.
----@param given table {content= iCalendar text, method= default the METHOD property of the content}
+---@param given table {content= iCalendar text with a METHOD property, method= the same}
 ---@return table|nil alternative text/calendar
 ---@return table|string file application/ics, "invite.ics"; the reason where there is none
 function mime.calendar(given)
@@ -273,7 +292,7 @@ function mime.calendar(given)
   if at then
     return nil, ("content: control byte at position %d: %s"):format(at, text.show(content, at))
   end
-  local own = method_of(content)
+  local is_calendar, own = method_of(content)
   method = method or own
   if type(method) ~= "string" or #method > 40 or not method:find("^[A-Za-z0-9-]+$") then
     return nil, "method: must be a word like REQUEST, CANCEL, REPLY or PUBLISH"
@@ -284,6 +303,10 @@ function mime.calendar(given)
   local part, why = mime.text("calendar", content, { { "method", upper(method) } })
   if not part then
     return nil, "content: " .. why
+  elseif not is_calendar then
+    return nil, "content: must begin with BEGIN:VCALENDAR"
+  elseif not own then
+    return nil, "content: has no METHOD property, which must say the same (RFC 6047 2.4)"
   end
   return part, assert(mime.attachment({ data = content, filename = "invite.ics", content_type = "application/ics" }))
 end
