@@ -228,7 +228,7 @@ end
 local function judge_far(context, name, cert, key)
   save("far.pem", cert)
   local server = tls_peer.start(dir .. "/far.pem", key, "1.2", {})
-  local pipe, _, reason, hint = transport.wrap(server:connect(), { context = context, server_name = name }, core.now() + 10)
+  local pipe, _, reason, hint = transport.wrap(server:connect(), { context = context, server_name = name }, core.now() + 60)
   if pipe then pipe:close() end
   server:finish()
   return pipe and true, reason, hint

@@ -188,7 +188,7 @@ describe("a pool whose connections are cut in the middle", function()
     local between = relay.new(server.port, function(number) return number <= CUTS and cut or nil end, server)
     local pool = assert(smtp.pool { host = "127.0.0.1", port = between.port, tls = "none", size = 3, attempts = CUTS + 1,
       helo = "client.example.org", pipeline = pipeline })
-    local list, results, stop = {}, {}, smtp.now() + 10
+    local list, results, stop = {}, {}, smtp.now() + 60
     for i = 1, COUNT_OF_POOL do list[i] = letter(i) end
     local task = smtp.task(function()
       pool:send_many(each(list), function(receipt, err, given)

@@ -246,7 +246,7 @@ end
 -- The contents in a maildir of the message with this Message-ID, once they are `wanted`.
 local function in_maildir(maildir, mail, wanted)
   local found
-  local stop = smtp.now() + 10
+  local stop = smtp.now() + 60
   repeat
     found = {}
     local pipe = io.popen(("grep -lF '%s' %s/new/* 2>/dev/null"):format(mail.id, maildir))
@@ -512,7 +512,7 @@ describe("a server that does not swallow what it refuses", function()
         refusal(connection)
       end
       local transport = relay.memory(server)
-      local options = { host = name:gsub(" ", "-") .. ".example.org", tls = "none", transport = transport, timeout = 2 }
+      local options = { host = name:gsub(" ", "-") .. ".example.org", tls = "none", transport = transport, timeout = 60 }
       -- what is not sent goes over the next connection
       local list = letters(6, { "user@example.test" })
       local left, connections = list, 0

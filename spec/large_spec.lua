@@ -55,7 +55,7 @@ describe("an attachment of 1 GB #real", function()
     os.execute("truncate -s 1G " .. path)
     os.execute(("env -u LD_PRELOAD /usr/bin/python3 %s >%s.port 2>&1 </dev/null & echo $! >%s.pid"):format(script, script, script))
     pid = child.read(script .. ".pid")
-    for _ = 1, 100 do
+    for _ = 1, 1200 do
       port = tonumber(child.read(script .. ".port"))
       if port then break end
       os.execute "sleep 0.05"

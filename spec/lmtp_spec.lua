@@ -297,9 +297,7 @@ describe("LMTP with Dovecot #real", function()
     dir = os.tmpname()
     os.remove(dir)
     os.execute("mkdir " .. dir)
-    local listener = loopback.listen()
-    port = listener.port
-    listener.close()
+    port = loopback.port()
     local code = child.keep(DOVECOT)
     local status, output = child.beside(("env -u LD_PRELOAD bash %s %s %d"):format(code, dir, port))
     os.remove(code)
@@ -320,7 +318,7 @@ describe("LMTP with Dovecot #real", function()
       { path = dir .. "/lmtp.sock", lmtp = true },
       { url = ("lmtp://localhost:%d"):format(port), ca_file = dir .. "/pki/ca.pem" },
     } do
-      way.from, way.raw, way.timeout, way.trace = "ada@example.org", raw, 10, true
+      way.from, way.raw, way.timeout, way.trace = "ada@example.org", raw, 60, true
       way.to = { "full@example.test", "a@example.test", "none@example.test" }
       local receipt, err = smtp.send(way)
       assert(receipt, err and tostring(err) .. "\n" .. tostring(err.transcript))

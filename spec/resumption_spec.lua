@@ -412,8 +412,8 @@ describe("the client's memory", function()
   end
 
   local function open(servers, more)
-    local pipe = assert(transport.wrap(pipe_to(servers), options(more), core.now() + 5))
-    assert.are.equal("220 mail.example.org\r\n", pipe:read(core.now() + 5))
+    local pipe = assert(transport.wrap(pipe_to(servers), options(more), core.now() + 60))
+    assert.are.equal("220 mail.example.org\r\n", pipe:read(core.now() + 60))
     return pipe
   end
 
@@ -494,7 +494,7 @@ describe("the client's memory", function()
     for _ = 1, 2 do
       local pipe = bare()
       assert.is_false(pipe.info.resumed)
-      pipe:read(core.now() + 5)
+      pipe:read(core.now() + 60)
       pipe:close()
       assert.is_false(resumes(servers, { context = context, peer = "context" }))
     end
@@ -504,7 +504,7 @@ describe("the client's memory", function()
     local servers = server_context()
     local wrong = { peer = "wrong", pins = { ("A"):rep(43) .. "=" } }
     for _ = 1, 2 do
-      local pipe, kind, reason = transport.wrap(pipe_to(servers), options(wrong), core.now() + 5)
+      local pipe, kind, reason = transport.wrap(pipe_to(servers), options(wrong), core.now() + 60)
       assert.is_nil(pipe)
       assert.are.equal("tls", kind)
       assert.is_truthy(reason:find("not one that was pinned", 1, true))

@@ -543,10 +543,10 @@ describe("smtp.tls", function()
         local pipe = server:connect()
         local engine = assert(context:engine("mail.example.org"))
         while not engine:handshake() do
-          pipe:write(engine:take(), core.now() + 10)
-          assert(engine:feed(assert(pipe:read(core.now() + 10))))
+          pipe:write(engine:take(), core.now() + 60)
+          assert(engine:feed(assert(pipe:read(core.now() + 60))))
         end
-        pipe:write(engine:take(), core.now() + 10)
+        pipe:write(engine:take(), core.now() + 60)
         local binding, reason = engine:binding("tls-exporter")
         pipe:close()
         local printed = server:finish()

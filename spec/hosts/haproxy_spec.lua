@@ -12,7 +12,7 @@ local SEND = [[
   local given = %s
   given.host, given.helo, given.message_id = given.host or "127.0.0.1", "client.example.org", "<1@example.org>"
   given.from, given.to, given.subject, given.text = "ada@example.org", "grace@example.test", given.subject or "hello", "Hello.\n"
-  given.transport, given.timeout = transport, given.timeout or 15
+  given.transport, given.timeout = transport, given.timeout or 60
   local receipt, err = smtp.send(given)
   if not receipt then
     return (("%%s %%s %%s %%s %%s"):format(err.kind, err.stage, err.outcome, tostring(err.code), tostring(err.temporary)))
@@ -92,7 +92,7 @@ describe("inside HAProxy #real", function()
       { "S: 220 mail.example.test ESMTP", "C:", "S: 250 mail.example.test", "C:", "S: 421 4.3.2 bye" },
     } do
       local server = away.start(script)
-      local told = same("{ port = %d, tls = 'none', timeout = 5 }", server.port)
+      local told = same("{ port = %d, tls = 'none' }", server.port)
       server:stop()
       assert.is_nil(told:find "^sent")
     end
@@ -110,39 +110,36 @@ describe("inside HAProxy #real", function()
     local crowded = loopback.listen()
     local crowd = loopback.crowd(crowded)
     local out = os.tmpname()
-    os.execute(("%s >%s &"):format(host:request("service", SEND, ("{ port = %d, tls = 'none', timeout = 2 }"):format(silent.port)), out))
-    local until_then = core.now() + 1
-    local others = 0
-    repeat
-      local began = core.now()
-      assert.are.equal("here", host:run("service", "return 'here'"))
-      assert.is_true(core.now() - began < 0.5)
-      others = others + 1
-    until core.now() > until_then
-    assert.is_true(others > 5, others .. " others")
+    os.execute(("(%s; echo over) >%s &"):format(host:request("service", SEND, ("{ port = %d, tls = 'none', timeout = 60 }")
+      :format(silent.port)), out))
+    local waiting = silent.accept()
+    for _ = 1, 10 do assert.are.equal("here", host:run("service", "return 'here'")) end
     assert.are.equal("", child.read(out))
-    while child.read(out) == "" and core.now() < until_then + 10 do os.execute "sleep 0.05" end
-    assert.matches("^timeout", child.read(out))
+    waiting:write "554 5.3.2 not today\r\n"
+    child.says(out, "over\n$")
+    waiting:close()
+    assert.matches("^rejected", child.read(out))
     os.remove(out)
 
     for title, code in pairs {
       ["a greeting"] = SEND:format(("{ port = %d, tls = 'none', timeout = 0.3 }"):format(silent.port)):gsub("%%", "%%%%"),
-      ["a read"] = ([[local pipe = assert(transport.connect("127.0.0.1", %d, {}, now() + 5))
+      ["a read"] = ([[local pipe = assert(transport.connect("127.0.0.1", %d, {}, now() + 60))
         return select(2, pipe:read(now() + 0.3))]]):format(silent.port),
-      ["a write"] = ([[local pipe = assert(transport.connect("127.0.0.1", %d, {}, now() + 5))
+      ["a write"] = ([[local pipe = assert(transport.connect("127.0.0.1", %d, {}, now() + 60))
         return select(2, pipe:write(("x"):rep(2 ^ 24), now() + 0.3))]]):format(silent.port),
       ["to connect"] = ([[return select(2, transport.connect("127.0.0.1", %d, {}, now() + 0.3))]]):format(crowded.port),
     } do
       -- HAProxy's timeout of a write begins anew with each octet that was taken
       local late = title == "a write" and 0.2 or 0.05
+      -- a machine that is busy with something else gets more tries
+      local stop = core.now() + 60
       local took, kind
-      for _ = 1, 5 do -- where the machine is busy with something else
+      repeat
         took, kind = timed("service", code)
         assert.matches("^timeout", kind, title)
         assert.is_true(took >= 0.299, ("%s ended after %.3f s"):format(title, took))
-        if took < 0.3 + late then break end
-      end
-      assert.is_true(took < 0.3 + late, ("%s took %.3f s"):format(title, took))
+        assert.is_true(core.now() < stop, ("%s took %.3f s, again and again"):format(title, took))
+      until took < 0.3 + late
     end
     for _, sock in ipairs(crowd) do sock:close() end
     crowded.close()
@@ -188,7 +185,7 @@ describe("inside HAProxy #real", function()
     local slow = away.start("none", 0.002)
     local raw = "Subject: large\r\n\r\n" .. ("0123456789abcdefghijklmnopqrstuvwxyz.\r\n.\r\n"):rep(120000)
     assert.are.equal("true", host:run("service", [[
-      local receipt, err = smtp.send { host = "127.0.0.1", port = %d, tls = "none", transport = transport, timeout = 30,
+      local receipt, err = smtp.send { host = "127.0.0.1", port = %d, tls = "none", transport = transport, timeout = 60,
         envelope = { from = "ada@example.org", to = { "grace@example.test" } },
         raw = "Subject: large\r\n\r\n" .. ("0123456789abcdefghijklmnopqrstuvwxyz.\r\n.\r\n"):rep(120000) }
       return receipt and true or err]], slow.port))
@@ -213,7 +210,7 @@ describe("inside HAProxy #real", function()
       local other = require "smtp.transport.haproxy"
       core.tcp = function() return setmetatable({ sock = made() }, strict) end
       local receipt, err = smtp.send { host = "localhost", port = %d, ca_file = %q, username = "ada", password = "pass word",
-        transport = other, from = "ada@example.org", to = "grace@example.test", subject = "s", text = "t", timeout = 10 }
+        transport = other, from = "ada@example.org", to = "grace@example.test", subject = "s", text = "t", timeout = 60 }
       core.tcp = made
       return receipt and receipt.tls.version or err]], servers.starttls.port, servers.starttls.certificate)
     assert.are.equal("TLSv1.3", result)

@@ -50,24 +50,54 @@ function child.output(command)
   return output
 end
 
---- Waits until another process has removed a file; it raises where none ever does.
+-- Waits until something is so; it raises where it never is.
+local function wait_for(what, holds)
+  local late = core.now() + PATIENCE
+  while not holds() do
+    if core.now() > late then error(what, 3) end
+    core.wait("read", -1, core.now() + 0.005)
+  end
+end
+
+local function exists(path)
+  local file = io.open(path)
+  if file then file:close() end
+  return file ~= nil
+end
+
+--- Waits until another process has made a file.
+---@param path string
+function child.there(path)
+  wait_for(path .. " does not come", function() return exists(path) end)
+end
+
+--- Waits until another process has removed a file.
 ---@param path string
 function child.gone(path)
-  local late = core.now() + PATIENCE
-  repeat
-    local file = io.open(path)
-    if file then
-      file:close()
-      core.wait("read", -1, core.now() + 0.005)
-      assert(core.now() < late, path .. " stays")
-    end
-  until not file
+  wait_for(path .. " stays", function() return not exists(path) end)
+end
+
+--- Waits until another process has written something into a file.
+---@param path string
+---@param pattern string
+function child.says(path, pattern)
+  wait_for(path .. " never says " .. pattern, function() return child.read(path):find(pattern) ~= nil end)
 end
 
 --- The number of this process; "" where the system does not tell.
 ---@return string
 function child.number()
   return child.read("/proc/self/stat"):match "^%d+" or ""
+end
+
+--- Begins a command in the background.
+---@param command string a simple one
+---@return string pid
+function child.start(command)
+  local pipe = assert(io.popen(("%s >/dev/null 2>&1 </dev/null & echo $!"):format(command)))
+  local pid = pipe:read "*l"
+  pipe:close()
+  return pid
 end
 
 --- Runs a command in the background while stepping a server.

@@ -88,14 +88,6 @@ write_dovecot() {
 	END
 }
 
-free_ports() {
-	python3 -c '
-import socket
-sockets = [socket.socket() for _ in range(2)]
-for s in sockets: s.bind(("127.0.0.1", 0))
-print(*(s.getsockname()[1] for s in sockets))'
-}
-
 greets() { head -c 4 <"/dev/tcp/127.0.0.1/$1" | grep -q 220; }
 
 start() {
@@ -117,11 +109,12 @@ start() {
 	chown nobody:nogroup mail
 	printf 'the key of the specs for 32 byte' >token_key
 	base64 -w0 token_key >keys/default/HS256/default
-	read -r submission submissions < <(free_ports)
+	submission=$(sh "$support/ports.sh" 2)
+	submissions=$((submission + 1))
 	write_dovecot "$2" "$submission" "$submissions" >dovecot.conf
 	trap 'stop "$dir"; cat "$dir/log" >&2' ERR
 	dovecot -c "$dir/dovecot.conf"
-	for _ in $(seq 100); do
+	for _ in $(seq 1200); do
 		greets "$submission" 2>/dev/null && break
 		sleep 0.05
 	done
@@ -135,7 +128,7 @@ stop() {
 	local pid
 	pid=$(cat "$1/run/master.pid" 2>/dev/null) || return 0
 	kill "$pid" 2>/dev/null || true
-	for _ in $(seq 50); do
+	for _ in $(seq 200); do
 		[ -e "/proc/$pid/exe" ] || break
 		sleep 0.05
 	done

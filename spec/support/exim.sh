@@ -75,11 +75,11 @@ start() {
 	bash "$support/pki.sh" "$dir/pki" >openssl.log 2>&1 || die "openssl failed: $(cat openssl.log)"
 	mkdir spool log mail
 	chown Debian-exim: spool log mail pki/localhost.key
-	port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+	port=$(sh "$support/ports.sh" 1)
 	write_exim "$port" >exim.conf
 	trap 'cat "$dir"/log/* >&2' ERR
 	"$program" -C "$dir/exim.conf" -bd -q1h
-	for _ in $(seq 100); do
+	for _ in $(seq 1200); do
 		greets "$port" 2>/dev/null && break
 		sleep 0.05
 	done
@@ -92,7 +92,7 @@ stop() {
 	local pid
 	pid=$(cat "$1/exim.pid" 2>/dev/null) || return 0
 	kill "$pid" 2>/dev/null || true
-	for _ in $(seq 50); do
+	for _ in $(seq 200); do
 		[ -e "/proc/$pid/exe" ] || break
 		sleep 0.05
 	done

@@ -19,8 +19,8 @@ global
 defaults
   mode http
   timeout connect 5s
-  timeout client 60s
-  timeout server 60s
+  timeout client 120s
+  timeout server 120s
 frontend all
   bind 127.0.0.1:%d
   http-request use-service lua.run
@@ -43,7 +43,7 @@ core.register_service("run", "http", function(applet)
   local code, result = assert(load(applet:receive())), nil
   if applet.path == "/task" then
     core.register_task(function() result = words(code()) end)
-    local late = now() + 20
+    local late = now() + 120
     while not result and now() < late do core.msleep(5) end
   else
     result = words(code())
@@ -60,9 +60,7 @@ end)
 ---@return string|nil reason why there is none here (for `pending`)
 function haproxy.start(directive)
   if child.output "command -v haproxy" == "" then return nil, "NO HAPROXY (spec/support/install.sh test installs haproxy)" end
-  local listener = loopback.listen()
-  listener.close()
-  local self = setmetatable({ dir = child.output "mktemp -d /tmp/smtp-haproxy.XXXXXX":match "%S+", port = listener.port }, Haproxy)
+  local self = setmetatable({ dir = child.output "mktemp -d /tmp/smtp-haproxy.XXXXXX":match "%S+", port = loopback.port() }, Haproxy)
   local here = child.output "pwd":match "[^\n]+"
   child.write(self.dir .. "/service.lua", SERVICE)
   child.write(self.dir .. "/haproxy.cfg", CONFIGURATION:format((directive or ""):format(self.dir), here, here, here, self.dir, self.port))
@@ -84,7 +82,7 @@ function Haproxy:request(where, code, ...)
   self.count = (self.count or 0) + 1
   local path = ("%s/chunk%d"):format(self.dir, self.count)
   child.write(path, code:format(...))
-  return ("curl -s -m 60 -H Expect: --data-binary @%s http://127.0.0.1:%d/%s"):format(path, self.port, where)
+  return ("curl -s -m 120 -H Expect: --data-binary @%s http://127.0.0.1:%d/%s"):format(path, self.port, where)
 end
 
 --- What a piece of Lua returned there, a line each.
@@ -96,7 +94,7 @@ end
 --- Stops it and removes its directory.
 function Haproxy:stop()
   os.execute("kill -KILL " .. self.pid)
-  local late = core.now() + 5
+  local late = core.now() + 60
   while os.execute(("kill -0 %s 2>/dev/null"):format(self.pid)) == true and core.now() < late do os.execute "sleep 0.02" end
   os.execute("rm -rf " .. self.dir)
 end

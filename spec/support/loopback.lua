@@ -25,7 +25,21 @@ function loopback.finish(sock, mode, method, ...)
   end
 end
 
---- A listening socket on a free port (`host` may be "unix": on a path of its own).
+local block = { first = 0, count = 0 } -- ports that are ours, see ports.sh
+
+--- A port of this process alone: another program may listen there later, and until then nobody does.
+---@return integer
+function loopback.port()
+  if block.count == 0 then
+    local pipe = assert(io.popen "sh spec/support/ports.sh 50")
+    block = { first = pipe:read "*n", count = 50 }
+    pipe:close()
+  end
+  block.first, block.count = block.first + 1, block.count - 1
+  return block.first - 1
+end
+
+--- A listening socket on a port of its own (`host` may be "unix": on a path).
 ---@param host string? default "127.0.0.1"
 ---@return table listener sock, address, port or path, close(); nil where the machine has no such addresses
 function loopback.listen(host)
@@ -36,7 +50,10 @@ function loopback.listen(host)
     listener.address = assert(core.unix(listener.path))
     listener.sock = assert(core.listen(listener.address))
   else
-    listener.sock = core.listen(loopback.address(host or "127.0.0.1", 0), QUEUE)
+    host = host or "127.0.0.1"
+    for _ = 1, 10 do -- somebody else may be there
+      listener.sock = listener.sock or core.listen(loopback.address(host, loopback.port()), QUEUE)
+    end
     if not listener.sock then return nil end
     listener.host, listener.port = listener.sock:name()
     listener.address = loopback.address(listener.host, listener.port)

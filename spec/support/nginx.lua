@@ -1,6 +1,6 @@
 -- nginx: a real nginx with its Lua module, under a directory of its own, that runs the Lua it is sent.
 local child = require "spec.support.child"
-local core = require "smtp.core"
+local loopback = require "spec.support.loopback"
 
 local nginx = {}
 
@@ -72,26 +72,13 @@ http {
 }
 ]]
 
-local function free_port()
-  local lookup = assert(core.resolve("127.0.0.1", 0))
-  local addresses
-  repeat
-    core.wait("read", lookup:fd(), core.now() + 5)
-    addresses = lookup:result()
-  until addresses
-  local listener = assert(core.listen(addresses[1]))
-  local _, port = listener:name()
-  listener:close()
-  return port
-end
-
 -- Starts one with this configuration; `environment` and `prefix` go to its command line.
 local function launch(self, configuration, environment, prefix)
   child.write(self.dir .. "/nginx.conf", configuration)
   local built = child.output "env -u LD_PRELOAD -u MAKEFLAGS -u MFLAGS make -s LUA=luajit"
   self.command = ("env -u LD_PRELOAD -u LUA_PATH -u LUA_CPATH %s nginx -p %s -c %s/nginx.conf"):format(environment, prefix, self.dir)
   local output = child.output(self.command .. " -e " .. self.dir .. "/error.log </dev/null")
-  for _ = 1, 100 do
+  for _ = 1, 1200 do
     if child.read(self.dir .. "/pid") ~= "" then return self end
     os.execute "sleep 0.05"
   end
@@ -106,7 +93,7 @@ local function user()
 end
 
 local function new()
-  return setmetatable({ dir = child.output "mktemp -d /tmp/smtp-nginx.XXXXXX":match "%S+", port = free_port() }, Nginx)
+  return setmetatable({ dir = child.output "mktemp -d /tmp/smtp-nginx.XXXXXX":match "%S+", port = loopback.port() }, Nginx)
 end
 
 --- Starts one with one worker.
@@ -170,7 +157,7 @@ function Nginx:request(phase, code, ...)
   self.count = (self.count or 0) + 1
   local path = ("%s/chunk%d"):format(self.dir, self.count)
   child.write(path, code:format(...))
-  return ("curl -s -m 60 -H Expect: --data-binary @%s http://127.0.0.1:%d/%s"):format(path, self.port, phase)
+  return ("curl -s -m 120 -H Expect: --data-binary @%s http://127.0.0.1:%d/%s"):format(path, self.port, phase)
 end
 
 --- What a piece of Lua returned there, a line each; a server of this process is stepped meanwhile.
@@ -184,7 +171,7 @@ end
 --- Stops it and removes its directory.
 function Nginx:stop()
   child.output(self.command .. " -s stop")
-  for _ = 1, 100 do
+  for _ = 1, 1200 do
     if child.read(self.dir .. "/pid") == "" then break end
     os.execute "sleep 0.05"
   end

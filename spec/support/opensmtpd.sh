@@ -24,7 +24,7 @@ start() {
 	cd "$dir"
 	chmod 755 .
 	bash "$support/pki.sh" "$dir/pki" >openssl.log 2>&1 || die "openssl failed: $(cat openssl.log)"
-	port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+	port=$(sh "$support/ports.sh" 1)
 	cat >smtpd.conf <<-END
 		pki localhost cert "$dir/pki/localhost.pem"
 		pki localhost key "$dir/pki/localhost.key"
@@ -37,7 +37,7 @@ start() {
 	unshare -m sh -c 'mount -t tmpfs none /var/spool && mount -t tmpfs none /var/lib && mkdir -p /var/lib/opensmtpd/empty &&
 		mkdir -m 711 /var/spool/smtpd && exec "$0" -d -f "$1"' "$program" "$dir/smtpd.conf" >smtpd.log 2>&1 </dev/null &
 	echo $! >pid
-	for _ in $(seq 100); do
+	for _ in $(seq 1200); do
 		greets "$port" 2>/dev/null && break
 		sleep 0.05
 	done

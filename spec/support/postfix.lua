@@ -64,11 +64,11 @@ end
 --- Waits until a maildir holds a message.
 ---@param maildir string
 ---@param wanted string|number its Message-ID, or: the message that makes it this many
----@param timeout number|nil seconds, default 10
+---@param timeout number|nil seconds after which something hangs, default 60
 ---@return string|nil message raw bytes as delivered (Postfix puts Return-Path, Delivered-To and Received on top)
 ---@return string|nil reason
 function postfix.wait_for_message(maildir, wanted, timeout)
-  local ends = os.time() + (timeout or 10)
+  local ends = os.time() + (timeout or 60)
   repeat
     local delivered, listing = run("ls -tr " .. quote(maildir .. "/new"))
     local count = 0

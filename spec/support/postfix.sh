@@ -12,9 +12,9 @@ die() {
 	exit 1
 }
 
-# Waits up to ten seconds for a command to succeed.
+# Waits up to a minute for a command to succeed.
 wait_for() {
-	for _ in $(seq 100); do
+	for _ in $(seq 600); do
 		"$@" 2>/dev/null && return
 		sleep 0.1
 	done
@@ -29,14 +29,6 @@ make_pki() {
 		-CA ca.pem -CAkey ca.key -addext 'basicConstraints=critical,CA:FALSE' \
 		-addext 'subjectAltName=DNS:localhost,IP:127.0.0.1,DNS:postfix.test' -keyout localhost.key -out localhost.pem
 	cd ..
-}
-
-free_ports() {
-	python3 -c '
-import socket
-sockets = [socket.socket() for _ in range(4)]
-for s in sockets: s.bind(("127.0.0.1", 0))
-print(*(s.getsockname()[1] for s in sockets))'
 }
 
 write_postfix() {
@@ -198,16 +190,18 @@ answers() { : <"/dev/tcp/127.0.0.1/$1"; }
 start() {
 	owner=nobody
 	[ "$(id -u)" -eq 0 ] || die 'Postfix must be started as root'
-	for program in postfix dovecot openssl python3; do
+	for program in postfix dovecot openssl; do
 		command -v $program >/dev/null || die "$program is not installed (spec/support/install.sh test installs it)"
 	done
+	support=$(cd "$(dirname "$0")" && pwd)
 	umask 022
 	mkdir -p "$1"
 	dir=$(cd "$1" && pwd)
 	cd "$dir"
 	chmod 755 .
 	make_pki "$dir/pki" >openssl.log 2>&1 || die "openssl failed: $(cat openssl.log)"
-	read -r plain submission smtps cyrus < <(free_ports)
+	plain=$(sh "$support/ports.sh" 4)
+	submission=$((plain + 1)) smtps=$((plain + 2)) cyrus=$((plain + 3))
 	write_postfix "$plain" "$submission" "$smtps" "$cyrus"
 	write_dovecot
 	if command -v saslpasswd2 >/dev/null; then write_cyrus; else cyrus=; fi

@@ -62,12 +62,7 @@ local function prepare(settings)
   if child.output "command -v prosody" == "" then return nil, "NO PROSODY (spec/support/install.sh test installs prosody)" end
   local dir, here = child.output "mktemp -d /tmp/smtp-prosody.XXXXXX":match "%S+", child.output "pwd":match "[^\n]+"
   local self = setmetatable({ dir = dir }, Prosody)
-  local listeners = {}
-  for _, name in ipairs { "c2s", "http", "https" } do
-    listeners[name] = loopback.listen()
-    self[name] = listeners[name].port
-  end
-  for _, listener in pairs(listeners) do listener.close() end
+  for _, name in ipairs { "c2s", "http", "https" } do self[name] = loopback.port() end
   local certificate, key = tls.mint { "localhost" }
   child.write(dir .. "/certificate", certificate)
   child.write(dir .. "/key", key)
@@ -77,7 +72,7 @@ local function prepare(settings)
   -- the Lua it runs on is the system's
   local built = child.output "env -u LD_PRELOAD -u MAKEFLAGS -u MFLAGS make -s LUA=lua5.4"
   return self, ([[cd %s; unset LD_PRELOAD; eval "$(make -s env LUA=lua5.4)"; ulimit -n $(ulimit -Hn); export HERE=%s
-    exec timeout 300 lua5.4 "$(command -v prosody)" -F --config %s/prosody.cfg.lua </dev/null]]):format(here, here, dir), built
+    exec timeout 900 lua5.4 "$(command -v prosody)" -F --config %s/prosody.cfg.lua </dev/null]]):format(here, here, dir), built
 end
 
 --- What busted prints that runs a file of specs inside Prosody.
@@ -102,7 +97,7 @@ function prosody.start(settings)
   local self, command, built = prepare(settings)
   if not self then return nil, command end
   os.execute(("(%s) >%s/output 2>&1 &"):format(command, self.dir))
-  local late = core.now() + 20
+  local late = core.now() + 120
   repeat
     core.wait("read", -1, core.now() + 0.02)
     self.pid = child.read(self.dir .. "/pid"):match "%d+"
@@ -120,7 +115,7 @@ function Prosody:request(code, ...)
   self.count = (self.count or 0) + 1
   local path = ("%s/chunk%d"):format(self.dir, self.count)
   child.write(path, code:format(...))
-  return ("curl -sS -m 60 --cacert %s/certificate -H Expect: --data-binary @%s https://localhost:%d/")
+  return ("curl -sS -m 120 --cacert %s/certificate -H Expect: --data-binary @%s https://localhost:%d/")
     :format(self.dir, path, self.https)
 end
 
@@ -138,7 +133,7 @@ end
 ---@return boolean ended in time
 function Prosody:finish()
   os.execute(("kill %s 2>/dev/null"):format(self.pid))
-  local late = core.now() + 10
+  local late = core.now() + 60
   local runs
   repeat
     core.wait("read", -1, core.now() + 0.02)

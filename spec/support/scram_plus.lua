@@ -21,9 +21,9 @@ function scram_plus.start(version)
   os.remove(directory)
   os.execute(("env -u LD_PRELOAD bash -c 'mkdir %s && bash spec/support/pki.sh %s/pki' >/dev/null 2>&1"):format(directory,
     directory))
-  os.execute(("env -u LD_PRELOAD timeout 120 /usr/bin/python3 spec/support/scram_plus.py %s %s/pki/localhost.pem "
+  os.execute(("env -u LD_PRELOAD timeout 600 /usr/bin/python3 spec/support/scram_plus.py %s %s/pki/localhost.pem "
     .. "%s/pki/localhost.key %s >%s/out 2>&1 </dev/null &"):format(directory, directory, directory, version, directory))
-  for _ = 1, 100 do
+  for _ = 1, 1200 do
     local port = tonumber(child.read(directory .. "/port"))
     if port then
       return { port = port, ca_file = directory .. "/pki/ca.pem", dir = directory }

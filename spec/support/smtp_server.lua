@@ -16,7 +16,7 @@ function smtp_server.start()
   os.remove(dir)
   os.execute("mkdir " .. dir)
   os.execute((start:gsub("%%s", dir)))
-  for _ = 1, 100 do
+  for _ = 1, 600 do
     local port = child.read(dir .. "/port"):match("^(%d+)\n")
     if port then
       return { port = tonumber(port), ca_file = dir .. "/pki/ca.pem", dir = dir }

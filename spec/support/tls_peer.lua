@@ -29,7 +29,7 @@ end
 
 --- A pipe to it, not yet encrypted.
 function Peer:connect()
-  return assert(socket.new().connect("127.0.0.1", self.port, {}, core.now() + 10))
+  return assert(socket.new().connect("127.0.0.1", self.port, {}, core.now() + 60))
 end
 
 --- Waits for its end, which comes once the client has closed; what it printed.

@@ -402,10 +402,10 @@ local function start(port, command, ...)
   local pid = pipe:read("*l")
   pipe:close()
   if not pid then return nil end
-  local address, deadline = loopback.address("127.0.0.1", port), core.now() + 10
+  local address, deadline = loopback.address("127.0.0.1", port), core.now() + 60
   repeat
     local sock = assert(core.connect(address))
-    core.wait("write", sock:fd(), core.now() + 0.1)
+    core.wait("write", sock:fd(), deadline)
     local up = sock:connected()
     sock:close()
     if not up then core.wait("read", -1, core.now() + 0.05) end
@@ -414,12 +414,6 @@ local function start(port, command, ...)
 end
 
 describe("a real proxy #real", function()
-  local function free_port()
-    local listener = loopback.listen()
-    listener.close()
-    return listener.port
-  end
-
   local config = os.tmpname()
 
   for _, case in ipairs {
@@ -434,7 +428,7 @@ describe("a real proxy #real", function()
     end },
   } do
     it(case[2] .. " leads to the server, or says why not", function()
-      local port = free_port()
+      local port = loopback.port()
       local stop = case[3](port)
       if not stop then return pending(("NO %s: install it with spec/support/install.sh test"):format(case[2]:upper())) end
       local ran, why = pcall(function()
@@ -442,7 +436,7 @@ describe("a real proxy #real", function()
         local server = assert(smtp.server { host = "localhost", tls = "starttls" })
         local raw = "Subject: Hello\r\n\r\n" .. ("Hello.\r\n"):rep(100000)
         local given = { host = "localhost", port = server.port, ca_file = server.certificate, proxy = url "ada:secret@",
-          from = "ada@example.org", to = "grace@example.org", timeout = 10, raw = raw }
+          from = "ada@example.org", to = "grace@example.org", timeout = 60, raw = raw }
         local function send(name, value)
           local all = {}
           for k, v in pairs(given) do all[k] = v end
@@ -458,7 +452,7 @@ describe("a real proxy #real", function()
           local _, err = send("proxy", url(login))
           assert.are.same({ "auth", "proxy", false }, { err.kind, err.stage, err.temporary }, tostring(err))
         end
-        for _, other in ipairs { { "port", free_port() }, { "host", "no-such-host.invalid" } } do
+        for _, other in ipairs { { "port", loopback.port() }, { "host", "no-such-host.invalid" } } do
           local _, err = send(other[1], other[2])
           assert.are.same({ "connect", "proxy", true }, { err.kind, err.stage, err.temporary }, tostring(err))
         end
