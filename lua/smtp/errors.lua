@@ -74,14 +74,13 @@ function errors.input(reason, hint)
   return errors.new { kind = "input", stage = "compose", reason = reason, hint = hint }
 end
 
--- Lua 5.1 cannot yield out of a pcall.
-local thread = coroutine.create(function() pcall(coroutine.yield) end)
-coroutine.resume(thread)
+-- Lua 5.1 cannot yield out of a pcall, LuaJIT can. It is not tried out: a coroutine of nginx's waits for its host.
+local yields = _VERSION ~= "Lua 5.1" or jit ~= nil
 
 --- Calls code of the caller's, which may raise and may yield. On Lua 5.1 it can only do one of the two in a coroutine:
 --- there it may yield, and what it raises goes through.
 ---@type fun(call: function, ...): boolean, any ran, and what it returned or raised
-errors.catch = coroutine.status(thread) == "suspended" and pcall or function(call, ...)
+errors.catch = yields and pcall or function(call, ...)
   if not coroutine.running() then return pcall(call, ...) end
   return true, call(...)
 end

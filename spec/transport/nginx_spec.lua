@@ -198,7 +198,7 @@ describe("nginx #real", function()
         server:step(0)
         return step(self, deadline)
       end
-      there.receive = false
+      there.receive, there.alone = false, nil
       there.wait = function() server:step(0.01) end
       local peer = assert(engine.wrap(there, { ca_file = cert, server_name = "localhost" }, core.now() + 60)).info.peer
       there:close()
