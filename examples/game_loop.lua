@@ -9,7 +9,7 @@ local task = smtp.task(smtp.send, {
   to = os.getenv "TO" or "player@example.org",
   subject = "You won",
   text = "Congratulations!\n",
-  timeout = 60,
+  timeout = 30,
 })
 
 local TICK = 1 / 60

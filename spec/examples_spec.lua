@@ -175,3 +175,14 @@ describe("the example", function()
     assert.truthy(output:find("Subject: over there", 1, true), output)
   end)
 end)
+
+describe("the examples for hosts and games", function()
+  for _, name in ipairs { "nginx/contact.lua", "prosody/mod_mail_registrations.lua", "game_loop.lua", "love/main.lua", "luanti/init.lua" } do
+    it(name .. " gives up after 30 seconds", function()
+      local file = assert(io.open("examples/" .. name))
+      local text = file:read("*a")
+      file:close()
+      assert.truthy(text:find("timeout = 30", 1, true))
+    end)
+  end
+end)

@@ -9,7 +9,7 @@ function love.load()
   mail = smtp.task(smtp.send, {
     url = os.getenv "SMTP_URL", ca_file = os.getenv "CA_FILE",
     from = os.getenv "FROM", to = os.getenv "TO",
-    subject = "A new high score", text = "4,711 points!",
+    subject = "A new high score", text = "4,711 points!", timeout = 30,
   })
 end
 

@@ -11,7 +11,7 @@
 -- /etc/minetest/mailer.lua (or what MAILER_OPTIONS names) holds the password; only the server's user may read it:
 --
 --   return {
---     server = { url = "smtp://user:password@mail.example.org", timeout = 60 },
+--     server = { url = "smtp://user:password@mail.example.org", timeout = 30 },
 --     from = "Game <game@example.org>", to = "admin@example.org",
 --   }
 local insecure = minetest.request_insecure_environment()

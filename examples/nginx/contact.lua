@@ -5,7 +5,7 @@ local contact = {}
 
 -- One for the worker: its connections are kept from one visitor to the next.
 local pool = assert(smtp.pool {
-  url = os.getenv "SMTP_URL", server_name = os.getenv "SMTP_NAME", timeout = 20, attempts = 2,
+  url = os.getenv "SMTP_URL", server_name = os.getenv "SMTP_NAME", timeout = 30, attempts = 2,
 })
 
 local ENTITIES = { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;" }

@@ -12,7 +12,7 @@ local transport = require "smtp.transport.prosody"
 -- A runner of its own: who registers does not wait for the mail. It takes one user after the other.
 local mailer = async.runner(function(user)
   local mail = {
-    transport = transport, timeout = 120,
+    transport = transport, timeout = 30,
     subject = ("%s@%s has registered"):format(user.username, user.host),
     text = ("%s@%s has registered at %s.\n"):format(user.username, user.host, os.date()),
   }

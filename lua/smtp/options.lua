@@ -29,7 +29,7 @@ local MESSAGE = {
   headers = "table", date = "number", message_id = "string", in_reply_to = "string", references = "string table",
   priority = "string", list = "table", calendar = "table", dkim = "table",
   dsn = "table", require_tls = "boolean", deliver_by = "number table", hold_for = "number", mt_priority = "number",
-  raw = "string function", envelope = "table", partial = "boolean", on_progress = "function",
+  raw = "string function", envelope = "table", partial = "boolean", on_progress = "function", files = "boolean",
 }
 
 local SERVER_ALONE, MESSAGE_ALONE, BOTH = { SERVER }, { MESSAGE }, { SERVER, MESSAGE }

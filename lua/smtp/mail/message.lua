@@ -223,7 +223,24 @@ local function lay_out(head, body, form, signatures)
   return { encoding = laid.encoding, content = source.chain { source.string(head .. "\r\n"), content } }
 end
 
+-- A table that comes from outside must not name what is read here.
+local function refuse_files(fields)
+  local function look(label, list, option)
+    for i, one in ipairs(list) do
+      if type(one) == "table" and one[option] ~= nil then
+        refuse(("%s: %s: is not allowed by files = false"):format(label:format(i), option))
+      end
+    end
+  end
+  local dkim = fields.dkim
+  look("attachments[%d]", fields.attachments or {}, "path")
+  look("dkim", dkim and dkim[1] == nil and { dkim } or dkim or {}, "key_file")
+end
+
 local function compose(fields)
+  if fields.files == false then
+    refuse_files(fields)
+  end
   local from, to, utf8, people_fields, head_utf8, sender = people.of(fields)
   local message_id
   if fields.message_id ~= nil then
