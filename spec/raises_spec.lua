@@ -4,6 +4,7 @@ local smtp = require "smtp"
 local together = require "spec.support.together"
 
 local hello, script = play.hello, play.script
+local unpack = table.unpack or unpack
 
 local function raw(i)
   return ("Message-ID: <%d@example.org>\r\n\r\n%d\r\n"):format(i, i)
@@ -329,8 +330,63 @@ describe("a trace that raises", function()
     local fine, raised = pcall(results)
     assert.are.same({ false, WORDS, 1 }, { fine, raised, count })
     assert.is_true(transport.pipe.closed)
-    assert.are.same({ "closed not_sent", "closed not_sent" }, (run(results)))
+    assert.are.same({ "closed unknown", "closed not_sent", "closed not_sent" }, (run(results)))
     check_dead(session, transport.pipe)
+  end)
+end)
+
+describe("a transport that raises", function()
+  -- At the n-th read from now on.
+  local function raise_at(transport, n)
+    local read = transport.pipe.read
+    function transport.pipe.read(...)
+      n = n - 1
+      if n == 0 then error(WORDS) end
+      return read(...)
+    end
+  end
+
+  local function each(count)
+    local i = 0
+    return function()
+      i = i + 1
+      return i <= count and letter(i) or nil
+    end
+  end
+
+  it("leaves each result in its place: unknown where a content was handed over, and not sent behind that", function()
+    local talk = script(OFFER, envelope(1), GO, content(1), envelope(2), "S: 250 in", GO, content(2), "S: 250 in")
+    for n, expected in ipairs {
+      { "closed not_sent", "closed not_sent", "closed not_sent" },
+      { "closed unknown", "closed not_sent", "closed not_sent" },
+      { "closed unknown", "closed not_sent", n = 1 },
+    } do
+      for _, options in ipairs { { pipeline = "data" }, { pipeline = "data", trace = true } } do
+        local session, transport = play.open(talk, options)
+        local results = session:send_many(each(3))
+        raise_at(transport, n)
+        for _ = 1, expected.n or 0 do assert(results()) end
+        local fine, raised = pcall(results)
+        assert.are.same({ false, WORDS }, { fine, raised })
+        assert.are.same({ unpack(expected, 1, #expected) }, (run(results)), n)
+        assert.are.equal("dead", session.state)
+        assert.is_true(transport.pipe.closed)
+      end
+    end
+  end)
+
+  it("likewise where whole messages go together", function()
+    local function whole(i)
+      return { "C: MAIL FROM:<ada@example.org>", ("C: RCPT TO:<to%d@example.test>"):format(i), "C: BDAT 34 LAST",
+        "C: Message-ID: <" .. i .. "@example.org>", "C: ", "C: " .. i }
+    end
+    local session, transport = play.open(script(hello("PIPELINING", "CHUNKING"), whole(1), "S: 250 1", "S: 250 2", "S: 250 in"),
+      { pipeline = "chunk" })
+    local results = session:send_many(each(3))
+    raise_at(transport, 1)
+    assert.is_false((pcall(results)))
+    assert.are.same({ "closed unknown", "closed unknown", "closed unknown" }, (run(results)))
+    assert.are.equal("dead", session.state)
   end)
 end)
 

@@ -21,6 +21,8 @@ local huge, min = math.huge, math.min
 -- Seconds between two results after which a look is due before content goes out: the server may have left.
 local LATE = 0.05
 
+local BROKEN_OFF = "an earlier call was broken off halfway"
+
 -- The error of a message that was not begun.
 local function unbegun()
   return errors.new { kind = "closed", stage = "mail", temporary = true,
@@ -47,7 +49,8 @@ function batch.each(self, iterator, most, finish)
   local left = 0                   -- when the last result was handed over
   local curious = true             -- perhaps the server's ways with chunks are worth finding out,
   local lost = false               -- and the server closed over the question
-  local inside = false             -- a result is being found out
+  local inside = false             -- a result is being found out,
+  local front, handed = 0, false   -- of so many messages; their content may have been handed over
   local short = false              -- the connection is one for the short way,
   local own                        -- over a socket of its own
   local timeouts, timeout = self.plan.timeouts, not self.life and self.plan.timeout
@@ -167,6 +170,7 @@ function batch.each(self, iterator, most, finish)
       rounds = line.rounds + 1
       line.rounds = rounds
       if went then on_wire, on_plan, began, ahead = after, follower, now, nil end
+      handed = true
       if ahead == nil then look_ahead() end
       limit = now + timeouts.final
       if limit > expires then limit = expires end
@@ -205,6 +209,7 @@ function batch.each(self, iterator, most, finish)
       if not flights.has_room(count, octets, commands) then break end
       count = count + 1
       mails[count], plans[count] = take(), plan
+      front = count
     end
     return mails, plans
   end
@@ -213,6 +218,11 @@ function batch.each(self, iterator, most, finish)
     local limit = min(most(), flights.MESSAGES)
     look_ahead()
     while not ended and last - first + 2 < limit do look_further() end
+  end
+
+  local function meanwhile()
+    handed = true
+    look_ahead()
   end
 
   -- The long way for the message at the front. `last_one`: nothing goes along.
@@ -227,6 +237,7 @@ function batch.each(self, iterator, most, finish)
     else
       local mail
       mail, err = take()
+      front = 1
       if mail then one, err = delivery.begin(self, mail) end
       local written
       if one then written, err = exchange.write(self, "mail") end
@@ -238,7 +249,7 @@ function batch.each(self, iterator, most, finish)
     goes, reset = delivery.goes_on(self)
     local more
     if not last_one then
-      one.meanwhile = look_ahead
+      one.meanwhile = meanwhile
       look_ahead()
       more = goes and along or nil
     end
@@ -258,12 +269,23 @@ function batch.each(self, iterator, most, finish)
     return receipt, err
   end
 
-  -- A call that was broken off by an error leaves a connection that nobody knows the state of.
+  -- Keeps a result for later.
+  local function keep(receipt, err)
+    local at = next_done
+    while done[at] ~= nil do at = at + 1 end
+    done[at], errs[at] = receipt or false, err
+  end
+
+  -- Begins a call. One before it that was broken off by an error leaves a connection that nobody knows the state of.
   local function enter()
     if inside then
-      exchange.kill(self, { kind = "closed", stage = "mail", reason = "an earlier call was broken off halfway" })
+      local outcome = (handed or self.outcome == "unknown") and "unknown" or "not_sent"
+      exchange.kill(self, { kind = "closed", stage = "mail", reason = BROKEN_OFF })
+      for _ = 1, front do
+        keep(false, errors.new { kind = "closed", stage = "final", outcome = outcome, reason = BROKEN_OFF })
+      end
     end
-    inside = true
+    inside, handed, front = true, false, on_wire and 1 or 0
     if timeout then expires = core.now() + timeout end
     self.expires = expires
   end
@@ -272,8 +294,7 @@ function batch.each(self, iterator, most, finish)
   local function settle()
     if inside or not on_wire then return end
     enter()
-    local receipt, err = send(true)
-    done, errs, next_done = { receipt or false }, { err }, 1
+    keep(send(true))
     left, inside = core.now(), false
   end
 
@@ -312,6 +333,7 @@ function batch.each(self, iterator, most, finish)
         ok, err = delivery.look(self)
         if ok then
           local mails, plans = flight()
+          handed = true
           done, errs = bundle.send(self, mails, plans, look_far_ahead)
           receipt, err, next_done = done[1], errs[1], 2
         else
@@ -348,13 +370,10 @@ function batch.each(self, iterator, most, finish)
       inside = false
     end
     settle()
-    local count = next_done
-    while done[count] ~= nil do count = count + 1 end
     look_ahead()
     while ahead ~= nil do
       local mail, err = take()
-      done[count], errs[count] = false, mail and unbegun() or err
-      count = count + 1
+      keep(false, mail and unbegun() or err)
       look_ahead()
     end
   end
