@@ -10,6 +10,7 @@
 #include <openssl/x509.h>
 #include <openssl/x509_vfy.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -103,6 +104,7 @@ static void explain_name(struct smtp_fault *fault, const struct smtp_fault_scene
 	char names[512] = "";
 	size_t used = 0;
 	unsigned left = 0;
+	bool misplaced = false; /* an iPAddress that is the same would have done */
 	if (leaf)
 		smtp_peer_read(scene->peer, leaf);
 	for (const char *name = smtp_peer_names(scene->peer, NULL); name; name = smtp_peer_names(scene->peer, name)) {
@@ -110,8 +112,16 @@ static void explain_name(struct smtp_fault *fault, const struct smtp_fault_scene
 			used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", used ? ", " : "", name);
 		else
 			left++;
+		misplaced = misplaced || strcmp(name, scene->name) == 0;
 	}
 	say(fault, "the server's certificate is not for %s", scene->name);
+	if (misplaced) {
+		advise(fault,
+			"the certificate has the address as a dNSName, where it does not count: it has to be made anew with "
+			"an iPAddress (in OpenSSL IP:%s)",
+			scene->name);
+		return;
+	}
 	if (!used && !left)
 		advise(fault, "the certificate names no host at all (a common name alone does not count)");
 	else if (left)

@@ -3,6 +3,7 @@
 --- whether the session survives it.
 local core = require "smtp.core"
 local errors = require "smtp.errors"
+local capability = require "smtp.protocol.capability"
 local hint = require "smtp.protocol.hint"
 
 local exchange = {}
@@ -33,6 +34,12 @@ function exchange.kill(self, err)
   if self.pump then self.pump.pipe:close() end
 end
 
+-- What there is beside an error that tells what to do about it.
+local function scene(self)
+  return { known = self.known, mechanism = self.mechanism,
+    offered = self.capabilities and capability.mechanisms(self.capabilities) }
+end
+
 --- nil, err. `fields` may hold code, enhanced, text, rejected, temporary, hint.
 function exchange.fail(self, stage, kind, reason, fields)
   local err = fields or {}
@@ -42,7 +49,7 @@ function exchange.fail(self, stage, kind, reason, fields)
   err.port = self.plan.port
   err.transcript = self.trace.transcript()
   err = errors.new(err)
-  err.hint = err.hint or kind == "tls" and self.pump and self.pump.pipe.hint or hint.find(err)
+  err.hint = err.hint or kind == "tls" and self.pump and self.pump.pipe.hint or hint.find(err, scene(self))
   err.port = nil
   -- of whole messages behind a 421 there is still to be heard
   if FATAL[kind] or err.code == 421 and not self.whole then exchange.kill(self, err) end

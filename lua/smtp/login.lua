@@ -123,10 +123,10 @@ local function attempt(self, credentials, wanted)
   if not way then return nil, err end
   local mechanism = way.mechanism
   while true do
-    self.midway = true
+    self.midway, self.mechanism = true, mechanism
     local reply
     reply, err = converse(self, mechanism, way.credentials, way.server)
-    self.midway = false
+    self.midway, self.known = false, self.known or reply ~= nil
     local again = err and is_vain(err) and self.state == "ready"
     mechanism = again and sasl.choose(way.credentials, way.server, wanted, mechanism)
     if not mechanism then return reply, err end
@@ -198,6 +198,7 @@ function login.along(self)
   local line = "AUTH " .. way.mechanism .. " "
   if #line + #encoded > COMMAND then return login.now(self) end
   self.trace.hide(encoded)
+  self.mechanism = way.mechanism
   local ok
   ok, err = exchange.queue(self, "auth", line .. encoded, false, line .. "****")
   if not ok then return nil, err end
@@ -206,6 +207,7 @@ function login.along(self)
     self.prelude = nil
     local reply, lost = exchange.receive(self, "auth", self.plan.timeouts.command)
     self.time.auth = core.now() - now
+    self.known = self.known or reply ~= nil and reply.code == 235
     if not reply or reply.code == 235 then return reply, lost end
     -- it would take the envelope for an answer
     if exchange.class(reply) == 3 then return exchange.expect(self, "auth", reply, 2) end

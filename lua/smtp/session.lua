@@ -35,6 +35,8 @@ local function unconnect(self)
   self.outcome = "not_sent"   -- what a failure now would mean for the message
   self.midway = false         -- true where no command may go: in content, a TLS handshake, a login; "command": in a
                               -- dialogue that s:command began and only it may go on with
+  self.known = false          -- a login succeeded,
+  self.mechanism = nil        -- or was tried by this mechanism
   self.trusted = false        -- content may go in chunks
   self.transaction = false    -- MAIL was taken and nothing ended it,
   self.utf8 = false           -- with SMTPUTF8
@@ -137,6 +139,12 @@ local function speaks_tls(self, limit)
   return pipe and (probe or require "smtp.transport.tls".probe)(pipe, limit)
 end
 
+-- Whether what came in place of a greeting is the record of an alert (RFC 8446 5.1 and 6).
+local function speaks_alert(wire)
+  local bytes = wire:octets(wire:residue())
+  return bytes ~= nil and bytes:find("^\21\3.") ~= nil
+end
+
 local function greet(self)
   local now, limit = core.now(), exchange.deadline(self, self.plan.timeouts.greeting)
   local patience = math.min(PATIENCE, (limit - now) / 2)
@@ -148,6 +156,9 @@ local function greet(self)
         { hint = 'this port speaks TLS from the first byte: use tls = "implicit"' })
     end
     reply, kind, reason = self.pump:reply(limit)
+  end
+  if not reply and not self.tls and speaks_alert(self.pump.wire) then
+    return exchange.fail(self, "greeting", "tls", "the server answered with a TLS alert")
   end
   if not reply then return exchange.fail_pump(self, "greeting", kind, reason) end
   return exchange.expect(self, "greeting", exchange.clean(self, reply), 2)
@@ -509,7 +520,10 @@ function Session:command(line)
   end
   local reply
   reply, err = exchange.command(self, "command", line, nil, false, shown)
-  if reply then self.midway = exchange.class(reply) == 3 and "command" end
+  if reply then
+    self.known = self.known or reply.code == 235
+    self.midway = exchange.class(reply) == 3 and "command"
+  end
   return reply, err
 end
 

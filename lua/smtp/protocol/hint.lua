@@ -1,57 +1,215 @@
 --- What to do about an error, where the cause is well known. Words for a person, not for a program.
 local hint = {}
 
-local function says(err, pattern)
-  return err.text and err.text:lower():find(pattern) ~= nil
-end
+local APP_PASSWORD = "this account needs an app password: make one in the provider's security settings and use it "
+  .. "as password"
+local CODE = "this provider wants its authorization code as password: make one in the settings of the mailbox, "
+  .. "where SMTP has to be switched on"
+local OWN = "from must belong to the account that logged in, or the account be allowed to send for it (where the "
+  .. "two differ: option envelope)"
+local CHECK = "check username and password, or token"
+local BROWSER = "the provider doubts that it is you: log in by your web browser, allow the access there, and try again"
+local WEAK = "the server finds this mechanism too weak: use TLS, or let auth name a stronger one"
+local TLS = 'the server wants TLS first: use tls = "starttls"'
+local LOGIN = "the server wants a login: give username and password"
+local SLOWER = "the server wants fewer connections or messages at a time: fewer connections (size), a slower pace "
+  .. "(rate), and later again"
+local UNPROVED = "the receiver wants proof of who sends: SPF or DKIM for the domain of from, agreeing with it "
+  .. "(DMARC); option dkim signs"
+local NAMELESS = "the receiver wants this machine's address to have a name (PTR) that leads back to it; or send by "
+  .. "a provider's server"
+local NAME = "the server does not like the name that this machine gives: set helo to its full name in DNS"
+local IMPLICIT = 'this port speaks TLS from the first byte: use tls = "implicit"'
+local PORTS = "587 and 465 are usual for mail"
 
--- Whether the line in place of a greeting begins so.
-local function greets(err, words)
-  return err.stage == "greeting" and err.reason ~= nil and err.reason:find('not SMTP: "' .. words, 1, true) ~= nil
-end
-
--- First match wins: {kind, test, words}.
+-- What is known, the first that applies. All that one names must be so: `kind`, `stage`, `port`; `code`, `class` (its
+-- first digit) and `enhanced` of the reply, or one of several; `says`, one of these in its words, in lower case;
+-- `replied`, whether there is a reply; `reason`, a pattern; `greets`, the beginning of what came in place of a
+-- greeting; `later`, whether it may work later; `known`, whether a login succeeded; `mechanism` of the last login, and
+-- what is `offered` beside it.
 local KNOWN = {
-  { "insecure", function(err) return err.stage == "starttls" and not err.code end,
-    'if the port speaks TLS from the first byte (465 does), use tls = "implicit"; '
-    .. 'for a server you reach without a network, tls = "none"' },
-  { "insecure", function(err) return err.stage == "auth" end,
-    "use TLS; allow_insecure_auth = true sends credentials in clear all the same" },
-  { "auth", function(err) return err.code == 534 or says(err, "application%-specific") or says(err, "app password") end,
-    "this account needs an app password: make one in the provider's security settings and use it as password" },
-  { "auth", function(err) return err.enhanced == "5.7.139" or says(err, "basic authentication is disabled") end,
-    "this server takes no passwords any more: log in with an OAuth 2 access token (option token)" },
-  { "auth", function(err) return says(err, "username and password not accepted") end,
-    "check the user name; Google accounts need an app password or an OAuth 2 token, not the account's password" },
-  { "auth", function(err) return err.code == 535 end, "check username and password, or token" },
-  { "auth", function(err) return err.reason and err.reason:find("no mechanism in common", 1, true) end,
-    "leave out username and password (or auth) if this server wants no login; many offer AUTH only after TLS" },
-  { "rejected", function(err) return err.code == 530 and says(err, "starttls") end,
-    'the server wants TLS first: use tls = "starttls"' },
-  { "rejected", function(err)
-      return err.code == 530 or says(err, "authentication required") or says(err, "relay")
-    end, "the server wants a login: give username and password" },
-  { "connect", function(err) return err.reason and err.reason:find("refused") end,
-    "nothing listens there: check host and port (587 for submission, 465 for implicit TLS)" },
-  { "timeout", function(err) return err.stage == "connect" and err.port == 25 end,
-    "many networks block port 25: use the submission port, 587 or 465" },
-  { "timeout", function(err) return err.stage == "connect" end,
-    "check host and port, and whether a firewall is between" },
-  { "resolve", function(err) return not err.temporary end, "check the spelling of host" },
-  { "protocol", function(err) return greets(err, "* ") end, "this is an IMAP server: mail is sent to port 587 or 465" },
-  { "protocol", function(err) return greets(err, "+OK") end, "this is a POP3 server: mail is sent to port 587 or 465" },
-  { "protocol", function(err) return greets(err, "HTTP/") or greets(err, "<") end,
-    "a web server answers here: a captive portal perhaps, or the wrong port (587 and 465 are usual)" },
-  { "protocol", function(err) return greets(err, "SSH-") end, "this is an SSH server: 587 and 465 are usual for mail" },
-  { "protocol", function(err) return err.stage == "greeting" end, "is this an SMTP port? 587 and 465 are usual" },
+  -- encryption
+  { kind = "insecure", stage = "starttls", replied = false,
+    hint = 'if the port speaks TLS from the first byte (465 does), use tls = "implicit"; '
+      .. 'for a server you reach without a network, tls = "none"' },
+  { kind = "insecure", stage = "auth",
+    hint = "use TLS; allow_insecure_auth = true sends credentials in clear all the same" },
+  { says = { "must issue a starttls", "starttls first", "encryption required", "ssl/tls required" }, hint = TLS },
+  { kind = "rejected", code = 530, says = { "starttls" }, hint = TLS },
+
+  -- logins: Google
+  { kind = "auth", says = { "application-specific password" }, hint = APP_PASSWORD },
+  { kind = "auth", says = { "username and password not accepted" },
+    hint = "check the user name; Google accounts need an app password or an OAuth 2 token, not the account's "
+      .. "password" },
+  { kind = "auth", enhanced = "5.7.14", hint = BROWSER },
+  { kind = "auth", says = { "log in via your web browser", "web login required" }, hint = BROWSER },
+  -- Microsoft
+  { kind = "auth", says = { "smtpclientauthentication is disabled", "smtp_auth_disabled" },
+    hint = "an administrator has to allow authenticated SMTP for this tenant or mailbox; no password or token "
+      .. "helps before" },
+  { kind = "auth", says = { "basic authentication is disabled", "basic auth is disabled" },
+    hint = "this server takes no passwords any more: log in with an OAuth 2 access token (option token)" },
+  { kind = "auth", says = { "security defaults", "criteria to be authenticated", "conditional access" },
+    hint = "a policy of the organization forbids this login: an administrator has to allow it" },
+  { kind = "auth", enhanced = "5.7.139", says = { "credentials were incorrect" }, hint = CHECK },
+  { kind = "auth", enhanced = "5.7.139",
+    hint = "this server takes no passwords any more, or not yours: log in with an OAuth 2 access token (option "
+      .. "token), or ask an administrator" },
+  -- Yahoo, AOL, Mail.ru, Fastmail, iCloud, Zoho
+  { kind = "auth", says = { "app password", "app-password", "application password", "app-specific password", "#mbr1212",
+    "application-specific" }, hint = APP_PASSWORD },
+  -- QQ, 163, 126
+  { kind = "auth", says = { "authorization code", "user has no permission", "\230\142\136\230\157\131\231\160\129" },
+    hint = CODE },
+  -- Yandex
+  { kind = "auth", says = { "does not have access rights to this service" },
+    hint = "switch on access by mail programs in the settings of the mailbox, and use an app password" },
+  -- Amazon SES
+  { kind = "auth", says = { "authentication credentials invalid" },
+    hint = "check username and password: some providers have SMTP credentials of their own, beside the account's "
+      .. "(Amazon SES)" },
+  -- SendGrid
+  { kind = "auth", says = { "bad username / password" },
+    hint = 'check username and password (at SendGrid "apikey" and the key itself)' },
+  { kind = "auth", says = { "not yet activated", "unauthorized ip" },
+    hint = "the provider has to switch this on: see your account there" },
+  { kind = "auth", says = { "too many login attempts", "too many bad auth attempts", "too many failed",
+    "too many auth" },
+    hint = "too many logins lately: wait some hours, and keep connections (smtp.pool) where there are many messages" },
+  -- whoever it is
+  { kind = "auth", class = 5, mechanism = "CRAM-MD5", offered = "PLAIN",
+    hint = 'check username and password; a server that keeps hashes offers CRAM-MD5 in vain: auth = "PLAIN"' },
+  { kind = "auth", enhanced = "5.7.9", hint = WEAK },
+  { kind = "auth", code = 534, hint = WEAK },
+  { kind = "auth", code = 504, hint = "the server does not take the mechanism that it offers: let auth name another" },
+  { kind = "auth", code = { 535, 526 }, hint = CHECK },
+  { kind = "auth", reason = "no mechanism in common",
+    hint = "leave out username and password (or auth) if this server wants no login; many offer AUTH only after TLS" },
+
+  -- whose mail it is: Postfix, Exchange, Amazon SES, SendGrid, Postmark, GMX, iCloud, 163, QQ, Yandex, Zoho, Fastmail
+  { kind = "rejected", says = { "not verified", "not a verified", "verified sender identity",
+    "not a sender signature" },
+    hint = "the provider sends only for addresses and domains that were verified there: verify from, and in its "
+      .. "sandbox each recipient" },
+  { kind = "rejected", enhanced = { "5.7.60", "5.2.252" }, hint = OWN },
+  { kind = "rejected", says = { "not owned by", "sendasdenied", "permissions to send as", "not allowed to send as",
+    "unauthorized sender", "not one of your addresses", "must equal authorized user",
+    "must be same as authorization user", "not authorised to send from", "not authorized to send from",
+    "not allowed to send from", "from address not verified", "sender is not allowed" }, hint = OWN },
+  { kind = "rejected", known = true, says = { "relay" }, hint = OWN },
+  { kind = "rejected", known = true, code = 553, stage = "mail", hint = OWN },
+  { kind = "rejected", says = { "is not authorized to perform" },
+    hint = "the account may not send there: its policy has to allow it (at Amazon ses:SendRawEmail, for this "
+      .. "address)" },
+
+  -- proof of who sends: Google, Exchange, Yahoo
+  { enhanced = { "4.7.26", "5.7.26", "4.7.27", "5.7.27", "4.7.30", "5.7.30", "4.7.32", "4.7.40", "5.7.40" },
+    hint = UNPROVED },
+  { says = { "pass dmarc", "dmarc policy", "sender is unauthenticated", "unauthenticated email", "spf or dkim",
+    "required authentication level", "not accepted for policy reasons" }, hint = UNPROVED },
+  { enhanced = { "4.7.23", "5.7.25", "4.7.25" }, hint = NAMELESS },
+  { says = { "ptr record", "reverse dns", "reverse hostname", "reverse lookup" }, hint = NAMELESS },
+  { kind = "rejected", says = { "potential security issue" },
+    hint = "the receiver takes no attachments of this kind, and none within archives" },
+
+  -- how much, and how fast: Exchange, Google, Amazon SES, Mailtrap
+  { says = { "daily user sending limit", "daily message quota", "sending quota", "sending limit exceeded",
+    "maximum credits exceeded" }, hint = "the day's limit is reached: go on tomorrow, or with another account" },
+  { code = 432, hint = SLOWER },
+  { enhanced = { "4.7.28", "4.7.500" }, hint = SLOWER },
+  { says = { "throttling failure", "maximum sending rate", "too many emails per second", "connections limit",
+    "sender thread limit", "too many connections", "too many concurrent", "unusual rate", "rate that prevents",
+    "rate limit" }, hint = SLOWER },
+  { code = 421, enhanced = "4.7.0", says = { "try again later", "suspicious", "gsmtp" }, hint = SLOWER },
+  { class = 4, says = { "greylist", "graylist" },
+    hint = "the server takes mail from strangers at the second attempt: try again in some minutes" },
+
+  -- the name in EHLO: Postfix, Exim
+  { kind = "rejected", says = { "helo command rejected", "helo argument", "ehlo argument", "helo name", "bad helo",
+    "invalid helo" }, hint = NAME },
+  { kind = "rejected", stage = "ehlo", code = { 501, 550, 553, 554 }, hint = NAME },
+
+  -- a login that is missing: Exim, Postfix, Exchange, cPanel
+  { kind = "rejected", known = false, code = 530, hint = LOGIN },
+  { kind = "rejected", known = false, enhanced = "5.7.57", hint = LOGIN },
+  { kind = "rejected", known = false, says = { "relay", "authentication required", "authentication is required",
+    "not logged in", "turn on smtp authentication", "client was not authenticated", "client not authenticated",
+    "unauthenticated senders", "authenticate first", "need to authenticate", "log in first" }, hint = LOGIN },
+
+  -- the way there
+  { kind = "connect", reason = "refused",
+    hint = "nothing listens there: check host and port (587 for submission, 465 for implicit TLS)" },
+  { kind = "timeout", stage = "connect", port = 25,
+    hint = "many networks block port 25: use the submission port, 587 or 465" },
+  { kind = "timeout", stage = "connect", hint = "check host and port, and whether a firewall is between" },
+  { kind = "resolve", later = false, hint = "check the spelling of host" },
+  { kind = "protocol", greets = "* ", hint = "this is an IMAP server: mail is sent to port 587 or 465" },
+  { kind = "protocol", greets = "+OK", hint = "this is a POP3 server: mail is sent to port 587 or 465" },
+  { kind = "protocol", greets = "HTTP/",
+    hint = "a web server answers here: a captive portal perhaps, or the wrong port (" .. PORTS .. ")" },
+  { kind = "protocol", greets = "<",
+    hint = "a web server answers here: a captive portal perhaps, or the wrong port (" .. PORTS .. ")" },
+  { kind = "protocol", greets = "SSH-", hint = "this is an SSH server: " .. PORTS },
+  { kind = "protocol", greets = "\\x15\\x03", hint = IMPLICIT },
+  { kind = "tls", stage = "greeting", reason = "TLS alert", hint = IMPLICIT },
+  { kind = "protocol", stage = "greeting", hint = "is this an SMTP port? " .. PORTS },
 }
+
+-- Whether a list, or one value, has it.
+local function has(wanted, value)
+  if type(wanted) ~= "table" then return wanted == value end
+  for _, one in ipairs(wanted) do
+    if one == value then return true end
+  end
+  return false
+end
+
+local function says(text, all)
+  for _, words in ipairs(all) do
+    if text:find(words, 1, true) then return true end
+  end
+  return false
+end
+
+-- How each that is named is compared; `scene` is what there is besides the error.
+local TESTS = {
+  kind = function(wanted, err) return err.kind == wanted end,
+  stage = function(wanted, err) return err.stage == wanted end,
+  port = function(wanted, err) return err.port == wanted end,
+  code = function(wanted, err) return has(wanted, err.code) end,
+  class = function(wanted, err) return err.code ~= nil and math.floor(err.code / 100) == wanted end,
+  enhanced = function(wanted, err) return has(wanted, err.enhanced) end,
+  replied = function(wanted, err) return (err.code ~= nil) == wanted end,
+  later = function(wanted, err) return (err.temporary or false) == wanted end,
+  says = function(wanted, err) return err.text ~= nil and says(err.text:lower():gsub("\n", " "), wanted) end,
+  reason = function(wanted, err) return err.reason ~= nil and err.reason:find(wanted) ~= nil end,
+  greets = function(wanted, err)
+    local words = 'not SMTP: "' .. wanted
+    return err.stage == "greeting" and err.reason ~= nil and err.reason:find(words, 1, true) ~= nil
+  end,
+  known = function(wanted, _, scene) return (scene.known or false) == wanted end,
+  mechanism = function(wanted, _, scene) return scene.mechanism == wanted end,
+  offered = function(wanted, _, scene) return scene.offered ~= nil and scene.offered[wanted] ~= nil end,
+  hint = function() return true end,
+}
+
+local function applies(known, err, scene)
+  for name, wanted in pairs(known) do
+    if not TESTS[name](wanted, err, scene) then return false end
+  end
+  return true
+end
 
 --- The hint for an error, or nil.
 ---@param err table the fields of an error value, and `port`
+---@param scene { known: boolean?, mechanism: string?, offered: table<string, boolean>? }? whether a login succeeded;
+-- the
+--- mechanism of the last one, and those that the server offers
 ---@return string?
-function hint.find(err)
+function hint.find(err, scene)
   for _, known in ipairs(KNOWN) do
-    if known[1] == err.kind and known[2](err) then return known[3] end
+    if applies(known, err, scene or {}) then return known.hint end
   end
 end
 
