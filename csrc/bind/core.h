@@ -34,9 +34,10 @@ static inline size_t smtp_push_front(lua_State *L, const struct smtp_buf *queue,
 		length = smtp_buf_length(queue);
 	memcpy(copy, smtp_buf_view(queue), length);
 	lua_pushlstring(L, copy, length);
-	smtp_wipe(copy, length);
 	if (copy != brief)
 		lua_remove(L, -2);
+	else
+		smtp_wipe(brief, length); /* the other, like the string, is Lua's */
 	return length;
 }
 
