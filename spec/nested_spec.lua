@@ -169,6 +169,7 @@ describe("a wrong table in other options raises", function()
     { "auth by name", { auth = { PLAIN = true } }, 'auth: a list has the keys 1 to n and nothing else, not "PLAIN"' },
     { "auth with a hole", { auth = { "PLAIN", nil, "LOGIN" } }, "auth: a list has" },
     { "auth of a function", { auth = { print } }, "auth: item 1 must be a string, not a function" },
+    { "a transport without connect", { transport = { conect = print } }, 'transport: a transport has a function "connect"' },
     { "timeouts in a list", { timeouts = { 5 } }, 'timeouts: unknown option "1"' },
     { "timeouts' conect", { timeouts = { conect = 5 } }, 'timeouts: unknown option "conect"; did you mean "connect"?' },
     { "timeouts of a string", { timeouts = { final = "5" } }, 'timeouts: option "final" must be a number, not a string' },
@@ -183,6 +184,12 @@ describe("a wrong table in other options raises", function()
       end
     end)
   end
+
+  it("of a pool, which has names of its own", function()
+    assert.is_truthy(raised(smtp.pool, { host = "x", siz = 5 }):find('smtp.pool: unknown option "siz"; did you mean "size"?', 1, true))
+    assert.is_truthy(raised(smtp.pool, { host = "x", size = "5" }):find('smtp.pool: option "size" must be a number', 1, true))
+    assert.is_truthy(raised(smtp.pool, "x"):find("smtp.pool: expected a table", 1, true))
+  end)
 
   it("of a login", function()
     local s = session()

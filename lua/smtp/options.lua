@@ -75,8 +75,15 @@ local function pair(value, label)
   if not fine then error(label .. " must be a pair of name and value", 0) end
 end
 
+-- What else a transport has is its own business.
+local function transport_of(value, label)
+  if type(value.connect) ~= "function" then error(label .. ": a transport has a function \"connect\"", 0) end
+end
+
 -- What is inside the options that may be tables.
-local inside_server = check.inside { timeouts = check.record(TIMEOUT), auth = strings, pin = strings }
+local inside_server = check.inside {
+  timeouts = check.record(TIMEOUT), auth = strings, pin = strings, transport = transport_of,
+}
 local inside_message = check.inside {
   from = people, sender = people, to = people, cc = people, bcc = people, reply_to = people,
   attachments = check.list("table", attachment),
@@ -94,8 +101,6 @@ local inside_message = check.inside {
   deliver_by = check.record { seconds = "number", mode = "string", trace = "boolean" },
   envelope = check.record({ from = "string table", to = "string table" }, { from = people, to = people }),
 }
-
-options.check = check.options
 
 local function unescape(text)
   return (text:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
@@ -250,6 +255,15 @@ function options.split(given, label)
   return server, message
 end
 
+--- Refuses unknown names and wrong types among server options and in the tables there; raises.
+---@param given table
+---@param label string the call's name, for the message
+---@param own table<string, string>? further options that the call has: name -> types
+function options.check_server(given, label, own)
+  check.options(given, own and { SERVER, own } or SERVER_ALONE, label)
+  inside_server(given, label)
+end
+
 ---@class smtp.Credentials
 ---@field username string?
 ---@field password string?
@@ -284,14 +298,13 @@ options.mechanisms = list_of_mechanisms
 --- Turns server options into a plan. Raises on unknown names and wrong types.
 ---@param given table
 ---@param label string the call's name, for the message
----@param checked boolean? they come from split, which has looked for such
+---@param checked boolean? split or check_server has looked for such
 ---@return table? plan
 ---@return smtp.Error? err kind "input"
 function options.plan(given, label, checked)
   local all = given
   if not checked then
-    check.options(given, SERVER_ALONE, label)
-    inside_server(given, label)
+    options.check_server(given, label)
     -- what has been looked at, and nothing that a metatable would add to it
     all = {}
     for name, value in pairs(given) do all[name] = value end

@@ -44,13 +44,12 @@ end
 ---@return smtp.Pool? pool
 ---@return smtp.Error? err kind "input"
 function pool.new(given)
+  options.check_server(given, "smtp.pool", OWN)
   local server, own = {}, {}
-  for name, value in pairs(type(given) == "table" and given or {}) do
+  for name, value in pairs(given) do
     if OWN[name] then own[name] = value else server[name] = value end
   end
-  if type(given) ~= "table" then server = given end
-  options.check(own, { OWN }, "smtp.pool")
-  local plan, err = options.plan(server, "smtp.pool")
+  local plan, err = options.plan(server, "smtp.pool", true)
   if not plan then return nil, err end
   local self = setmetatable({
     plan = plan,

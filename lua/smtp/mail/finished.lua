@@ -61,6 +61,8 @@ local function filter_of()
         break
       elseif not held[1] and piece:find("^[ \t]", at) then
         place = "field"
+      elseif not held[1] and piece:find("^[^BbRr]", at) then -- what most lines are
+        place, dropping = "field", false
       else
         local from, word = at, ""
         if not gap then
@@ -136,7 +138,8 @@ end
 ---@return string|nil id "<…@…>", where one was found
 function finished.read(raw)
   if type(raw) == "string" then
-    if raw:find(NUL) then
+    local control = core.scan(raw)
+    if control and raw:find(NUL, control) then
       return nil, NUL_FOUND
     end
     raw = without_bcc(raw)
