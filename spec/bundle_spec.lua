@@ -159,6 +159,18 @@ describe("a batch to a server with CHUNKING", function()
     assert.is_truthy(results[3]:find "^closed %w+ not_sent$", results[3])
   end)
 
+  both("lost over the question and closed then: no other connection is made", function(dribble)
+    hosts = hosts + 1
+    local options, transport = play.several({ script(OFFER, envelope(1), GO, content(1), ASKED, "S: 250 in", "close") },
+      { host = "bundle" .. hosts .. ".example.org" }, dribble)
+    local session = assert(smtp.connect(options))
+    local results = session:send_many(letters(3))
+    assert(results())
+    session:close()
+    assert.are.equal("closed mail not_sent", fate(results()))
+    assert.are.equal(1, #transport.pipes)
+  end)
+
   both("lost, but not over the question: the rest was not sent", function(dribble)
     hosts = hosts + 1
     local options = play.several({ script(OFFER, envelope(1), GO, content(1), ASKED, "S: 421 4.3.2 going down", "close") },

@@ -264,7 +264,7 @@ function batch.each(self, iterator, most, finish)
     if on_wire or asked and err then delivery.learn(self, err) end
     if asked then
       if self.state == "ready" then chunk.answer(self) end
-      lost = self.state == "dead" and self.opened and not (self.raised or err and err.code)
+      lost = self.state == "dead" and not (self.raised or err and err.code)
     end
     return receipt, err
   end
@@ -301,7 +301,7 @@ function batch.each(self, iterator, most, finish)
   -- The next result.
   local function advance()
     local receipt, err
-    if lost then
+    if lost and self.opened then
       -- which the messages behind it must not suffer from
       lost = false
       look_ahead()

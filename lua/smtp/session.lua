@@ -541,6 +541,7 @@ function Session:close()
   exchange.put_away(self)
   if self.pump then self.pump.pipe:close() end
   if self.state ~= "dead" then self.state = "closed" end
+  self.opened = false
 end
 
 Session.__close = Session.close
