@@ -329,6 +329,13 @@ describe("a flight of whole messages", function()
     play.finished(transport)
   end)
 
+  both("a reply too many somewhere: a refusal in that flight may be another message's, and decides nothing", function(dribble)
+    local session = open(script(OFFER, whole(1), "C: RSET", whole(2), TAKEN, RESET, "S: 250 1", "S: 250 surplus", "S: 550 2",
+      "S: 250 in"), TRUST, dribble)
+    assert.are.same({ "sent", "rejected final unknown 550" }, run(session, letters(2)))
+    assert.are.equal("dead", session.state)
+  end)
+
   both("with nobody accepted, a content taken all the same is a broken protocol", function(dribble)
     local session = open(script(OFFER, whole(1), "S: 250 1", "S: 550 no", "S: 250 in"), TRUST, dribble)
     local _, err = session:send(letter(1))

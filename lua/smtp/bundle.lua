@@ -151,8 +151,14 @@ function bundle.send(self, mails, plans, meanwhile, more)
     results[i], errs[i] = receipt or false, err
   end
   if not (written or gone) then exchange.kill(self, { kind = kind, stage = "final", reason = reason }) end
-  if self.state == "ready" and line.wire:unread() > 0 then
+  -- where something was refused the difference is worth a look
+  local surplus = line.wire:unread() > 0 or next(errs) and line.pipe:peek() == "data" and line:unasked()
+  if self.state == "ready" and surplus then
     chunk.distrust(self)
+    -- nor is it known which reply was the one too many, and whose the refusals are
+    for _, err in pairs(errs) do
+      if err.kind == "rejected" then err.outcome = "unknown" end
+    end
     exchange.kill(self, { kind = "protocol", stage = "final",
       reason = "the server sent a reply that no command was waiting for" })
   end
