@@ -281,6 +281,37 @@ describe("a message whose envelope is changed goes to whom it names then, and th
     end
   end)
 
+  it("with the partial and on_progress that it has then", function()
+    local session, transport = play.open(play.script(play.hello "PIPELINING", "C: MAIL FROM:<ada@example.org>",
+      "C: RCPT TO:<a@example.test>", "C: RCPT TO:<b@example.test>", "C: DATA", "S: 250 1", "S: 250 2", "S: 250 3", "S: 354 go",
+      "C: x", "C: .", "S: 250 in", "C: MAIL FROM:<ada@example.org>", "C: RCPT TO:<a@example.test>", "C: RCPT TO:<b@example.test>",
+      "S: 250 1", "S: 550 no", "S: 250 3", "C: RSET", "C: MAIL FROM:<ada@example.org>", "C: RCPT TO:<a@example.test>",
+      "C: RCPT TO:<b@example.test>", "C: DATA", "S: 250 reset", "S: 250 1", "S: 250 2", "S: 250 3", "S: 354 go", "C: x", "C: .",
+      "S: 250 in"))
+    local message = assert(smtp.message { from = "ada@example.org", to = "a@example.test, b@example.test", raw = "x\r\n" })
+    assert(session:send(message))
+    message.partial = false
+    local _, err = session:send(message)
+    assert.are.equal("rejected", err.kind)
+    local seen = 0
+    message.partial, message.on_progress = nil, function(sent) seen = sent end
+    assert(session:send(message))
+    assert.are.equal(3, seen)
+    play.finished(transport)
+    message.on_progress = 42
+    _, err = session:send(message)
+    assert.are.equal("input", err.kind)
+  end)
+
+  it("and the receipt names the Message-ID that went out", function()
+    local session = play.open(play.script(play.hello "PIPELINING", "C: MAIL FROM:<ada@example.org>", "C: RCPT TO:<b@example.test>",
+      "C: DATA", "S: 250 1", "S: 250 2", "S: 354 go", "C: Message-ID: <1@example.org>", "C: ", "C: x", "C: .", "S: 250 in"))
+    local message = assert(smtp.message { from = "ada@example.org", to = "a@example.test",
+      raw = "Message-ID: <1@example.org>\r\n\r\nx\r\n" })
+    message.id, message.envelope.to = "<2@example.org>", { "b@example.test" }
+    assert.are.equal("<1@example.org>", assert(session:send(message)).message_id)
+  end)
+
   it("and nothing of a connection stays on the message", function()
     run({ options = {} }, function(_, options)
       local message = compose "letter"

@@ -269,6 +269,16 @@ describe("on_progress that raises", function()
     check_dead(session, transport.pipe)
   end)
 
+  it("likewise in a task", function()
+    with_files(function()
+      local session, transport = play.open(script(TALKS[1]), { pipeline = "data" })
+      local task = smtp.task(session.send, session, large(function() error(WORDS) end))
+      local fine, raised = pcall(task.step, task)
+      assert.are.same({ false, WORDS }, { fine, raised })
+      check_dead(session, transport.pipe)
+    end)
+  end)
+
   it("comes through smtp.send and a pool, which has its place free again", function()
     local server = assert(smtp.server {})
     local options = { host = "127.0.0.1", port = server.port, tls = "none", size = 1 }

@@ -172,7 +172,7 @@ local function reporter(self, mail, total)
   return on_progress and function(sent)
     if sent == last then return true end
     last = sent
-    return (exchange.call(self, on_progress, sent, total))
+    return (exchange.call(self, pcall, on_progress, sent, total))
   end
 end
 

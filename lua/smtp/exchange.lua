@@ -58,10 +58,11 @@ end
 
 --- Calls code of the caller's. What it raises ends the connection, and is raised when all that hangs on that is done:
 --- see exchange.rethrow.
+---@param catch function errors.catch, or pcall for code that must not yield
 ---@return boolean ran
 ---@return any ... what it returned
-function exchange.call(self, call, ...)
-  local ran, value, more = errors.catch(call, ...)
+function exchange.call(self, catch, call, ...)
+  local ran, value, more = catch(call, ...)
   if ran then return true, value, more end
   self.raised = self.raised or { value = value }
   exchange.kill(self, { kind = "closed", stage = "body", reason = "a function of the caller's raised an error" })

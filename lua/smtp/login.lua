@@ -1,6 +1,7 @@
 --- The login of a session: which mechanism, its dialogue, its secrets kept out of sight. RFC 4954.
 local core = require "smtp.core"
 local delivery = require "smtp.delivery"
+local errors = require "smtp.errors"
 local exchange = require "smtp.exchange"
 local options = require "smtp.options"
 local capability = require "smtp.protocol.capability"
@@ -93,7 +94,7 @@ end
 -- What one login goes by: its credentials, with a token that is a string, its mechanism and what that may know.
 local function prepare(self, credentials, wanted)
   if type(credentials.token) == "function" then
-    local ran, token, reason = exchange.call(self, credentials.token)
+    local ran, token, reason = exchange.call(self, errors.catch, credentials.token)
     if not ran then exchange.rethrow(self) end
     if type(token) ~= "string" then
       return exchange.fail_input(self, "auth", "the token function gave no token: " .. tostring(reason))

@@ -3,6 +3,7 @@
 local chunk = require "smtp.chunk"
 local core = require "smtp.core"
 local delivery = require "smtp.delivery"
+local errors = require "smtp.errors"
 local exchange = require "smtp.exchange"
 local login = require "smtp.login"
 local pump = require "smtp.pump"
@@ -71,7 +72,7 @@ function session.new(plan, expires)
   }, Session))
   local watch = plan.trace
   self.trace = trace.new(type(watch) == "function" and function(direction, line)
-    if not exchange.call(self, watch, direction, line) then exchange.rethrow(self) end
+    if not exchange.call(self, errors.catch, watch, direction, line) then exchange.rethrow(self) end
   end or watch)
   -- a server may know them from the connection before
   if plan.credentials then login.hide(self, plan.credentials()) end

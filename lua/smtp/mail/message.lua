@@ -29,8 +29,8 @@ local refuse, need, try = refusal.refuse, refusal.need, refusal.try
 ---@field from string the same two as they were checked last, and
 ---@field to string[] what goes out: nobody changes these
 ---@field utf8 boolean an address needs SMTPUTF8 (for `raw`: one of the envelope)
----@field partial boolean|nil the option, for the delivery
----@field on_progress nil|fun(sent: integer, total: integer|nil) the option, for the delivery: octets that the transport
+---@field partial boolean|nil the option, for the delivery; it and the next may be changed like the envelope
+---@field on_progress nil|false|fun(sent: integer, total: integer|nil) the option, for the delivery: octets that the transport
 --- has taken, before dot-stuffing; called after each block and when all is out. What it raises ends the connection and
 --- is raised by send. It must not yield (a task would take that for a wait of its own; Lua 5.1 may not be able to)
 local Message = {}
@@ -334,6 +334,7 @@ local PARTS = {
     for i, one in ipairs(self.to) do
       envelope.to[i] = one
     end
+    self.partial, self.on_progress = self.partial ~= false, self.on_progress or false
     self.fixed = fix(self, envelope, self.from, self.to, self.utf8)
     return envelope
   end,
@@ -366,10 +367,15 @@ local function has_same(list, items)
   return count == #items
 end
 
--- The same, with the envelope that the caller made of it.
+-- The same, with what the caller has made of it since.
 local function fix_again(self)
   local from, to, utf8 = people.of_envelope(self.envelope)
-  return fix(self, self.envelope, from, to, utf8 or self.head_utf8 or false)
+  if self.on_progress and type(self.on_progress) ~= "function" then
+    refuse("on_progress: must be a function, not " .. type(self.on_progress))
+  end
+  local fixed = fix(self.fixed, self.envelope, from, to, utf8 or self.head_utf8 or false)
+  fixed.partial, fixed.on_progress = self.partial, self.on_progress
+  return fixed
 end
 
 --- How many random octets a letter needs: of its Message-ID and of a boundary.
@@ -422,7 +428,8 @@ function message.outgoing(self)
   end
   local envelope = self.envelope
   if not (envelope == fixed.seen and envelope.from == fixed.from and envelope.to == fixed.seen_to
-    and has_same(envelope.to, fixed.to)) then
+    and has_same(envelope.to, fixed.to)
+    and self.partial == fixed.partial and self.on_progress == fixed.on_progress) then
     local err
     fixed, err = try(fix_again, self)
     if not fixed then
