@@ -30,9 +30,9 @@ local refuse, need, try = refusal.refuse, refusal.need, refusal.try
 ---@field to string[] what goes out: nobody changes these
 ---@field utf8 boolean an address needs SMTPUTF8 (for `raw`: one of the envelope)
 ---@field partial boolean|nil the option, for the delivery; it and the next may be changed like the envelope
----@field on_progress nil|false|fun(sent: integer, total: integer|nil) the option, for the delivery: octets that the transport
---- has taken, before dot-stuffing; called after each block and when all is out. What it raises ends the connection and
---- is raised by send. It must not yield (a task would take that for a wait of its own; Lua 5.1 may not be able to)
+---@field on_progress nil|false|fun(sent: integer, total: integer|nil) the option, for the delivery: octets that the
+--- transport has taken, before dot-stuffing; called after each block and when all is out. What it raises ends the
+--- connection and is raised by send. It must not yield (a task would take that for a wait of its own)
 local Message = {}
 
 -- The fields that have an option, lower-case -> the option.
