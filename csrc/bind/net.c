@@ -113,9 +113,12 @@ static int net_listen(lua_State *L)
 
 static int sock_accept(lua_State *L)
 {
-	(void)sock_fd(L);
+	const struct smtp_socket *listener = smtp_self(L, SMTP_SOCK_CLASS);
+	(void)smtp_socket_fd(L, listener);
 	struct smtp_socket *sock = smtp_new(L, sizeof *sock, SMTP_SOCK_CLASS);
-	int fd = smtp_sock_accept(sock_fd(L));
+	if (listener->fd1 == 0)
+		return smtp_fail(L, "closed"); /* meanwhile */
+	int fd = smtp_sock_accept(listener->fd1 - 1);
 	if (fd < 0)
 		return smtp_fail_system(L, fd);
 	sock->fd1 = fd + 1;

@@ -77,7 +77,7 @@ static int sock_turn(lua_State *L)
 	if (!lua_toboolean(L, -2))
 		return 2;
 	lua_pushnumber(L, now);
-	lua_pushboolean(L, put(smtp_socket_fd(L, sock), &wire->out) == 0);
+	lua_pushboolean(L, sock->fd1 && put(sock->fd1 - 1, &wire->out) == 0);
 	return 4;
 }
 

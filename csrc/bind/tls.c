@@ -209,8 +209,8 @@ static int engine_take(lua_State *L)
 	char brief[1024];
 	size_t length = smtp_tls_waiting(check_engine(L));
 	char *copy = smtp_room(L, brief, sizeof brief, length);
-	struct smtp_tls *tls = check_engine(L);
-	length = smtp_tls_show(tls, copy, length);
+	struct smtp_tls *tls = any_engine(L);
+	length = tls->ssl ? smtp_tls_show(tls, copy, length) : 0;
 	lua_pushlstring(L, copy, length);
 	if (tls->ssl)
 		smtp_tls_drop(tls, length);

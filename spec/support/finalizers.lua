@@ -185,13 +185,18 @@ local function carry(from, to)
   if bytes ~= "" then assert(to:feed(bytes)) end
 end
 
-local function pair()
+local function both()
   local tls = require "smtp.tls"
   if not contexts then
     local cert, key = tls.mint { "localhost" }
     contexts = { tls.context { ca_file = cert }, tls.context { server = true, cert = cert, key = key } }
   end
-  local client, server = assert(contexts[1]:engine "localhost"), assert(contexts[2]:engine())
+  return contexts[1], assert(contexts[2]:engine())
+end
+
+local function pair()
+  local context, server = both()
+  local client = assert(context:engine "localhost")
   repeat
     local done, why = client:handshake()
     assert(done or why == "again", why)
@@ -355,5 +360,54 @@ told("using a pipe that is closed", function()
     listener:close()
   end
 end)
+
+-- A pipe of TLS whose peer is in here: `Inner` is what it goes over.
+local function over_tls(Inner)
+  local context, server = both()
+  local inner = setmetatable({ server = server, peek = function() return "data" end, close = function() end }, { __index = Inner })
+  local pipe = assert(require "smtp.transport.tls".wrap(inner, { context = context, server_name = "localhost" }, core.now() + 5))
+  assert(server:handshake())
+  server:write "250 ok\r\n"
+  local one = core.wire(1)
+  one:command "NOOP"
+  return function()
+    local deadline = core.now() + 5
+    pipe:peek()
+    pipe:write(("x"):rep(LONG), deadline)
+    pipe:send(one, deadline)
+    pipe:read(deadline)
+    pipe:receive(one, 0)
+    pipe:peek()
+    pipe:binding "tls-exporter"
+    pipe:name()
+  end, function() pipe:close() end
+end
+
+local Strings = {}
+
+function Strings:write(bytes)
+  if self.server:feed(bytes) then self.server:handshake() end
+  return true
+end
+
+function Strings:read()
+  local bytes = self.server:take()
+  if bytes == "" then return nil, "timeout", "nothing came" end
+  return bytes
+end
+
+told("using a pipe of TLS that is closed", function() return over_tls(Strings) end)
+
+local Wires = { read = Strings.read, write = Strings.write }
+
+function Wires:send(sealed) return self:write(sealed:take()) end
+
+function Wires:receive(sealed)
+  local bytes, kind, reason = self:read()
+  if not bytes then return nil, kind, reason end
+  return sealed:feed(bytes)
+end
+
+told("using a pipe of TLS that is closed, with wires", function() return over_tls(Wires) end)
 
 return finalizers

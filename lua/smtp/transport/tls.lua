@@ -137,8 +137,11 @@ end
 
 -- What the engine has to say, to the peer. After a failure the outgoing stream has a hole and takes no more.
 local function flush(self, deadline)
-  local sealed = self.sealed
-  local out = not sealed and self.engine:take()
+  local engine, sealed = self.engine, self.sealed
+  if not engine then
+    return nil, "closed", "the connection is closed" -- meanwhile, by a finalizer
+  end
+  local out = not sealed and engine:take()
   if (sealed and sealed:queued() or #out) == 0 then
     return true
   elseif self.broken then
@@ -353,12 +356,12 @@ end
 ---@return string|nil text
 function Pipe:write(bytes, deadline)
   for from = 1, #bytes, SLICE do
+    local slice = #bytes > SLICE and bytes:sub(from, from + SLICE - 1) or bytes
     if not self.engine then
       return nil, "closed", "the connection is closed" -- perhaps meanwhile
     elseif self.broken then
       return nil, "closed", self.broken
     end
-    local slice = #bytes > SLICE and bytes:sub(from, from + SLICE - 1) or bytes
     local taken, why = self.engine:write(slice, self.sealed)
     if not taken then
       self.broken = why
@@ -417,11 +420,13 @@ end
 function Pipe:peek()
   if self.ahead then
     return "data"
-  elseif not self.engine then
-    return "closed"
   end
   for _ = 1, PEEKS do
-    local bytes, why = self.engine:read(self.sealed)
+    local engine = self.engine
+    if not engine then
+      return "closed" -- perhaps meanwhile
+    end
+    local bytes, why = engine:read(self.sealed)
     if bytes then
       self.ahead = bytes
       return "data"
