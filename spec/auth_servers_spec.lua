@@ -9,7 +9,7 @@ local SCRAM = { "SCRAM-SHA-256", "SCRAM-SHA-1" }
 local USERS = { user = "pass word", ["user2@example.test"] = "p\195\164ssw\195\182rd" }
 
 local function with(base, more)
-  local all = { timeout = 30, trace = true }
+  local all = { timeout = 60, trace = true }
   for _, part in ipairs { base, more } do
     for name, value in pairs(part) do all[name] = value end
   end

@@ -49,7 +49,7 @@ for _, name in ipairs(rawget(_G, "_TARANTOOL") and { "tarantool" } or { "cqueues
       local receipt, err = host.run(function()
         return smtp.send { transport = transport, host = "localhost", port = mailer.submission_port, ca_file = mailer.ca_file,
           username = "user", password = "pass word", from = "ada@example.test", to = "user@example.test",
-          subject = "from a loop of " .. name, text = "Hello.\n", timeout = 30 }
+          subject = "from a loop of " .. name, text = "Hello.\n", timeout = 60 }
       end)
       assert.truthy(receipt, tostring(err))
       assert.are.equal("TLSv1.3", receipt.tls.version)

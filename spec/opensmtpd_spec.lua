@@ -20,7 +20,7 @@ describe("OpenSMTPD #real", function()
   local function options(more)
     if not port then pending("NO OPENSMTPD: " .. reason) end
     local all = { host = "127.0.0.1", port = port, ca_file = ca_file, from = "ada@example.org", to = "root@example.org",
-      subject = "s", text = "canary", trace = true, timeout = 20 }
+      subject = "s", text = "canary", trace = true, timeout = 60 }
     for name, value in pairs(more or {}) do all[name] = value end
     return all
   end

@@ -16,7 +16,7 @@ describe("Postfix #real", function()
   local function options(more)
     local all = {
       host = "localhost", port = server.submission_port, ca_file = server.ca_file, username = "user",
-      password = "pass word", from = "Ada <ada@example.test>", to = "user@example.test", timeout = 30,
+      password = "pass word", from = "Ada <ada@example.test>", to = "user@example.test", timeout = 60,
     }
     for name, value in pairs(more or {}) do all[name] = value end
     return all

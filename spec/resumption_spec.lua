@@ -547,7 +547,7 @@ describe("Postfix #real", function()
     local function send()
       local receipt = assert(smtp.send {
         host = "localhost", port = server.smtps_port, tls = "implicit", ca_file = server.ca_file, username = "user",
-        password = "pass word", from = "ada@example.test", to = "user@example.test", text = "hi", timeout = 30,
+        password = "pass word", from = "ada@example.test", to = "user@example.test", text = "hi", timeout = 60,
       })
       assert.is_truthy(postfix.wait_for_message(server.maildir, receipt.message_id))
       return receipt.tls.resumed

@@ -169,22 +169,22 @@ def expect(code, wanted):
         sys.exit("%r where %r was wanted" % (code, wanted))
 
 if what == "plain":
-    with smtplib.SMTP("localhost", port, "client.example.org", timeout=15) as client:
+    with smtplib.SMTP("localhost", port, "client.example.org", timeout=60) as client:
         expect(client.sendmail(sender, to, message, ["BODY=8BITMIME"]), {})
 elif what == "starttls":
-    with smtplib.SMTP("localhost", port, timeout=15) as client:
+    with smtplib.SMTP("localhost", port, timeout=60) as client:
         client.starttls(context=context)
         client.login("ada@example.org", "pass word")
         expect(client.sendmail(sender, to, message, ["BODY=8BITMIME"]), {})
 elif what == "implicit":
-    with smtplib.SMTP_SSL("localhost", port, timeout=15, context=context) as client:
+    with smtplib.SMTP_SSL("localhost", port, timeout=60, context=context) as client:
         expect(client.sendmail(sender, to, message), {})
 elif what == "utf8":
-    with smtplib.SMTP("localhost", port, timeout=15) as client:
+    with smtplib.SMTP("localhost", port, timeout=60) as client:
         sender = "ada@b\u00fccher.example.org"
         expect(client.sendmail(sender, to[0], message, ["SMTPUTF8", "BODY=8BITMIME"]), {})
 elif what == "refused":
-    with smtplib.SMTP("localhost", port, timeout=15) as client:
+    with smtplib.SMTP("localhost", port, timeout=60) as client:
         client.starttls(context=context)
         # each time PLAIN is tried, then LOGIN: the third failure ends the connection
         for password, code in ("one", 535), ("two", 421):
@@ -194,7 +194,7 @@ elif what == "refused":
             except smtplib.SMTPAuthenticationError as error:
                 expect(error.smtp_code, code)
 elif what == "bdat":
-    with smtplib.SMTP("localhost", port, timeout=15) as client:
+    with smtplib.SMTP("localhost", port, timeout=60) as client:
         client.ehlo()
         expect("chunking" in client.esmtp_features, True)
         half = len(message) // 2

@@ -20,7 +20,7 @@ local function send(version, moves)
   local server = tls_peer.start(cert_file, key_file, version, moves)
   local receipt, err = smtp.send {
     host = "127.0.0.1", port = server.port, tls = "implicit", ca_file = cert, from = "ada@example.org", to = "grace@example.org",
-    text = "hi", helo = "client.example.org", timeout = 15,
+    text = "hi", helo = "client.example.org", timeout = 60,
   }
   local printed = server:finish()
   return receipt, err, printed
@@ -106,7 +106,7 @@ describe("a TLS server", function()
       local receipt, err = smtp.send {
         host = "127.0.0.1", port = server.port, tls = mode, ca_file = cert, from = "ada@example.org", to = "grace@example.org",
         client_cert = with_certificate and cert or nil, client_key = with_certificate and key or nil,
-        text = "hi", helo = "client.example.org", timeout = 15,
+        text = "hi", helo = "client.example.org", timeout = 60,
       }
       server:finish()
       assert.is_nil(receipt)
@@ -155,7 +155,7 @@ describe("a TLS server", function()
       local server = tls_peer.start(rsa_cert, rsa_key, "1.2-static", {})
       local receipt, err = smtp.send {
         host = "127.0.0.1", port = server.port, tls = "implicit", ca_file = rsa_cert, from = "ada@example.org",
-        to = "grace@example.org", text = "hi", helo = "client.example.org", timeout = 15,
+        to = "grace@example.org", text = "hi", helo = "client.example.org", timeout = 60,
       }
       server:finish()
       assert.are.same({ nil, "tls", "not_sent" }, { receipt, err.kind, err.outcome })

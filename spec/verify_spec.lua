@@ -115,7 +115,7 @@ describe("smtp.verify", function()
 
     local function run(cert, key, more)
       server = assert(smtp.server { tls = "implicit", cert = cert, key = key, auth = function() return true end })
-      local options = { host = "localhost", port = server.port, tls = "implicit", ca_file = cert, timeout = 5 }
+      local options = { host = "localhost", port = server.port, tls = "implicit", ca_file = cert, timeout = 60 }
       for name, value in pairs(more or {}) do options[name] = value end
       return together.run(function() return smtp.verify(options) end, server)
     end
@@ -152,13 +152,13 @@ describe("smtp.verify", function()
     it("and a port in the other mode", function()
       server = assert(smtp.server { tls = "starttls" })
       local _, err = together.run(function()
-        return smtp.verify { host = "localhost", port = server.port, tls = "implicit", timeout = 5 }
+        return smtp.verify { host = "localhost", port = server.port, tls = "implicit", timeout = 60 }
       end, server)
       assert.is_truthy(err.hint:find("starttls", 1, true))
       server:close()
       server = assert(smtp.server { tls = "implicit" })
       _, err = together.run(function()
-        return smtp.verify { host = "localhost", port = server.port, timeout = 8 }
+        return smtp.verify { host = "localhost", port = server.port, timeout = 60 }
       end, server)
       assert.is_truthy(err.hint:find("implicit", 1, true))
     end)

@@ -173,7 +173,7 @@ describe("inside Prosody #real", function()
     local mailer, reason = postfix.start()
     if not mailer then return pending(reason) end
     local result = host:run(SEND, ([[host = "localhost", port = %d, ca_file = %q, username = "user", password = "pass word",
-      to = "user@example.test", timeout = 30]]):format(mailer.submission_port, mailer.ca_file))
+      to = "user@example.test", timeout = 60]]):format(mailer.submission_port, mailer.ca_file))
     assert.matches("^sent\nTLSv1.3", result)
     assert.truthy(postfix.wait_for_message(mailer.maildir, result:match "<.*>"))
   end)

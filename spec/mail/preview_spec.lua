@@ -447,7 +447,7 @@ document.forms[0].submit(); open("URL/open");</script>
   end
 
   it("is told of visits by the same html on its own", function()
-    browse(hostile(), "--dump-dom --timeout=3000")
+    browse(hostile(), "--dump-dom --timeout=30000")
     assert.truthy(connections > 0)
   end)
 
@@ -458,7 +458,7 @@ document.forms[0].submit(); open("URL/open");</script>
     local view = { fields = { { "Subject", "</title>" .. text }, { "From", text } }, html = html, text = text, attachments = {
       attachment { filename = text, type = text, id = "<x>" },
     } }
-    local dom = browse(page(view), "--dump-dom --timeout=3000")
+    local dom = browse(page(view), "--dump-dom --timeout=30000")
     assert.are.equal(0, connections)
     local at = dom:find("<!DOCTYPE html>", 1, true)
     assert.truthy(at, dom)

@@ -27,7 +27,7 @@ const call = (method, params = {}) => new Promise((done) => {
 const evaluate = async (expression) => (await call('Runtime.evaluate', { expression, returnByValue: true })).result?.value;
 
 async function until(expression) {
-  for (const end = Date.now() + 20000; Date.now() < end; await new Promise((done) => setTimeout(done, 50))) {
+  for (const end = Date.now() + 60000; Date.now() < end; await new Promise((done) => setTimeout(done, 50))) {
     if (await evaluate(expression)) return;
   }
   throw new Error(`never came: ${expression}`);

@@ -44,7 +44,7 @@ local function through(kind, parts, given)
   local transport = scripted(parts, given.last)
   local via = { kind = kind, host = "proxy.example.org", port = 1080, credentials = held(given.user, given.password) }
   local pipe, why, reason, temporary, hint =
-    proxy.connect(transport, via, given.host or "mail.example.org", given.port or 587, {}, core.now() + 5)
+    proxy.connect(transport, via, given.host or "mail.example.org", given.port or 587, {}, core.now() + 60)
   assert(pipe or transport.pipe.closed, "the connection was left open")
   return pipe, why, reason, temporary, hint, transport.pipe.written
 end
@@ -258,7 +258,7 @@ local function living(kind, port, seen)
       asked = asked:match("^CONNECT (%S+):%d+ ")
     end
     seen.asked[#seen.asked + 1] = asked
-    local server = assert(socket.new().connect("127.0.0.1", port, {}, core.now() + 5))
+    local server = assert(socket.new().connect("127.0.0.1", port, {}, core.now() + 60))
     local ways = { { pipe, server }, { server, pipe } }
     while true do
       for _, way in ipairs(ways) do
@@ -340,7 +340,7 @@ for _, kind in ipairs { "socks5", "http" } do
 
     it("a port that waits for TLS is found out through it too", function()
       local server = assert(smtp.server { tls = "implicit" })
-      local session, err, seen = led(kind, server, { timeout = 2 }, function(all)
+      local session, err, seen = led(kind, server, { timeout = 60 }, function(all)
         all.from, all.to, all.text = nil, nil, nil
         return smtp.connect(all)
       end)
@@ -488,10 +488,10 @@ describe("over a real socket", function()
         end
         peer:write((kind == "socks5" and BOUND or FINE) .. GREETING)
       end)
-      local session = assert(smtp.session { host = "mail.example.org", tls = "none", timeout = 5,
+      local session = assert(smtp.session { host = "mail.example.org", tls = "none", timeout = 60,
         proxy = ("%s://127.0.0.1:%d"):format(kind, listener.port) })
       local task = smtp.task(function() return session:connect() end)
-      local stop = core.now() + 5
+      local stop = core.now() + 60
       local step, reply, err
       repeat
         step, reply, err = task:step()
