@@ -21,14 +21,11 @@ static inline struct smtp_wire *smtp_check_wire(lua_State *L, int index)
 	return wire;
 }
 
-/* Pushes the first `length` bytes that a queue holds, or all that there are, and returns how many: they stay in it, also
- * where the push raises. It may collect before it copies (5.1, 5.2, LuaJIT), when a finalizer could free or move them, and
- * so it gets a copy. */
+/* Pushes the first `length` of the bytes in a queue, fewer where a finalizer takes of them, and returns how many: they stay
+ * in it, also where this raises. Lua gets a copy of them, since before 5.3 it collects before it makes one itself. */
 static inline size_t smtp_push_front(lua_State *L, const struct smtp_buf *queue, size_t length)
 {
 	char brief[1024];
-	if (length > smtp_buf_length(queue))
-		length = smtp_buf_length(queue);
 	char *copy = smtp_room(L, brief, sizeof brief, length);
 	if (length > smtp_buf_length(queue))
 		length = smtp_buf_length(queue);

@@ -293,7 +293,7 @@ static int net_poll(lua_State *L)
 	luaL_checktype(L, 1, LUA_TTABLE);
 	luaL_checktype(L, 2, LUA_TTABLE);
 	double seconds = smtp_seconds_until(luaL_checknumber(L, 3));
-	size_t count = lua_rawlen(L, 1);
+	size_t count = (size_t)lua_rawlen(L, 1);
 	struct smtp_sock_wait *waits = lua_newuserdata(L, (count + 1) * sizeof *waits);
 	for (size_t i = 0; i < count; i++) {
 		lua_rawgeti(L, 1, (int)i + 1);
