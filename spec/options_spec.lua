@@ -355,6 +355,17 @@ describe("secrets", function()
     assert.is_truthy(play.dump({ { hidden } }):find("hunter2", 1, true))
   end)
 
+  it("an empty name of a file is no name", function()
+    for _, name in ipairs { "ca_file", "ca_path", "client_cert", "client_key" } do
+      local given = { host = "mail.example.org", client_cert = "cert.pem" }
+      given[name] = ""
+      local got, err = smtp.connect(given)
+      assert.is_nil(got)
+      assert.are.same({ "input", "not_sent" }, { err.kind, err.outcome })
+      assert.are.equal(name .. " is empty: leave it out where there is none", err.reason)
+    end
+  end)
+
   it("a key that is no key is not quoted in the error", function()
     local given, transport = play.options(play.script(play.hello("STARTTLS"), "C: STARTTLS", "S: 220 go"),
       { tls = "starttls", client_cert = KEY, client_key = KEY, ca_file = KEY })

@@ -397,14 +397,13 @@ describe("smtp.tls", function()
       local namesake = root("namesake", "utf8only", "Bücher & Söhne", "Example Root 1")
       save("name.pem", root("name", "utf8only", "Bücher & Söhne", "Example Root 1"))
       local cert, key = issue("named", "name", "/CN=x", "subjectAltName=DNS:mail.example.org")
-      local nonsense = "-----BEGIN CERTIFICATE-----\nMAUwAwIBAA==\n-----END CERTIFICATE-----\n"
       for _, same in ipairs {
         root("name", "utf8only", "Bücher & Söhne", "Example Root 1"),
         root("name", "default", "Bücher & Söhne", "example root 1"),
         root("name", "MASK:0x800", "BüCHER  & SöHNE", "EXAMPLE   root 1"), -- BMPString: two octets a letter
         root("name", "MASK:0x100", "Bücher & Söhne ", "Example Root 1"), -- UniversalString: four
       } do
-        local bundle = "Some words.\n" .. namesake .. key .. nonsense .. same .. namesake
+        local bundle = "Some words.\n" .. namesake .. key .. same .. namesake
         assert.is_true((try { cert = cert, key = key, ca_file = bundle }))
       end
       local ok, text = try { cert = cert, key = key, ca_file = namesake .. root("name", "utf8only", "Bücher & Söhne", "Example Root") }
@@ -469,7 +468,7 @@ describe("smtp.tls", function()
       local cert, key = issue("victim", "evil", "/CN=victim", "subjectAltName=DNS:mail.example.org\n")
       local ok, text = try { cert = cert, key = key, ca_file = (tls.mint { "mail.example.org" }) }
       assert.are.equal(nil, ok)
-      assert.is_truthy(text:find("CN=evil?? 31m?? next", 1, true), text)
+      assert.is_truthy(text:find("CN=evil\\C2\\9B 31m\\C2\\85 next", 1, true), text)
     end)
 
     it("is for TLS servers only", function()
@@ -495,6 +494,33 @@ describe("smtp.tls", function()
       assert.is_nil(peer.subject:find("%c"))
       for _, name in ipairs(peer.names) do
         assert.is_nil(name:find("[%c ]"))
+      end
+    end)
+
+    it("shows what is not seen but changes how others look, in a certificate's text", function()
+      for shown, bytes in pairs {
+        ["\\E2\\80\\AE"] = "\226\128\174", ["\\C2\\AD"] = "\194\173", ["\\E2\\80\\8B"] = "\226\128\139", ["\\E2\\80\\A8"] = "\226\128\168",
+        ["\\E2\\81\\A6"] = "\226\129\166", ["\\F3\\A0\\81\\81"] = "\243\160\129\129", ["\\EF\\BB\\BF"] = "\239\187\191",
+        ["\\D8\\9C"] = "\216\156",
+      } do
+        local cert, key = forge("hidden", "/CN=a" .. bytes .. "b", "DNS:x.example.org")
+        local client, server = pair { cert = cert, key = key, verify = false }
+        shake(client, server)
+        local peer = client:info().peer
+        assert.are.same({ "CN=a" .. shown .. "b", "CN=a" .. shown .. "b" }, { peer.subject, peer.issuer })
+      end
+    end)
+
+    it("cuts a long text at a character", function()
+      for _, offset in ipairs { "", "x", "xx" } do
+        local words = {}
+        for i = 1, 7 do words[i] = "OU=" .. ("\226\130\172"):rep(60) end
+        forge("long", "/CN=" .. offset .. "/" .. table.concat(words, "/"), nil, 30)
+        local cert, key = issue("leaf", "long", "/CN=x", "subjectAltName=DNS:mail.example.org\n")
+        local _, text = try { cert = cert, key = key, ca_file = (tls.mint { "mail.example.org" }) }
+        local issuer = text:match("not trusted here: (.*)$")
+        assert.is_true(#issuer > 290 and #issuer <= 300, text)
+        assert.are.equal("", (issuer:gsub("\226\130\172", ""):gsub("[%w=,]", "")))
       end
     end)
 
@@ -786,14 +812,50 @@ describe("smtp.tls", function()
       refuses({ ca_file = "a\0b" }, "cannot read ca_file")
       refuses({ ca_path = missing }, "is not a directory that can be read")
       refuses({ server = true }, "a TLS server needs cert")
-      refuses({ key = key }, "key is given without cert")
-      refuses({ cert = cert, key = other }, "the private key in key cannot be used with the certificate: ")
-      refuses({ cert = cert, key = cert }, "key holds no PEM private key")
+      refuses({ key = key }, "client_key is given without client_cert")
+      refuses({ cert = cert, key = other }, "the private key in client_key cannot be used with the certificate: ")
+      refuses({ cert = cert, key = cert }, "client_key holds no PEM private key")
       -- a key in disguise: never shown
-      refuses({ cert = cert, key = "MIGHAgEAMBMGByqGSM49" }, "cannot read key: No such file or directory")
-      refuses({ cert = ("MIGHAgEAMBMGByqGSM49"):rep(9) }, "cannot read cert: ")
-      refuses({ cert = cert }, "cert holds no PEM private key")
+      refuses({ cert = cert, key = "MIGHAgEAMBMGByqGSM49" }, "cannot read client_key: No such file or directory")
+      refuses({ cert = ("MIGHAgEAMBMGByqGSM49"):rep(9) }, "cannot read client_cert: ")
+      refuses({ cert = cert }, "client_cert holds no PEM private key")
       assert.is_truthy(tls.context { cert = cert .. key })
+    end)
+
+    it("names the file that is damaged, or holds nothing of use", function()
+      local cert, key = tls.mint { "mail.example.org" }
+      local _, first, rest = cert:match("^((.-\n.-\n).-\n)(.*)$")
+      local damaged = {
+        first .. rest,                                          -- a line less
+        (cert:gsub("(.*)\n(.-)\n(%-%-%-%-%-END)", "%1\n%3")),     -- the last
+        (cert:gsub("\n%-%-%-%-%-END.*", "\n")),                   -- the end
+        (cert:gsub("\nMI", "\nMB", 1)),                         -- another letter
+        (cert:gsub("\n.*\n", "\nMAUwAwIBAA==\n", 1)), "nothing\n", key, "",
+      }
+      sh("mkdir @folder @unnamed")
+      local function refuses(options, path)
+        local context, text = tls.context(options)
+        assert.are.same({}, { context })
+        assert.is_truthy(text:find('"' .. path .. '"', 1, true), text)
+      end
+      local whole = save("whole.pem", cert)
+      assert.is_truthy(tls.context { ca_file = whole })
+      for i, text in ipairs(damaged) do
+        local alone, behind = save("alone.pem", text), save("behind.pem", cert .. text)
+        refuses({ ca_file = alone }, alone)
+        if text:find "BEGIN CERT" then refuses({ ca_file = behind }, behind) end
+        refuses({ cert = alone, key = key }, alone)
+        save("folder/00000000.0", cert)
+        save("folder/00000001.0", text)
+        refuses({ ca_path = dir .. "/folder" }, dir .. "/folder/00000001.0")
+        if text ~= key then refuses({ cert = cert, key = alone }, alone) end
+        assert.is_truthy(i)
+      end
+      save("folder/00000001.0", cert)
+      assert.is_truthy(tls.context { ca_path = dir .. "/folder" })
+      save("unnamed/ca.pem", cert)
+      refuses({ ca_path = dir .. "/unnamed" }, dir .. "/unnamed")
+      assert.is_truthy(tls.context { ca_path = dir .. "/unnamed", ca_file = whole })
     end)
 
     it("never asks for a password", function()

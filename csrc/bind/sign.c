@@ -23,7 +23,7 @@ static const char *check_algorithm(lua_State *L)
 static int push_digest(lua_State *L, enum smtp_status status, unsigned char *digest, size_t length)
 {
 	if (status < 0)
-		return smtp_fail(L, no_algorithm);
+		return smtp_fail(L, status == SMTP_E_INPUT ? no_algorithm : smtp_status_text(status));
 	lua_pushlstring(L, (const char *)digest, length);
 	smtp_wipe(digest, length);
 	return 1;

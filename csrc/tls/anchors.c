@@ -64,6 +64,24 @@ static const unsigned char *find_subject(const unsigned char *at, long length, l
 	return NULL;
 }
 
+/* Whether the bytes are whole values, to all depths (X.690 8.1): what was cut or mistyped is not. */
+static int is_whole(const unsigned char *at, long length, int depth)
+{
+	const unsigned char *end = at + length;
+	while (at < end) {
+		long size;
+		int tag;
+		int class;
+		int form = ASN1_get_object(&at, &size, &tag, &class, end - at);
+		if (form & 0x81) /* an error, or a length that is not said */
+			return 0;
+		if ((form & V_ASN1_CONSTRUCTED) && (depth == 0 || !is_whole(at, size, depth - 1)))
+			return 0;
+		at += size;
+	}
+	return 1;
+}
+
 /* A number that two names share if OpenSSL calls them equal. Since that does not depend on case, blanks or kinds of
  * strings, only ASCII letters count. To make names of the bytes, to compare them, would take a hundred times as long. */
 static unsigned sum_letters(const unsigned char *at, long length)
@@ -142,8 +160,9 @@ static struct anchors *hang_on(X509_STORE *store)
 	return NULL;
 }
 
-int smtp_anchors_read(struct x509_store_st *store, struct bio_st *bio)
+int smtp_anchors_read(struct x509_store_st *store, struct bio_st *bio, int *damaged)
 {
+	enum { DEEPEST = 32 };
 	int count = 0;
 	char *label = NULL;
 	char *header = NULL;
@@ -151,11 +170,15 @@ int smtp_anchors_read(struct x509_store_st *store, struct bio_st *bio)
 	long length;
 	struct anchors *anchors = hang_on(store);
 	struct anchor **last = anchors ? &anchors->first : NULL;
-	while (anchors && PEM_read_bio(bio, &label, &header, &bytes, &length)) {
+	*damaged = 0;
+	if (!anchors)
+		return -1;
+	while (count >= 0 && PEM_read_bio(bio, &label, &header, &bytes, &length)) {
 		int is_cert = strcmp(label, PEM_STRING_X509) == 0 || strcmp(label, PEM_STRING_X509_OLD) == 0 ||
 		              strcmp(label, PEM_STRING_X509_TRUSTED) == 0;
 		long size = 0;
-		const unsigned char *subject = is_cert ? find_subject(bytes, length, &size) : NULL;
+		int whole = is_cert && is_whole(bytes, length, DEEPEST);
+		const unsigned char *subject = whole ? find_subject(bytes, length, &size) : NULL;
 		struct anchor *anchor = subject ? calloc(1, sizeof *anchor) : NULL;
 		if (anchor) {
 			anchor->letters = sum_letters(subject, size);
@@ -166,6 +189,8 @@ int smtp_anchors_read(struct x509_store_st *store, struct bio_st *bio)
 			count++;
 		} else {
 			OPENSSL_clear_free(bytes, (size_t)length); /* perhaps a key */
+			*damaged = *damaged || (is_cert && !subject);
+			count = subject ? -1 : count;
 		}
 		OPENSSL_free(label);
 		OPENSSL_free(header);

@@ -11,8 +11,9 @@
 struct bio_st;
 struct x509_store_st;
 
-/* Lets `store` trust the certificates of a PEM text, and returns how many those are. What is no certificate is left
- * out. Why it read no further stays in OpenSSL's error queue: at the end of the text that there is no more. */
-SMTP_MUST_USE int smtp_anchors_read(struct x509_store_st *store, struct bio_st *bio);
+/* Lets `store` trust the certificates of a PEM text, and returns how many those are; -1 where there is no memory. What is
+ * no certificate is left out, and *damaged tells whether it was to be one. Why it read no further stays in OpenSSL's error
+ * queue: at the end of the text that there is no more. */
+SMTP_MUST_USE int smtp_anchors_read(struct x509_store_st *store, struct bio_st *bio, int *damaged);
 
 #endif

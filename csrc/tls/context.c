@@ -46,7 +46,9 @@ static int is_pem(const struct smtp_context_text *text)
  * first or last line lost, say). */
 static void call(char *label, size_t size, const char *option, const struct smtp_context_text *text)
 {
-	int is_path = strcmp(option, "key") != 0 && !is_pem(text) && strlen(text->bytes) <= PATH_SHOWN;
+	int is_path = !is_pem(text) && strlen(text->bytes) <= PATH_SHOWN;
+	if (strcmp(option, "key") == 0 || strcmp(option, "client_key") == 0)
+		is_path = is_path && access(text->bytes, F_OK) == 0;
 	for (const char *at = text->bytes; is_path && *at; at++)
 		is_path = (unsigned char)*at >= 0x20 && *at != 0x7F;
 	if (is_path)
@@ -112,6 +114,13 @@ static int take_each(SSL_CTX *ctx, BIO *bio, int (*take)(SSL_CTX *ctx, X509 *cer
 	return count;
 }
 
+static enum smtp_status lack_memory(struct smtp_fault *fault)
+{
+	ERR_clear_error();
+	smtp_fault_set(fault, SMTP_FAULT_MEMORY, NULL);
+	return SMTP_E_MEMORY;
+}
+
 /* Gives every certificate in `text` to `take`; NULL: to the store, as anchors. */
 static enum smtp_status each_cert(SSL_CTX *ctx, const struct smtp_context_text *text, const char *option,
                                   int (*take)(SSL_CTX *ctx, X509 *cert), struct smtp_fault *fault)
@@ -119,14 +128,21 @@ static enum smtp_status each_cert(SSL_CTX *ctx, const struct smtp_context_text *
 	BIO *bio = open_text(text, option, fault);
 	if (!bio)
 		return SMTP_E_INPUT;
-	int count = take ? take_each(ctx, bio, take) : smtp_anchors_read(SSL_CTX_get_cert_store(ctx), bio);
+	int damaged = 0;
+	int count = take ? take_each(ctx, bio, take) : smtp_anchors_read(SSL_CTX_get_cert_store(ctx), bio, &damaged);
 	BIO_free(bio);
+	if (count < 0)
+		return lack_memory(fault);
 	int whole = at_end();
 	if (whole)
 		ERR_clear_error();
-	if (count && whole)
+	if (count && whole && !damaged)
 		return SMTP_OK;
-	fail(fault, count ? "%s is not usable" : "%s holds no PEM certificate", option, text);
+	fail(fault,
+	     !count    ? "%s holds no PEM certificate"
+	     : damaged ? "%s is not usable: a certificate in it is damaged"
+	               : "%s is not usable",
+	     option, text);
 	return SMTP_E_INPUT;
 }
 
@@ -145,8 +161,9 @@ static enum smtp_status use_key(SSL_CTX *ctx, const struct smtp_context_text *te
 	EVP_PKEY_free(key);
 	if (used)
 		return SMTP_OK;
-	if (locked || !key)
-		ERR_clear_error(); /* the decoders' entries say less than the words below */
+	/* the decoders' entries say less than the words below */
+	if ((locked || !key) && smtp_fault_memory())
+		return lack_memory(fault);
 	fail(fault,
 	     locked ? "the private key in %s is locked with a password: give it without one"
 	     : key  ? "the private key in %s cannot be used with the certificate"
@@ -155,15 +172,20 @@ static enum smtp_status use_key(SSL_CTX *ctx, const struct smtp_context_text *te
 	return SMTP_E_INPUT;
 }
 
-/* Whether a directory has a file called as OpenSSL looks certificates up by: "4a6481c9.0". */
+/* Whether a file is called as OpenSSL looks certificates up by: "4a6481c9.0". */
+static int is_hash(const char *name)
+{
+	return strspn(name, "0123456789abcdef") == 8 && name[8] == '.' && isdigit((unsigned char)name[9]);
+}
+
+/* Whether a directory has such a file. */
 static int is_hashed(const char *path)
 {
 	int found = 0;
 	const struct dirent *entry;
 	DIR *dir = opendir(path);
 	while (dir && !found && (entry = readdir(dir)))
-		found = strspn(entry->d_name, "0123456789abcdef") == 8 && entry->d_name[8] == '.' &&
-		        isdigit((unsigned char)entry->d_name[9]);
+		found = is_hash(entry->d_name);
 	if (dir)
 		(void)closedir(dir);
 	return found;
@@ -196,14 +218,14 @@ static const char *look_around(const char *name)
 #endif
 }
 
-/* Whether the file holds any. */
+/* How many certificates the file holds; -1 where there is no memory. */
 static int trust_file(SSL_CTX *ctx, const char *path)
 {
+	int damaged;
 	BIO *bio = BIO_new_file(path, "r");
-	int count = bio ? smtp_anchors_read(SSL_CTX_get_cert_store(ctx), bio) : 0;
+	int count = bio ? smtp_anchors_read(SSL_CTX_get_cert_store(ctx), bio, &damaged) : 0;
 	BIO_free(bio);
-	ERR_clear_error();
-	return count > 0;
+	return smtp_fault_memory() ? -1 : count;
 }
 
 /* The system's store: what OpenSSL was built to use, or the environment says; else, since a copy of OpenSSL that did not
@@ -222,6 +244,8 @@ static enum smtp_status trust_system(SSL_CTX *ctx, struct smtp_fault *fault)
 	const char *file = look_around(X509_get_default_cert_file_env());
 	const char *list = look_around(X509_get_default_cert_dir_env());
 	int found = trust_file(ctx, file ? file : X509_get_default_cert_file());
+	if (found < 0)
+		return lack_memory(fault);
 	if (!SSL_CTX_set_default_verify_dir(ctx)) {
 		smtp_fault_drain(fault, "cannot use the system's trust store");
 		return SMTP_E_MEMORY;
@@ -234,12 +258,56 @@ static enum smtp_status trust_system(SSL_CTX *ctx, struct smtp_fault *fault)
 		               "correct the environment, or give ca_file");
 		return SMTP_E_INPUT;
 	}
-	for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-		if (trust_file(ctx, files[i]))
-			return SMTP_OK;
-	}
+	for (size_t i = 0; i < sizeof files / sizeof *files && found == 0; i++)
+		found = trust_file(ctx, files[i]);
+	if (found != 0)
+		return found < 0 ? lack_memory(fault) : SMTP_OK;
 	smtp_fault_set(fault, "no trusted certificates: this system has no store of them where it is looked for",
 	               "install the system's package of authorities (ca-certificates), or give ca_file");
+	return SMTP_E_INPUT;
+}
+
+/* Whether such a file, where it can be opened, holds certificates and only whole ones; -1 where there is no memory. */
+static int is_sound(const char *path)
+{
+	int damaged = 0;
+	BIO *bio = BIO_new_file(path, "r");
+	X509_STORE *store = bio ? X509_STORE_new() : NULL; /* for this look only */
+	int count = store ? smtp_anchors_read(store, bio, &damaged) : 1;
+	int sound = count > 0 && !damaged && (!store || at_end());
+	X509_STORE_free(store);
+	BIO_free(bio);
+	return smtp_fault_memory() || count < 0 ? -1 : sound;
+}
+
+/* OpenSSL opens the files of a folder when a chain asks for them, and says nothing of those that it cannot use. `alone`:
+ * without one there would be nothing to trust. */
+static enum smtp_status check_folder(const struct smtp_context_text *folder, int alone, struct smtp_fault *fault)
+{
+	char path[PATH_MAX];
+	int sound = 1;
+	int any = 0;
+	const struct dirent *entry;
+	DIR *dir = opendir(folder->bytes);
+	while (dir && sound > 0 && (entry = readdir(dir))) {
+		if (!is_hash(entry->d_name))
+			continue;
+		(void)snprintf(path, sizeof path, "%s/%s", folder->bytes, entry->d_name);
+		any = 1;
+		sound = is_sound(path);
+	}
+	if (dir)
+		(void)closedir(dir);
+	if (sound < 0)
+		return lack_memory(fault);
+	if (!sound) {
+		const struct smtp_context_text file = {path, strlen(path)};
+		fail(fault, "%s holds no PEM certificate, or a damaged one", "ca_path", &file);
+		return SMTP_E_INPUT;
+	}
+	if (any || !alone)
+		return SMTP_OK;
+	fail(fault, "%s holds no certificates by the names that \"openssl rehash\" gives them", "ca_path", folder);
 	return SMTP_E_INPUT;
 }
 
@@ -259,6 +327,8 @@ static enum smtp_status set_trust(SSL_CTX *ctx, const struct smtp_context_option
 		    !SSL_CTX_load_verify_dir(ctx, path->bytes)) {
 			fail(fault, "%s is not a directory that can be read", "ca_path", path);
 			status = SMTP_E_INPUT;
+		} else {
+			status = check_folder(path, !options->ca_file.bytes, fault);
 		}
 	}
 	return status;
@@ -328,12 +398,14 @@ enum smtp_status smtp_context_init(struct smtp_context *context, const struct sm
 		SSL_CTX_set_verify(context->ctx, SSL_VERIFY_NONE, NULL);
 	}
 	if (status == SMTP_OK && options->cert.bytes) {
-		status = each_cert(context->ctx, &options->cert, "cert", take_own, fault);
+		const char *cert = options->server ? "cert" : "client_cert";
+		status = each_cert(context->ctx, &options->cert, cert, take_own, fault);
 		if (status == SMTP_OK)
-			status = options->key.bytes ? use_key(context->ctx, &options->key, "key", fault)
-			                            : use_key(context->ctx, &options->cert, "cert", fault);
+			status = options->key.bytes
+			             ? use_key(context->ctx, &options->key, options->server ? "key" : "client_key", fault)
+			             : use_key(context->ctx, &options->cert, cert, fault);
 	} else if (status == SMTP_OK && (options->server || options->key.bytes)) {
-		smtp_fault_set(fault, options->server ? "a TLS server needs cert" : "key is given without cert", NULL);
+		smtp_fault_set(fault, options->server ? "a TLS server needs cert" : "client_key is given without client_cert", NULL);
 		status = SMTP_E_INPUT;
 	}
 	ERR_clear_error();

@@ -1,18 +1,29 @@
 /* digest: see digest.h. */
 #include "digest.h"
 
+#include "fault.h"
+
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <string.h>
 
+/* What OpenSSL's no means: where it offers the algorithm memory was short, whatever it says. */
+static enum smtp_status refusal(const char *algorithm)
+{
+	int memory = smtp_fault_memory();
+	EVP_MD *md = EVP_MD_fetch(NULL, algorithm, NULL);
+	memory = memory || md;
+	EVP_MD_free(md);
+	ERR_clear_error();
+	return memory ? SMTP_E_MEMORY : SMTP_E_INPUT;
+}
+
 enum smtp_status smtp_digest_hash(const char *algorithm, const void *bytes, size_t length,
                                   unsigned char digest[SMTP_DIGEST_MAX], size_t *digest_length)
 {
 	ERR_clear_error();
-	int ok = EVP_Q_digest(NULL, algorithm, NULL, bytes, length, digest, digest_length);
-	ERR_clear_error();
-	return ok ? SMTP_OK : SMTP_E_INPUT;
+	return EVP_Q_digest(NULL, algorithm, NULL, bytes, length, digest, digest_length) ? SMTP_OK : refusal(algorithm);
 }
 
 enum smtp_status smtp_digest_hmac(const char *algorithm, const void *key, size_t key_length, const void *bytes,
@@ -21,8 +32,7 @@ enum smtp_status smtp_digest_hmac(const char *algorithm, const void *key, size_t
 	ERR_clear_error();
 	const unsigned char *made = EVP_Q_mac(NULL, "HMAC", NULL, algorithm, NULL, key, key_length, bytes, length, digest,
 	                                      SMTP_DIGEST_MAX, digest_length);
-	ERR_clear_error();
-	return made ? SMTP_OK : SMTP_E_INPUT;
+	return made ? SMTP_OK : refusal(algorithm);
 }
 
 /* A hash that has taken in the password as HMAC wants it: padded to a block, each byte with `pad` (RFC 2104 2). */
@@ -77,9 +87,9 @@ enum smtp_status smtp_derivation_init(struct smtp_derivation *d, const char *alg
 	*d = (struct smtp_derivation){.left = iterations - 1};
 	ERR_clear_error();
 	EVP_MD *md = EVP_MD_fetch(NULL, algorithm, NULL);
-	enum smtp_status status = SMTP_E_INPUT;
-	if (md)
-		status = prepare(d, md, password, password_length, salt, salt_length) ? SMTP_OK : SMTP_E_MEMORY;
+	if (!md)
+		return refusal(algorithm);
+	enum smtp_status status = prepare(d, md, password, password_length, salt, salt_length) ? SMTP_OK : SMTP_E_MEMORY;
 	memcpy(d->key, d->last, sizeof d->key);
 	EVP_MD_free(md);
 	ERR_clear_error();
@@ -116,10 +126,8 @@ enum smtp_status smtp_hasher_init(struct smtp_hasher *hasher, const char *algori
 {
 	ERR_clear_error();
 	EVP_MD *md = EVP_MD_fetch(NULL, algorithm, NULL);
-	if (!md) {
-		ERR_clear_error();
-		return SMTP_E_INPUT;
-	}
+	if (!md)
+		return refusal(algorithm);
 	hasher->ctx = EVP_MD_CTX_new();
 	int ok = hasher->ctx && EVP_DigestInit_ex2(hasher->ctx, md, NULL);
 	EVP_MD_free(md);

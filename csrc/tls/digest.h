@@ -10,7 +10,8 @@
 
 enum { SMTP_DIGEST_MAX = 64 };
 
-/* `algorithm`: an OpenSSL digest name ("SHA256"). Errors: SMTP_E_INPUT (not offered here, as MD5 under FIPS). */
+/* `algorithm`: an OpenSSL digest name ("SHA256"). Errors: SMTP_E_INPUT (not offered here, as MD5 under FIPS),
+ * SMTP_E_MEMORY. */
 SMTP_MUST_USE enum smtp_status smtp_digest_hash(const char *algorithm, const void *bytes, size_t length,
                                                 unsigned char digest[SMTP_DIGEST_MAX], size_t *digest_length);
 SMTP_MUST_USE enum smtp_status smtp_digest_hmac(const char *algorithm, const void *key, size_t key_length,

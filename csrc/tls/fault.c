@@ -46,24 +46,45 @@ static const char *reason(unsigned long code, char *scratch, size_t size)
 	return phrase ? phrase + 2 : scratch;
 }
 
-/* Empties the queue; gives the first error of the TLS layer, else the first of all, else 0. */
-static unsigned long drain(void)
+/* Whether an error says that memory was short: BIO_new and its like tell of no more than that. */
+static int lacks_memory(unsigned long code)
 {
+	return ERR_GET_REASON(code) == ERR_R_MALLOC_FAILURE || ERR_GET_REASON(code) == ERR_R_INIT_FAIL;
+}
+
+/* Empties the queue; gives the first error of the TLS layer, else the first of all, else 0. *memory: it was short. */
+static unsigned long drain(int *memory)
+{
+	/* where there is not even the memory for an error OpenSSL says nothing, or something else */
+	void *probe = OPENSSL_malloc(4096);
 	unsigned long first = 0;
 	unsigned long code;
+	OPENSSL_free(probe);
+	*memory = !probe;
 	while ((code = ERR_get_error())) {
 		if (!first || (ERR_GET_LIB(first) != ERR_LIB_SSL && ERR_GET_LIB(code) == ERR_LIB_SSL))
 			first = code;
+		*memory = *memory || lacks_memory(code);
 	}
 	return first;
+}
+
+int smtp_fault_memory(void)
+{
+	int memory;
+	(void)drain(&memory);
+	return memory;
 }
 
 void smtp_fault_drain(struct smtp_fault *fault, const char *what)
 {
 	char scratch[256];
-	unsigned long code = drain();
+	int memory;
+	unsigned long code = drain(&memory);
 	smtp_fault_set(fault, what, NULL);
-	if (code)
+	if (memory)
+		say(fault, SMTP_FAULT_MEMORY);
+	else if (code)
 		say(fault, "%s: %s", what, reason(code, scratch, sizeof scratch));
 }
 
@@ -88,11 +109,12 @@ static void explain_date(struct smtp_fault *fault, const struct smtp_fault_scene
 		smtp_peer_read(scene->peer, cert);
 	const char *date = !cert ? "a date unknown" : expired ? scene->peer->not_after : scene->peer->not_before;
 	const char *verb = expired ? "expired on" : "is not valid before";
+	const char *subject = smtp_peer_text(&scene->peer->subject);
 	if (index == 0 || !cert)
 		say(fault, "the %s's certificate %s %s", whose, verb, date);
 	else
-		say(fault, "the certificate \"%.200s\" in the %s's chain %s %s", smtp_peer_text(&scene->peer->subject), whose,
-		    verb, date);
+		say(fault, "the certificate \"%.*s\" in the %s's chain %s %s", smtp_peer_cut(subject, 200), subject, whose, verb,
+		    date);
 	if (expired)
 		advise(fault, "the certificate has to be renewed, unless this machine's clock is wrong");
 	else
@@ -135,6 +157,7 @@ static void explain_certificate(struct smtp_fault *fault, const struct smtp_faul
 	const char *whose = scene->client ? "server" : "client";
 	STACK_OF(X509) *chain = SSL_get0_verified_chain(scene->ssl);
 	X509 *leaf = chain ? sk_X509_value(chain, 0) : NULL;
+	const char *issuer;
 	switch (result) {
 	case X509_V_ERR_HOSTNAME_MISMATCH:
 	case X509_V_ERR_IP_ADDRESS_MISMATCH:
@@ -156,8 +179,9 @@ static void explain_certificate(struct smtp_fault *fault, const struct smtp_faul
 	case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
 		if (chain)
 			smtp_peer_read(scene->peer, sk_X509_value(chain, sk_X509_num(chain) - 1));
-		say(fault, "the %s's certificate comes from an authority that is not trusted here: %.300s", whose,
-		    smtp_peer_text(&scene->peer->issuer));
+		issuer = smtp_peer_text(&scene->peer->issuer);
+		say(fault, "the %s's certificate comes from an authority that is not trusted here: %.*s", whose,
+		    smtp_peer_cut(issuer, 300), issuer);
 		advise(fault, "to trust it, give that authority's certificate as ca_file%s",
 		       result == X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN
 		           ? ""
@@ -248,11 +272,14 @@ void smtp_fault_explain(struct smtp_fault *fault, const struct smtp_fault_scene 
 {
 	const char *whose = scene->client ? "server" : "client";
 	char scratch[256];
-	unsigned long code = drain();
+	int memory;
+	unsigned long code = drain(&memory);
 	int why = ERR_GET_LIB(code) == ERR_LIB_SSL ? ERR_GET_REASON(code) : 0;
 	long result = SSL_get_verify_result(scene->ssl);
 	smtp_fault_set(fault, "", NULL);
-	if (why == SSL_R_UNEXPECTED_EOF_WHILE_READING || !code) {
+	if (memory || (!code && !scene->ended)) {
+		say(fault, SMTP_FAULT_MEMORY);
+	} else if (why == SSL_R_UNEXPECTED_EOF_WHILE_READING || !code) {
 		if (scene->shaken)
 			say(fault, SMTP_FAULT_CUT);
 		else

@@ -12,6 +12,7 @@ struct smtp_peer;
 
 /* The peer went away without saying so: the bytes before may be short of what it meant to send. */
 #define SMTP_FAULT_CUT "connection cut without TLS close_notify"
+#define SMTP_FAULT_MEMORY "out of memory"
 
 struct smtp_fault {
 	char text[512];
@@ -26,13 +27,18 @@ struct smtp_fault_scene {
 	int client;
 	int shaken;           /* the handshake was over */
 	int asked;            /* the server asked for a certificate, and there was none to give */
+	int ended;            /* the peer sends no more */
 	int heard;            /* at least one byte came */
 	unsigned char first;  /* that byte */
 };
 
 void smtp_fault_set(struct smtp_fault *fault, const char *text, const char *hint);
 
-/* `what`, a colon, and the reason at the head of OpenSSL's queue (without one: `what` alone). */
+/* Empties OpenSSL's queue. Returns whether memory was short. */
+int smtp_fault_memory(void);
+
+/* `what`, a colon, and the reason at the head of OpenSSL's queue (without one: `what` alone); where memory was short that
+ * alone. */
 void smtp_fault_drain(struct smtp_fault *fault, const char *what);
 
 /* The words for an operation on an engine that just failed. */

@@ -43,27 +43,88 @@ const char *smtp_peer_names(const struct smtp_peer *peer, const char *name)
 	return next < end ? next : NULL;
 }
 
+/* Characters that are not seen but change how others look, or that end a line: of category Cf, Zl and Zp, C1 controls, and
+ * what else Unicode calls ignorable by default. */
+static int is_hidden(unsigned long code)
+{
+	static const unsigned ranges[][2] = {
+	    {0x0000, 0x001F},   {0x007F, 0x009F},   {0x00AD, 0x00AD},   {0x034F, 0x034F},   {0x0600, 0x0605},
+	    {0x061C, 0x061C},   {0x06DD, 0x06DD},   {0x070F, 0x070F},   {0x0890, 0x0891},   {0x08E2, 0x08E2},
+	    {0x115F, 0x1160},   {0x17B4, 0x17B5},   {0x180B, 0x180F},   {0x200B, 0x200F},   {0x2028, 0x202E},
+	    {0x2060, 0x206F},   {0x3164, 0x3164},   {0xFE00, 0xFE0F},   {0xFEFF, 0xFEFF},   {0xFFA0, 0xFFA0},
+	    {0xFFF0, 0xFFFB},   {0x110BD, 0x110BD}, {0x110CD, 0x110CD}, {0x13430, 0x1343F}, {0x1BCA0, 0x1BCA3},
+	    {0x1D173, 0x1D17A}, {0xE0000, 0xE0FFF},
+	};
+	for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++) {
+		if (code >= ranges[i][0] && code <= ranges[i][1])
+			return 1;
+	}
+	return 0;
+}
+
+/* The length of the character at `at`; *hidden: it is to be escaped, as is an octet that belongs to none. */
+static size_t next_character(const unsigned char *at, size_t left, int *hidden)
+{
+	unsigned long code;
+	int length = UTF8_getc(at, left < 4 ? (int)left : 4, &code);
+	*hidden = length < 1 || is_hidden(code);
+	return length < 1 ? 1 : (size_t)length;
+}
+
+/* Copies a text to a field, as much of it as fits. What is escaped is so as RFC 4514 2.4 has it: "\E2\80\AE". */
+static void show(struct smtp_buf *field, const unsigned char *text, size_t length)
+{
+	static const char digits[] = "0123456789ABCDEF";
+	size_t room = length < FIELD_CAP / 3 ? length * 3 + 1 : FIELD_CAP;
+	size_t used = 0;
+	unsigned char *spot;
+	if (smtp_buf_reserve(field, room, &spot) != SMTP_OK)
+		return;
+	while (length > 0) {
+		int hidden;
+		size_t size = next_character(text, length, &hidden);
+		if (used + size * (hidden ? 3 : 1) >= room)
+			break;
+		for (size_t i = 0; i < size; i++) {
+			if (!hidden) {
+				spot[used++] = text[i];
+				continue;
+			}
+			spot[used++] = '\\';
+			spot[used++] = (unsigned char)digits[text[i] >> 4];
+			spot[used++] = (unsigned char)digits[text[i] & 15];
+		}
+		text += size;
+		length -= size;
+	}
+	spot[used++] = 0;
+	smtp_buf_commit(field, used);
+}
+
 static void read_name(struct smtp_buf *field, const X509_NAME *name)
 {
 	BIO *bio = BIO_new(BIO_s_mem());
 	char *text;
-	/* UTF-8 stays readable: only control bytes and separators are escaped */
+	/* UTF-8 stays readable: only control bytes and separators are escaped by OpenSSL */
 	if (bio && X509_NAME_print_ex(bio, name, 0, XN_FLAG_RFC2253 & ~(unsigned long)ASN1_STRFLGS_ESC_MSB) >= 0) {
 		long length = BIO_get_mem_data(bio, &text);
-		size_t kept = length < 0 ? 0 : length < FIELD_CAP ? (size_t)length : FIELD_CAP - 1;
-		unsigned char *spot;
-		if (smtp_buf_reserve(field, kept + 1, &spot) == SMTP_OK) {
-			if (kept)
-				memcpy(spot, text, kept);
-			spot[kept] = 0;
-			/* C1 controls are UTF-8 too, and some terminals obey them */
-			for (size_t i = 0; i + 1 < kept; i++)
-				if (spot[i] == 0xC2 && spot[i + 1] < 0xA0)
-					spot[i] = spot[i + 1] = '?';
-			smtp_buf_commit(field, kept + 1);
-		}
+		show(field, (const unsigned char *)text, length < 0 ? 0 : (size_t)length);
 	}
 	BIO_free(bio);
+}
+
+int smtp_peer_cut(const char *text, size_t most)
+{
+	size_t length = strlen(text);
+	size_t kept = 0;
+	int hidden;
+	while (kept < length) {
+		size_t size = next_character((const unsigned char *)text + kept, length - kept, &hidden);
+		if (kept + size > most)
+			break;
+		kept += size;
+	}
+	return (int)kept;
 }
 
 static void read_time(char *text, size_t size, const ASN1_TIME *time)

@@ -1,7 +1,7 @@
 /* peer: the facts of one certificate, copied out as text that is safe to print.
  *
- * Control bytes and bytes outside ASCII in names are escaped, so neither a log line nor a list can be forged by a
- * certificate. It never judges: verification is OpenSSL's, in the handshake. Called by tls and fault. RFC 5280.
+ * Control and format characters, and in names all beyond ASCII, are escaped, so neither a log line nor a list can be
+ * forged by a certificate. It never judges: verification is OpenSSL's, in the handshake. Called by tls and fault. RFC 5280.
  */
 #ifndef SMTP_PEER_H
 #define SMTP_PEER_H
@@ -27,6 +27,9 @@ void smtp_peer_read(struct smtp_peer *peer, struct x509_st *cert);
 
 /* A field as a C string, "" while nothing was read. */
 const char *smtp_peer_text(const struct smtp_buf *field);
+
+/* How many octets of the text, up to `most`, are whole characters: as a precision for "%.*s". */
+int smtp_peer_cut(const char *text, size_t most);
 
 /* The name after `name`, the first for NULL; NULL at the end. */
 const char *smtp_peer_names(const struct smtp_peer *peer, const char *name);

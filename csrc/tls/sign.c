@@ -21,7 +21,8 @@ const char *smtp_signer_init(struct smtp_signer *signer, const char *pem, size_t
 	if (bio)
 		signer->key = PEM_read_bio_PrivateKey(bio, NULL, smtp_no_password, &locked);
 	BIO_free(bio);
-	ERR_clear_error();
+	if (smtp_fault_memory())
+		return SMTP_FAULT_MEMORY;
 	if (locked)
 		return "the private key is locked with a password: give it without one";
 	if (!signer->key)

@@ -43,6 +43,7 @@ static enum smtp_status fail(struct smtp_tls *tls)
 	    .client = tls->client,
 	    .shaken = tls->shaken,
 	    .asked = tls->asked,
+	    .ended = tls->ended,
 	    .heard = tls->heard,
 	    .first = tls->first,
 	};

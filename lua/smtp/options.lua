@@ -43,6 +43,7 @@ local TIERS = {
   auto = {}, data = { chunk = false }, chunk = { chunk = true }, auth = { login = true },
   ["auth+chunk"] = { login = true, chunk = true },
 }
+local FILES = { "ca_file", "ca_path", "client_cert", "client_key" }
 local TLS_MODES = { implicit = true, starttls = true, opportunistic = true, none = true }
 local SCHEMES = {
   smtp = { tls = "starttls", port = 587 },
@@ -339,6 +340,9 @@ function options.plan(given, label, checked)
       :format(label, pipeline), 0)
   end
 
+  for _, name in ipairs(FILES) do
+    if all[name] == "" then return nil, errors.input(name .. " is empty: leave it out where there is none") end
+  end
   if all.client_key and not all.client_cert then return nil, errors.input "client_key needs client_cert" end
 
   local proxy, host, server_name, reason

@@ -31,6 +31,8 @@ local FUNCTIONS = {
   { "int", "EVP_PKEY_get_bits", "const void *" },
   { "int", "EVP_PKEY_get_size", "const void *" },
   { "void", "ERR_clear_error", "void" },
+  { "unsigned long", "ERR_get_error", "void" },
+  { "const char *", "ERR_reason_error_string", "unsigned long" },
   { "int", "SSL_SESSION_get_protocol_version", "const void *" },
   { "const void *", "SSL_SESSION_get0_cipher", "const void *" },
   { "const char *", "SSL_CIPHER_get_name", "const void *" },
@@ -83,8 +85,13 @@ end
 
 local function result(ok, room, size)
   if ok then return ffi.string(room, size) end
-  C.ERR_clear_error()
-  return nil, "this OpenSSL does not offer the algorithm"
+  local code, memory = C.ERR_get_error(), false
+  while code ~= 0 do
+    local words = C.ERR_reason_error_string(code)
+    memory = memory or words ~= nil and ffi.string(words) == "malloc failure"
+    code = C.ERR_get_error()
+  end
+  return nil, memory and "out of memory" or "this OpenSSL does not offer the algorithm"
 end
 
 function openssl.hash(name, bytes)
@@ -248,7 +255,7 @@ local VERSIONS = { [0x0301] = "TLSv1", [0x0302] = "TLSv1.1", [0x0303] = "TLSv1.2
 local SUBJECT_ALT_NAME = 85
 local DNS, ADDRESS = 2, 7
 local SAN_ONLY = 0x24       -- X509_CHECK_FLAG_NEVER_CHECK_SUBJECT, _NO_PARTIAL_WILDCARDS
-local RFC2253 = 0x1110313   -- XN_FLAG_RFC2253, but UTF-8 stays readable
+local RFC2253 = 0x1110317   -- XN_FLAG_RFC2253: what is beyond ASCII is escaped, some of it changes how the rest looks
 local FIELD = 4096
 
 local function escape(text)
@@ -260,8 +267,7 @@ local function name_text(name)
   C.X509_NAME_print_ex(bio, name, 0, RFC2253)
   local length = C.BIO_read(bio, room, FIELD)
   C.BIO_free(bio)
-  -- C1 controls are UTF-8 too, and some terminals obey them
-  return length > 0 and ffi.string(room, length):gsub("\194[\128-\159]", "??") or ""
+  return length > 0 and ffi.string(room, length) or ""
 end
 
 local function time_text(time)
