@@ -424,6 +424,8 @@ describe("an internationalised domain", function()
       assert.is_nil((odd.parse "\195\188@\195\188"), result)
     end
     assert.are.equal("a@c", address_with(function() return "c", "\195\188" end).parse("a@\195\188").address)
+    -- an underscore that was written is one; one that came of another character is none
+    assert.are.equal("a@c_d", address_with(function() return "c_d", "\195\188" end).parse("a@c_\195\188").address)
   end)
 
   it("needs SMTPUTF8 where there is no libidn2", function()
