@@ -400,8 +400,8 @@ end
 --- Composes a message. Never yields; opens `path` attachments only to look at them.
 ---@param fields table message options: from, sender, to, cc, bcc, reply_to, subject, text, html, attachments, calendar,
 --- headers, date, message_id, in_reply_to, references, priority, list, dkim, envelope, raw, files; not changed. A field
---- that another option always writes cannot be in `headers`, and one of `priority` or `list` cannot where that option writes
---- it too
+--- that another option always writes cannot be in `headers`, and one of `priority` or `list` cannot where that option
+--- writes it too
 ---@return smtp.Message|nil
 ---@return smtp.Error|nil err kind "input" ("source": an attachment to sign cannot be read), stage "compose"; the reason
 --- begins with the option's name
