@@ -405,7 +405,8 @@ enum smtp_status smtp_context_init(struct smtp_context *context, const struct sm
 			             ? use_key(context->ctx, &options->key, options->server ? "key" : "client_key", fault)
 			             : use_key(context->ctx, &options->cert, cert, fault);
 	} else if (status == SMTP_OK && (options->server || options->key.bytes)) {
-		smtp_fault_set(fault, options->server ? "a TLS server needs cert" : "client_key is given without client_cert", NULL);
+		smtp_fault_set(fault,
+		               options->server ? "a TLS server needs cert" : "client_key is given without client_cert", NULL);
 		status = SMTP_E_INPUT;
 	}
 	ERR_clear_error();

@@ -43,8 +43,8 @@ const char *smtp_peer_names(const struct smtp_peer *peer, const char *name)
 	return next < end ? next : NULL;
 }
 
-/* Characters that are not seen but change how others look, or that end a line: of category Cf, Zl and Zp, C1 controls, and
- * what else Unicode calls ignorable by default. */
+/* Characters that are not seen but change how others look, or that end a line: of category Cf, Zl and Zp, C1 controls,
+ * and what else Unicode calls ignorable by default. */
 static int is_hidden(unsigned long code)
 {
 	static const unsigned ranges[][2] = {
