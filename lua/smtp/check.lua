@@ -50,13 +50,50 @@ local TYPES = setmetatable({}, { __index = function(sets, words)
   return set
 end })
 
+-- "@…/smtp/", how the sources of this library begin.
+local getinfo = debug and debug.getinfo
+local HOME = getinfo and getinfo(1, "S").source:match("^(@.*)check%.lua$")
+
+--- Raises what is wrong with a program, with the place in it: where it calls this library.
+---@param text string
+function check.raise(text)
+  local level = HOME and 2 or 0
+  local one = HOME and getinfo(level, "S")
+  while one and (one.source:sub(1, #HOME) == HOME or one.what == "tail") do
+    level = level + 1
+    one = getinfo(level, "S")
+  end
+  error(text, one and level or 0)
+end
+
+local raise = check.raise
+
 local function shown(key)
   return tostring(key):sub(1, 40)
 end
 
 local function check_type(value, types, label, what)
   if not TYPES[types][type(value)] then
-    error(("%s: %s must be a %s, not a %s"):format(label, what, types:gsub(" ", " or "), type(value)), 0)
+    raise(("%s: %s must be a %s, not a %s"):format(label, what, types:gsub(" ", " or "), type(value)))
+  end
+end
+
+--- Refuses an argument of a wrong type.
+---@param types string
+---@param label string the call's name
+---@param name string its own
+function check.argument(value, types, label, name)
+  check_type(value, types, label, name)
+end
+
+--- Refuses what lacks a function.
+---@param value any an object that a caller made
+---@param names string[] of the functions
+---@param what string words in front
+function check.object(value, names, what)
+  local able = type(value) == "table" or type(value) == "userdata"
+  for _, name in ipairs(names) do
+    if not able or type(value[name]) ~= "function" then raise(("%s with a function %q"):format(what, name)) end
   end
 end
 
@@ -66,14 +103,14 @@ end
 ---@param label string the call's name, for the message
 function check.options(given, known, label)
   if type(given) ~= "table" then
-    error(("%s: expected a table of options, got %s"):format(label, type(given)), 0)
+    raise(("%s: expected a table of options, got %s"):format(label, type(given)))
   end
   local one, other = known[1], known[2] or known[1]
   for name, value in pairs(given) do
     local types = one[name] or other[name]
     if not types then
       local word = shown(name)
-      error(("%s: unknown option %q; did you mean %q?"):format(label, word, nearest(word, known)), 0)
+      raise(("%s: unknown option %q; did you mean %q?"):format(label, word, nearest(word, known)))
     end
     if not TYPES[types][type(value)] then check_type(value, types, label, ("option %q"):format(name)) end
   end
@@ -112,7 +149,7 @@ function check.list(types, each)
     for _ in pairs(value) do count = count + 1 end
     for key in pairs(value) do
       if not (type(key) == "number" and key >= 1 and key <= count and key % 1 == 0) then
-        error(("%s: a list has the keys 1 to n and nothing else, not %q"):format(label, shown(key)), 0)
+        raise(("%s: a list has the keys 1 to n and nothing else, not %q"):format(label, shown(key)))
       end
     end
     for i = 1, count do
@@ -127,7 +164,7 @@ end
 function check.map(types)
   return function(value, label)
     for key, item in pairs(value) do
-      if type(key) ~= "string" then error(("%s: %q is not a name"):format(label, shown(key)), 0) end
+      if type(key) ~= "string" then raise(("%s: %q is not a name"):format(label, shown(key))) end
       check_type(item, types, label, ("%q"):format(shown(key)))
     end
   end

@@ -19,6 +19,25 @@ local Error = {}
 -- The same call may work later, unless the server's reply says otherwise.
 local PASSING = { resolve = true, connect = true, timeout = true, closed = true }
 
+local KINDS = {}
+for kind in ("input resolve connect timeout closed tls insecure auth rejected protocol source"):gmatch("%a+") do
+  KINDS[kind] = true
+end
+
+--- What a transport fails with: a kind that there is, and words, though it gives neither.
+---@param kind any
+---@param reason any
+---@param default string the kind where it gives none
+---@return string kind
+---@return string reason
+function errors.failure(kind, reason, default)
+  if not KINDS[kind] then
+    if reason == nil then reason = kind end
+    kind = default
+  end
+  return kind, reason == nil and "the transport gives no reason" or tostring(reason)
+end
+
 --- The server's reply on one line: "550 5.1.1 No such user".
 ---@param reply { code: integer, enhanced: string?, text: string? }
 ---@return string

@@ -123,7 +123,7 @@ end
 ---@return smtp.Server? server
 ---@return smtp.Error? err
 function smtp.server(given)
-  return require "smtp.server".new(given or {})
+  return require "smtp.server".new(given == nil and {} or given)
 end
 
 --- The clock of every deadline: monotonic, in seconds.

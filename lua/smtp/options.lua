@@ -73,12 +73,12 @@ local function pair(value, label)
   local count = 0
   for _ in pairs(value) do count = count + 1 end
   local fine = count == 2 and type(value[1]) == "string" and (type(value[2]) == "string" or type(value[2]) == "number")
-  if not fine then error(label .. " must be a pair of name and value", 0) end
+  if not fine then check.raise(label .. " must be a pair of name and value") end
 end
 
 -- What else a transport has is its own business.
 local function transport_of(value, label)
-  if type(value.connect) ~= "function" then error(label .. ": a transport has a function \"connect\"", 0) end
+  if type(value.connect) ~= "function" then check.raise(label .. ": a transport has a function \"connect\"") end
 end
 
 -- What is inside the options that may be tables.
@@ -227,6 +227,8 @@ local function problem(plan)
     return "helo must be a domain name or an address literal"
   end
   if plan.server_name and not is_clean(plan.server_name) then return "server_name is not a name" end
+  if plan.bind and not is_clean(plan.bind) then return "bind has a blank or control character in it, or is empty" end
+  if plan.path and (plan.path == "" or plan.path:find("\0", 1, true)) then return "path is empty or has a NUL in it" end
   if plan.timeout and not is_positive(plan.timeout) then return "timeout must be more than 0" end
   for name, value in pairs(plan.timeouts) do
     if not is_positive(value) then return "timeouts." .. name .. " must be more than 0" end
@@ -322,22 +324,23 @@ function options.plan(given, label, checked)
   -- what goes to a unix socket does not leave the machine
   local tls = all.tls or (all.path and "none") or (all.port == 465 and "implicit") or "starttls"
   if not TLS_MODES[tls] then
-    error(("%s: option \"tls\" must be \"implicit\", \"starttls\", \"opportunistic\" or \"none\", not %q")
-      :format(label, tls), 0)
+    check.raise(("%s: option \"tls\" must be \"implicit\", \"starttls\", \"opportunistic\" or \"none\", not %q")
+      :format(label, tls))
   end
   if all.tls_min and all.tls_min ~= "1.2" and all.tls_min ~= "1.3" then
-    error(("%s: option \"tls_min\" must be \"1.2\" or \"1.3\", not %q"):format(label, all.tls_min), 0)
+    check.raise(("%s: option \"tls_min\" must be \"1.2\" or \"1.3\", not %q"):format(label, all.tls_min))
   end
   local transport = all.transport or "auto"
   if type(transport) == "string" and transport ~= "auto" then
-    error(("%s: option \"transport\" must be \"auto\" or a transport, not %q"):format(label, transport), 0)
+    check.raise(("%s: option \"transport\" must be \"auto\" or a transport, not %q"):format(label, transport))
   end
   local pipeline = all.pipeline
   if pipeline == nil or pipeline == true then pipeline = "auto" end
   local tier = pipeline ~= false and TIERS[pipeline]
   if tier == nil then
-    error(("%s: option \"pipeline\" must be \"auto\", false, \"data\", \"chunk\", \"auth\" or \"auth+chunk\", not %q")
-      :format(label, pipeline), 0)
+    check.raise(
+      ("%s: option \"pipeline\" must be \"auto\", false, \"data\", \"chunk\", \"auth\" or \"auth+chunk\", not %q")
+        :format(label, pipeline))
   end
 
   for _, name in ipairs(FILES) do

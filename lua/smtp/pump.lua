@@ -1,6 +1,7 @@
 --- The only loop in which a wire meets a transport's pipe: commands go down, one reply after the other comes up.
 --- It knows bytes, deadlines and replies; what they mean is the session's business. Whatever waits here may yield.
 local core = require "smtp.core"
+local errors = require "smtp.errors"
 
 local pump = {}
 
@@ -120,10 +121,16 @@ end
 function Pump:write(deadline)
   local wire, pipe = self.wire, self.pipe
   self.fresh = true
-  if not pipe.send then return pipe:write(wire:take(), deadline) end
-  local ok, kind, reason = pipe:send(wire, deadline)
+  local ok, kind, reason, left
+  if pipe.send then
+    ok, kind, reason = pipe:send(wire, deadline)
+    left = not ok and #wire:take() or nil
+  else
+    ok, kind, reason = pipe:write(wire:take(), deadline)
+  end
   if ok then return true end
-  return nil, kind, reason, #wire:take()
+  kind, reason = errors.failure(kind, reason, "closed")
+  return nil, kind, reason, left
 end
 
 --- Writes all that is queued.
@@ -160,7 +167,7 @@ local function fill(self, deadline)
   local wire, pipe = self.wire, self.pipe
   if pipe.receive then return pipe:receive(wire, deadline) end
   local bytes, kind, reason = pipe:read(deadline)
-  if not bytes then return nil, kind, reason end
+  if type(bytes) ~= "string" then return nil, errors.failure(kind, reason, "closed") end
   local ok, why = wire:feed(bytes)
   if not ok then return nil, "protocol", why end
   return true
@@ -209,14 +216,14 @@ function Pump:reply(deadline)
   end
 end
 
---- A source function from what a caller of a session's may give; raises where that is something else.
+--- A source function from what a caller of a session's may give.
 ---@param value string|function|table text, a function, or a message
----@return fun(): string?, any
+---@return (fun(): string?, any)? source nil: it is none of these
 ---@return fun()? close puts the files of a message away where it is not read to its end
 function pump.source(value)
   if type(value) == "function" then return value end
   if type(value) == "table" and value.source then return value:source() end
-  if type(value) ~= "string" then error("expected a string, a function or a message, got " .. type(value), 3) end
+  if type(value) ~= "string" then return nil end
   return function()
     local text = value
     value = nil

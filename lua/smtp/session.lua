@@ -1,5 +1,6 @@
 --- The dialogue: one connection to a server, each step of RFC 5321 a verb. Straight-line code that reads like the
 --- RFC; every wait is the transport's, so it may yield wherever the transport does.
+local check = require "smtp.check"
 local chunk = require "smtp.chunk"
 local core = require "smtp.core"
 local delivery = require "smtp.delivery"
@@ -28,6 +29,8 @@ Session.__index = Session
 
 -- A server that waits for TLS says nothing; one that greets late (against spammers) does so after some seconds.
 local PATIENCE = 3
+-- What every pipe has.
+local PIPE = { "read", "write", "peek", "close" }
 
 -- What belongs to one connection, before its first step.
 local function unconnect(self)
@@ -109,6 +112,7 @@ local function encrypt(self, stage)
     return exchange.closed(self, stage)
   end
   if not pipe then
+    kind, reason = errors.failure(kind, reason, "tls")
     if kind == "timeout" then reason = "the TLS handshake did not end in time" end
     return exchange.fail(self, stage, kind, reason, { hint = words })
   end
@@ -179,6 +183,7 @@ function Session:connect()
     if pipe then pipe:close() end
     return exchange.closed(self, "connect")
   elseif not pipe then
+    kind, reason = errors.failure(kind, reason, "connect")
     if not (plan.path or plan.proxy or reason:find(plan.host, 1, true) == 1) then
       reason = plan.host .. ": " .. reason
     end
@@ -187,8 +192,9 @@ function Session:connect()
     exchange.kill(self, err)
     return nil, err
   end
-  self.time.connect, self.time.resolve = core.now() - now, pipe.resolved
+  check.object(pipe, PIPE, 'option "transport": its connect gave no pipe')
   self.pump = pump.new(pipe, self.trace)
+  self.time.connect, self.time.resolve = core.now() - now, pipe.resolved
   self.pump.rounds = 1
   self.state = "connected"
   if plan.tls == "implicit" then
@@ -211,6 +217,7 @@ end
 ---@return smtp.Reply? reply
 ---@return smtp.Error? err kinds "input", "timeout", "closed", "protocol", "rejected"
 function Session:ehlo(name)
+  check.argument(name, "string nil", "session:ehlo", "name")
   local ok, err = exchange.begin(self, "ehlo")
   if not ok then return nil, err end
   local plan = self.plan
@@ -277,6 +284,7 @@ end
 ---@return smtp.Reply? reply
 ---@return smtp.Error? err kinds "insecure", "auth", "input", "protocol", "timeout", "closed"
 function Session:auth(given)
+  check.argument(given, "table nil", "session:auth", "options")
   if given then self.opened = false end
   return login.now(self, given)
 end
@@ -353,6 +361,8 @@ end
 ---@return smtp.Reply? reply
 ---@return smtp.Error? err
 function Session:mail(from, params)
+  check.argument(from, "string", "session:mail", "from")
+  check.argument(params, "table nil", "session:mail", "params")
   local mailbox, reason = address.reverse_path(from)
   if not mailbox then return exchange.fail_input(self, "mail", reason) end
   local utf8 = parameter.has(params, "SMTPUTF8")
@@ -373,6 +383,8 @@ end
 ---@return smtp.Reply? reply
 ---@return smtp.Error? err
 function Session:rcpt(to, params)
+  check.argument(to, "string", "session:rcpt", "to")
+  check.argument(params, "table nil", "session:rcpt", "params")
   local mailbox, reason = address.parse(to, true)
   if not mailbox then return exchange.fail_input(self, "rcpt", reason) end
   if mailbox.utf8 and self.transaction and not self.utf8 then
@@ -387,6 +399,13 @@ function Session:rcpt(to, params)
   return reply, err
 end
 
+-- pump.source, or the misuse.
+local function source_of(value, label)
+  local source, close = pump.source(value)
+  if source then return source, close end
+  check.raise(("%s: source must be a string, a function or a message, not a %s"):format(label, type(value)))
+end
+
 --- DATA, the content and its final reply. Line ends become CRLF, dots are stuffed. RFC 5321 4.1.1.4. May yield.
 --- With LMTP there is a reply for each recipient: the one returned is the first good one, and it (or the error) has the
 --- lists `accepted` and `rejected` of a receipt. RFC 2033 4.2.
@@ -395,7 +414,7 @@ end
 ---@return smtp.Error? err
 function Session:data(source)
   local close
-  source, close = pump.source(source)
+  source, close = source_of(source, "session:data")
   local ok, err = exchange.begin(self, "data")
   if ok then ok, err = exchange.guard(self, "data") end
   if not ok then return nil, err end
@@ -423,7 +442,7 @@ end
 ---@return smtp.Error? err kind "input" where the server does not offer CHUNKING
 function Session:bdat(source)
   local close
-  source, close = pump.source(source)
+  source, close = source_of(source, "session:bdat")
   local ok, err = exchange.begin(self, "data")
   if ok then ok, err = exchange.guard(self, "data") end
   if not ok then return nil, err end
@@ -499,6 +518,7 @@ end
 ---@return smtp.Reply? reply
 ---@return smtp.Error? err
 function Session:verify(mailbox)
+  check.argument(mailbox, "string", "session:verify", "mailbox")
   return exchange.simple(self, "verify", "VRFY " .. mailbox, 2)
 end
 
@@ -508,6 +528,7 @@ end
 ---@return smtp.Reply? reply
 ---@return smtp.Error? err kind "insecure" for an AUTH in clear, without allow_insecure_auth
 function Session:command(line)
+  check.argument(line, "string", "session:command", "line")
   local ok, err = exchange.begin(self, "command", true)
   if not ok then return nil, err end
   local start, words = line:match("^([Aa][Uu][Tt][Hh] +%S+) *(.*)$")

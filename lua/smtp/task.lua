@@ -1,4 +1,5 @@
 --- A call in steps, for a host with its own loop: a game's tick, an event loop that can watch a descriptor.
+local check = require "smtp.check"
 local core = require "smtp.core"
 local socket = require "smtp.transport.socket"
 
@@ -19,7 +20,7 @@ end
 ---@param run function
 ---@return smtp.Task
 function task.new(run, ...)
-  if type(run) ~= "function" then error("smtp.task: expected a function, got " .. type(run), 2) end
+  if type(run) ~= "function" then check.raise("smtp.task: expected a function, got " .. type(run)) end
   local thread = coroutine.create(run)
   socket.register(thread)
   return setmetatable({ thread = thread, arguments = pack(...) }, Task)

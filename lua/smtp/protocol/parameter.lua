@@ -14,6 +14,7 @@ local BODY = { ["8bit"] = "8BITMIME", binary = "BINARYMIME" }
 local NOTIFY = { success = "SUCCESS", failure = "FAILURE", delay = "DELAY" }
 local RET = { full = "FULL", headers = "HDRS" }
 local MODES = { ["return"] = "R", notify = "N" }
+local EXACT = 2 ^ 53 -- the greatest number that is told from its neighbours
 local MOST = 999999999 -- seconds: nine digits (RFC 2852 4, RFC 4865 4.1)
 
 local function hex(c)
@@ -221,7 +222,10 @@ function parameter.words(params, label)
   table.sort(names)
   for i, name in ipairs(names) do
     local value = params[name]
-    if type(value) == "number" then value = ("%.0f"):format(value) end
+    if type(value) == "number" then
+      if not is_whole(value, -EXACT, EXACT) then return nil, "the parameter " .. name .. " is no whole number" end
+      value = ("%.0f"):format(value)
+    end
     -- joined, not formatted: Lua 5.1's %s ends at a NUL, which the gate must see
     words[i] = " " .. name .. (value == true and "" or "=" .. tostring(value))
     -- a blank would begin another parameter

@@ -1,0 +1,187 @@
+-- What a program does wrong is told by the argument's name, with its own line; what is wrong with a value is an error of
+-- the input; and nothing that a transport fails with comes out as a fault in here.
+local memory = require "smtp.transport.memory"
+local play = require "spec.support.play"
+local smtp = require "smtp"
+
+local hello, script = play.hello, play.script
+
+local function open()
+  return play.open(script(hello("PIPELINING", "CHUNKING", "AUTH PLAIN"), "hang"))
+end
+
+-- The line that this is called from, as a raise tells it.
+local function here()
+  local info = debug.getinfo(2, "Sl")
+  return ("%s:%d: "):format(info.short_src, info.currentline)
+end
+
+describe("Misuse says whose line it is", function()
+  local where
+  -- Calls; the line of each is noted right before it.
+  local function says(words, call)
+    local fine, text = pcall(call)
+    assert.is_false(fine)
+    assert.are.equal(where .. words, text:sub(1, #where + #words))
+  end
+
+  it("of the functions", function()
+    for _, name in ipairs { "send", "message", "session", "connect", "verify", "pool" } do
+      for _, odd in ipairs { "", 7, false } do
+        says("smtp." .. name .. ": expected a table of options, got " .. type(odd), function()
+          where = here() local got = smtp[name](odd)
+          return got
+        end)
+      end
+    end
+    says("smtp.server: expected a table of options", function()
+      where = here() local got = smtp.server(false)
+      return got
+    end)
+    says("smtp.send: unknown option \"form\"; did you mean \"from\"?", function()
+      where = here() local got = smtp.send { form = "x" }
+      return got
+    end)
+    says("smtp.connect: option \"tls\" must be", function()
+      where = here() local got = smtp.connect { host = "x", tls = "ssl" }
+      return got
+    end)
+    says("smtp.connect: option \"timeouts\" must be a table", function()
+      where = here() local got = smtp.connect { host = "x", timeouts = 5 }
+      return got
+    end)
+    says("smtp.message: attachments", function()
+      where = here() local got = smtp.message { from = "ada@example.org", attachments = { { cid = "x" } } }
+      return got
+    end)
+    says("smtp.task: ", function()
+      where = here() local got = smtp.task(nil)
+      return got
+    end)
+  end)
+
+  for name, argument in pairs {
+    mail = "from", rcpt = "to", data = "source", bdat = "source", verify = "mailbox", command = "line", ehlo = "name", auth = "options",
+  } do
+    it("of session:" .. name, function()
+      local s = open()
+      for _, odd in ipairs { 7, true, 0 / 0, false } do
+        says(("session:%s: %s must be a "):format(name, argument), function()
+          where = here() local got = s[name](s, odd)
+          return got
+        end)
+      end
+      if name == "ehlo" or name == "auth" then return end
+      says(("session:%s: %s must be a "):format(name, argument), function()
+        where = here() local got = s[name](s)
+        return got
+      end)
+    end)
+  end
+
+  it("of the parameters of MAIL and RCPT", function()
+    local s = open()
+    for name, address in pairs { mail = "ada@example.org", rcpt = "bob@example.test" } do
+      says(("session:%s: params must be a table"):format(name), function()
+        where = here() local got = s[name](s, address, "text")
+        return got
+      end)
+    end
+  end)
+
+  it("of a transport whose connect gives no pipe", function()
+    for _, pipe in ipairs { true, 7, "x", {}, { read = print, write = print, peek = print } } do
+      local transport = { connect = function() return pipe end }
+      says("option \"transport\": its connect gave no pipe with a function ", function()
+        where = here() local got = smtp.connect { host = "x", tls = "none", transport = transport }
+        return got
+      end)
+    end
+  end)
+end)
+
+describe("A value that cannot be used is an error of the input:", function()
+  for name, given in pairs {
+    ["bind with NUL"] = { bind = "127.0.0.1\0" }, ["bind with a blank"] = { bind = "127.0.0.1 " }, ["an empty bind"] = { bind = "" },
+    ["bind with a line break"] = { bind = "127.0.0.1\n" }, ["host with NUL"] = { host = "mail\0.example.org" },
+    ["an empty host"] = { host = "" }, ["server_name with NUL"] = { server_name = "a\0b" }, ["helo with NUL"] = { helo = "a\0b" },
+    ["path with NUL"] = { path = "/tmp/a\0b" }, ["an empty path"] = { path = "" }, ["a port that is none"] = { port = 0 / 0 },
+    ["a port too large"] = { port = 1e300 }, ["a timeout that is none"] = { timeout = 0 / 0 }, ["no time"] = { timeout = -1 },
+    ["a wait that is none"] = { timeouts = { greeting = 0 / 0 } }, ["a pin that is none"] = { pin = "a\0b" },
+    ["a url with NUL"] = { url = "smtp://a%00b" }, ["a proxy with NUL"] = { proxy = "socks5://a%00b" },
+  } do
+    it(name, function()
+      for _, call in ipairs { smtp.connect, smtp.session, smtp.verify, smtp.pool } do
+        local options = { host = "mail.example.org", tls = "none", transport = memory.new {} }
+        for option, value in pairs(given) do options[option] = value end
+        if options.url then options.host = nil end
+        local got, err = call(options)
+        assert.is_nil(got)
+        assert.are.same({ "input", "compose", "not_sent" }, { err.kind, err.stage, err.outcome })
+      end
+    end)
+  end
+
+  it("in a verb", function()
+    for _, value in ipairs { "a\0b", "a\r\nb", ("x"):rep(1e5) } do
+      for _, name in ipairs { "ehlo", "mail", "rcpt", "verify", "command" } do
+        local s = open()
+        local reply, err = s[name](s, value)
+        assert.is_nil(reply)
+        assert.are.equal("input", err.kind, name)
+        assert.are.equal("ready", s.state)
+      end
+    end
+    for _, value in ipairs { 0 / 0, 1 / 0, -1 / 0, 1.5, 1e300, "a\0b", "a b", "a\nb" } do
+      assert.are.equal("input", select(2, open():mail("ada@example.org", { SIZE = value })).kind)
+    end
+  end)
+end)
+
+describe("A transport that fails without a word of why, or with words of its own,", function()
+  -- A kind and a reason that it gives -> what the error says.
+  local GIVEN = {
+    { nil, nil, nil, "the transport gives no reason" }, { "timeout", nil, "timeout" }, { "closed", nil, "closed", "gives no reason" },
+    { "EPIPE", nil, nil, "EPIPE" }, { 32, nil, nil, "32" }, { nil, "gone", nil, "gone" }, { "weird", "gone", nil, "gone" },
+    { "closed", 7, "closed", "7" }, { "closed", setmetatable({}, { __tostring = function() return "mine" end }), "closed", "mine" },
+    { true, false, nil, "false" },
+  }
+
+  -- A memory transport whose pipes have the plain functions only; `change` makes them fail.
+  local function faulty(change, secure)
+    local transport = memory.new(script(hello(), "hang"), { dribble = true })
+    transport.secure = secure
+    local connect = transport.connect
+    function transport.connect()
+      local pipe = connect()
+      change(pipe)
+      return pipe
+    end
+    return transport
+  end
+
+  for name, case in pairs {
+    connect = { function(fail) return { connect = fail } end, "connect" },
+    read = { function(fail) return faulty(function(pipe) pipe.read = fail end) end, "closed" },
+    write = { function(fail) return faulty(function(pipe) pipe.write = fail end) end, "closed" },
+    secure = { function(fail) return faulty(function() end, fail) end, "tls", "implicit" },
+  } do
+    it("in " .. name .. ", is told as an error like any other", function()
+      for _, one in ipairs(GIVEN) do
+        local receipt, err = smtp.send { host = "x", transport = case[1](function() return nil, one[1], one[2] end),
+          tls = case[3] or "none", from = "ada@example.org", to = "bob@example.test", text = "x" }
+        assert.is_nil(receipt)
+        local kind = one[3] or case[2]
+        assert.are.same({ kind, "not_sent" }, { err.kind, err.outcome }, tostring(err))
+        assert.is_truthy(tostring(err):find(kind ~= "timeout" and one[4] or "", 1, true), tostring(err))
+      end
+    end)
+  end
+
+  it("or reads what is no string, too", function()
+    for _, odd in ipairs { 7, true, {} } do
+      local _, err = smtp.connect { host = "x", transport = faulty(function(pipe) pipe.read = function() return odd end end), tls = "none" }
+      assert.are.equal("closed", err.kind)
+    end
+  end)
+end)
