@@ -7,8 +7,8 @@ local errors = require "smtp.errors"
 local exchange = require "smtp.exchange"
 local options = require "smtp.options"
 local rows = require "smtp.rows"
-local session = require "smtp.session"
 local socket = require "smtp.transport.socket"
+local turns = require "smtp.turns"
 
 local pool = {}
 
@@ -19,9 +19,9 @@ Pool.__index = Pool
 local OWN = { size = "number", max_messages = "number", max_idle = "number", rate = "number", attempts = "number" }
 local BACKOFF = 1  -- seconds before the second attempt; twice as long before each further one
 local LONGEST = 60 -- seconds, of such a pause
-local SHARE = 0.1   -- what a connection takes at once, of what it has sent: at the end the others should not be idle
-local GLANCE = 0.02 -- seconds between two looks at what cannot be waited for
-local PATIENCE = 1 -- seconds of waiting for a connection, until those that nobody uses any more are looked for
+local SHARE = 0.1  -- what a connection takes at once, of what it has sent: at the end the others should not be idle
+
+local catch, huge = errors.catch, math.huge
 
 local function problem(self)
   local function whole(value) return value >= 1 and value % 1 == 0 end
@@ -38,8 +38,10 @@ end
 ---   size: 5, connections at once
 ---   max_messages: no limit; on one connection
 ---   max_idle: 60, seconds that an unused connection is kept
----   rate: no limit; messages a second, of the whole pool
----   attempts: 3, how often a message that was not sent and may work later is tried, after 1, 2, 4 … seconds
+---   rate: no limit; messages a second, of the whole pool: each waits before its envelope goes out
+---   attempts: 3, how often a message that was not sent and may work later is tried, after 1, 2, 4 … seconds; what
+---     is no fault of the message's, such as a kept connection that the server has ended, counts for nothing
+--- `timeout` is for each message's whole way: waiting for its turn, attempts and the pauses between them.
 ---@param given table
 ---@return smtp.Pool? pool
 ---@return smtp.Error? err kind "input"
@@ -59,11 +61,17 @@ function pool.new(given)
     max_idle = own.max_idle or 60,
     rate = own.rate,
     attempts = own.attempts or 3,
-    idle = {},      -- {session=, since=, sent=}, the longest unused first
-    open = 0,       -- connections, idle ones too
-    all = setmetatable({}, { __mode = "k" }), -- they
-    due = 0,        -- when the next message may go (rate)
-    counted = 0,    -- when they were counted anew
+    limit = own.size or 5, -- as many as the server takes, as far as is known,
+    grows = 0,             -- and when one more may be tried
+    open = 0,              -- connections, idle ones too
+    idle = {},             -- the longest unused first
+    used = {},             -- connection -> true
+    users = setmetatable({}, { __mode = "v" }), -- used connection, or who waits for one -> the coroutine
+    queue = {},            -- who waits for one
+    looked = -math.huge,   -- when users that are gone were looked for
+    due = 0,               -- when the next message may go (rate)
+    sent = 0,
+    failed = 0,
     closed = false,
   }, Pool)
   local reason = problem(self)
@@ -77,79 +85,108 @@ local function sleep(self, deadline)
   while core.now() < deadline do wait("read", -1, deadline) end
 end
 
-local function leave(self, one)
-  self.open, self.all[one] = self.open - 1, nil
-  -- who closes a pool waits for the last of its connections
-  delivery.farewell(one.session, self.closed)
-end
-
--- Counts anew: the user of a connection may be gone for good, a request that its host has ended or a task that is never
--- stepped again.
-local function recount(self)
-  collectgarbage()
-  self.open = 0
-  for _ in pairs(self.all) do self.open = self.open + 1 end
-  self.counted = core.now()
-end
-
--- Gives up what was idle too long.
-local function tidy(self)
-  while self.idle[1] and core.now() - self.idle[1].since > self.max_idle do leave(self, table.remove(self.idle, 1)) end
-end
-
--- A connection: a kept one, or a new one; waits for its turn where `size` are in use.
-local function acquire(self)
-  tidy(self)
-  local since = core.now()
-  while #self.idle == 0 and self.open >= self.size do
-    sleep(self, core.now() + GLANCE)
-    -- one for all who wait
-    if core.now() >= math.max(since, self.counted) + PATIENCE then recount(self) end
+-- Waits for the turn that `rate` gives the next message on this connection, which has to live then. Returns its error,
+-- or that of a deadline that comes before.
+local function pace(self, one, expires)
+  while self.rate do
+    local now = core.now()
+    if now >= self.due then
+      self.due = now + 1 / self.rate
+      return nil
+    elseif now >= expires then
+      return turns.late()
+    end
+    sleep(self, math.min(self.due, expires))
+    local ok, err = delivery.look(one.session)
+    if not ok then
+      one.ended = true
+      return err
+    end
   end
-  local one = table.remove(self.idle)
-  if one then return one end
-  one = { session = session.new(self.plan), sent = 0 }
-  self.open, self.all[one] = self.open + 1, true
-  local made, err = one.session:open()
-  if made then return one end
-  self.open, self.all[one] = self.open - 1, nil
-  return nil, err
 end
 
--- Keeps a connection for the next one who needs it, where it still is one.
-local function release(self, one)
-  if one.session.state ~= "ready" or one.sent >= self.max_messages or self.closed then return leave(self, one) end
-  -- where the host keeps it: the next one may be another request's
-  local pipe = one.session.pump.pipe
-  if pipe.park and not pipe:park(self.max_idle) then return leave(self, one) end
-  one.since = core.now()
-  self.idle[#self.idle + 1] = one
+-- Stages in which a server may end a connection that was kept, crossing what was just written.
+local ENVELOPE = { reset = true, mail = true, rcpt = true, data = true }
+
+-- Whether a connection ended that had carried others before: no fault of the message's.
+local function is_farewell(one, err)
+  if one.ended then return true end -- before anything of the message went out
+  if one.sent < 2 or not ENVELOPE[err.stage] then return false end
+  if err.stage ~= "mail" and (err.code or 0) >= 500 then return false end
+  return err.enhanced == "4.4.2" or not delivery.look(one.session)
 end
 
--- Waits for the turn that `rate` gives the next message.
-local function pace(self)
-  if not self.rate then return end
-  local now = core.now()
-  local turn = math.max(now, self.due)
-  self.due = turn + 1 / self.rate
-  if turn > now then sleep(self, turn) end
-end
-
--- Whether it is known that the message was not sent, and the same may work later.
----@param mail table? that was tried: what its functions gave must come again
-local function may_retry(err, mail)
-  return err.outcome == "not_sent" and (err.temporary or err.kind == "closed") and (not mail or mail:again() ~= nil)
+-- Whether the server wants fewer connections than there are; then there are fewer from now on.
+local function is_crowd(self, one, err)
+  local status = err.enhanced or ""
+  local fewer = err.stage == "mail" and (err.code == 421 or status == "4.3.2" or status:find("^4%.7%.") ~= nil)
+  local working, opening = turns.others(self, one)
+  if not fewer or working == 0 then return false end
+  turns.shrink(self, working + opening)
+  one.most = 0
+  return true
 end
 
 local function pause(attempt)
   return math.min(BACKOFF * 2 ^ (attempt - 1), LONGEST)
 end
 
-local function closed()
-  return nil, errors.new { kind = "closed", stage = "connect", reason = "the pool is closed", temporary = false }
+-- When a message that failed may be tried again; nil: it may not.
+---@param one smtp.Turn? the connection it failed on
+local function retry_at(self, job, one, err)
+  local now = core.now()
+  if err.outcome ~= "not_sent" or self.closed or now >= job.expires then return nil end
+  -- what counts for nothing has an end all the same
+  if one and job.spared <= self.size and (is_farewell(one, err) or is_crowd(self, one, err)) then
+    if not job.mail:again() then return nil end
+    job.spared = job.spared + 1
+    return now
+  end
+  if job.attempt >= self.attempts or not (err.temporary or err.kind == "closed" and not err.code) then return nil end
+  local due = now + pause(job.attempt)
+  if due >= job.expires or not job.mail:again() then return nil end
+  job.attempt = job.attempt + 1
+  return due
 end
 
---- Sends one message over a kept connection, or a new one. May yield.
+local function new_job(self, mail, given)
+  local timeout = self.plan.timeout
+  return { mail = mail, given = given, attempt = 1, spared = 0, due = 0,
+    expires = timeout and core.now() + timeout or huge }
+end
+
+-- One message over one connection.
+local function deliver(self, one, job)
+  local this = one.session
+  this.life = job.expires
+  local err = pace(self, one, job.expires)
+  if err then return nil, err end
+  one.sent = one.sent + 1
+  local receipt
+  receipt, err = delivery.send(this, job.mail)
+  exchange.rethrow(this)
+  return receipt, err
+end
+
+-- The result of a call that uses a connection. What it raises ends that connection, and goes on.
+local function using(self, one, call, ...)
+  local ran, receipt, err = catch(call, ...)
+  if ran then return receipt, err end
+  turns.drop(self, one)
+  error(receipt, 0)
+end
+
+local function closed()
+  return nil, turns.closed()
+end
+
+-- Counts what became of a message.
+local function count(self, receipt)
+  if receipt then self.sent = self.sent + 1 else self.failed = self.failed + 1 end
+end
+
+--- Sends one message over a kept connection, or a new one. Callers get their turns in the order of their calls. May
+--- yield.
 ---@param given table message options, or a message
 ---@return smtp.Receipt? receipt
 ---@return smtp.Error? err of the last attempt
@@ -157,174 +194,270 @@ function Pool:send(given)
   if self.closed then return closed() end
   local mail, err = delivery.compose(given, "pool:send")
   if not mail then return nil, err end
-  pace(self)
-  local attempt = 1
-  while true do
+  local job = new_job(self, mail)
+  local due
+  repeat
     local one, receipt
-    one, err = acquire(self)
+    sleep(self, job.due)
+    one, err = turns.take(self, job.expires)
     if one then
-      local kept = one.sent > 0
-      one.sent = one.sent + 1
-      receipt, err = delivery.send(one.session, mail)
-      release(self, one)
-      exchange.rethrow(one.session)
-      if receipt then return receipt end
-      -- a kept connection that the server had given up is no attempt
-      if kept and err.kind == "closed" and err.stage == "mail" then attempt = attempt - 1 end
+      receipt, err = using(self, one, deliver, self, one, job)
+      due = not receipt and retry_at(self, job, one, err)
+      turns.give(self, one)
+    else
+      due = retry_at(self, job, nil, err)
     end
-    if attempt >= self.attempts or not may_retry(err, mail) then return nil, err end
-    if attempt >= 1 then sleep(self, core.now() + pause(attempt)) end
-    attempt = attempt + 1
+    if receipt then
+      count(self, receipt)
+      return receipt
+    end
+    job.due = due
+  until not due
+  count(self, nil)
+  return nil, err
+end
+
+-- One call of send_many -----------------------------------------------------------------------------------------------
+
+---@class smtp.Run
+---@field again table[] jobs to be tried again
+---@field ended boolean nothing more is taken from the iterator
+---@field raised table? { value }: what code of the caller's raised
+---@field broken smtp.Error? why no connection can be had
+---@field workers integer coroutines that work, or wait for work,
+---@field holding integer those of them that have a connection
+---@field under_way integer jobs taken and not decided
+---@field bells table<table, boolean> of workers that wait
+local Run = {}
+Run.__index = Run
+
+-- Workers that wait look again.
+function Run:wake()
+  for bell in pairs(self.bells) do bell:ring() end
+end
+
+-- Until then, or something happens.
+function Run:rest(deadline)
+  local bell = turns.bell(self.pool)
+  self.bells[bell] = true
+  local ran, raised = catch(bell.wait, bell, deadline)
+  self.bells[bell] = nil
+  bell:close()
+  if not ran then error(raised, 0) end
+end
+
+-- What was raised goes on when all that is under way has its result.
+function Run:stop(value)
+  self.raised = self.raised or { value = value }
+  self.ended = true
+end
+
+function Run:tell(receipt, err, given)
+  count(self.pool, receipt)
+  local ran, raised = catch(self.on_result, receipt or nil, err, given)
+  if not ran then self:stop(raised) end
+end
+
+-- A job that may go now. Nil: there is none, and when there will be one that rests already.
+function Run:take()
+  local now, due = core.now(), huge
+  while self.raised and self.again[1] do
+    local job = table.remove(self.again)
+    self:tell(nil, job.err or errors.new { kind = "closed", stage = "mail", temporary = true,
+      reason = "the call was broken off before this message was begun" }, job.given)
+  end
+  for i, job in ipairs(self.again) do
+    if job.due <= now then
+      table.remove(self.again, i)
+      self.under_way = self.under_way + 1
+      return job
+    end
+    due = math.min(due, job.due)
+  end
+  while not self.ended do
+    local mail, err, given = self.next_row()
+    if mail then
+      self.under_way = self.under_way + 1
+      return new_job(self.pool, mail, given)
+    elseif mail == nil then
+      self.ended = true
+    else
+      self:tell(nil, err, given)
+    end
+  end
+  return nil, due
+end
+
+-- Puts a job back that may go at that time.
+function Run:put_back(job, due, err)
+  self.under_way, job.due, job.err = self.under_way - 1, due, err
+  self.again[#self.again + 1] = job
+end
+
+function Run:decide(job, one, receipt, err)
+  local due = not (receipt or self.broken or self.raised) and retry_at(self.pool, job, one, err)
+  if due then
+    self:put_back(job, due, err)
+  else
+    self.under_way = self.under_way - 1
+    self:tell(receipt, err, job.given)
+  end
+  if due or self.ended then self:wake() end
+end
+
+-- Whether somebody waits for a turn who has nothing to do with this run.
+function Run:is_in_the_way()
+  for _, waiting in ipairs(self.pool.queue) do
+    if not self.threads[self.pool.users[waiting] or waiting] then return true end
+  end
+  return false
+end
+
+-- One connection's work, from `job` on, until there is none left for it or others are to have it.
+---@param jobs table[] it is the first of them
+function Run:serve(one, jobs)
+  local this, first, begun = one.session, 1, false
+  this.life = nil
+  local results = batch.each(this, function()
+    local next_job = not begun and jobs[1]
+    begun = true
+    if not next_job then
+      if one.sent >= one.most or this.state ~= "ready" or self:is_in_the_way() then return nil end
+      next_job = self:take()
+      if not next_job then return nil end
+      jobs[#jobs + 1] = next_job
+    end
+    one.sent = one.sent + 1
+    return next_job.mail
+  end, function() return self:is_in_the_way() and 1 or math.max(1, math.floor(one.sent * SHARE)) end)
+  local receipt, err = results()
+  while receipt ~= nil do
+    local done = jobs[first]
+    jobs[first], first = false, first + 1
+    self:decide(done, one, receipt, err)
+    receipt, err = results()
+  end
+  exchange.rethrow(this)
+end
+
+-- With a pace to keep, and what is left of its time after an attempt, a message goes alone.
+function Run:serve_one(one, jobs)
+  local job = jobs[1]
+  local receipt, err = deliver(self.pool, one, job)
+  jobs[1] = false
+  self:decide(job, one, receipt, err)
+end
+
+-- The same, guarded: what is raised ends the connection, and the run when all else that is under way has its result.
+function Run:occupy(one, job)
+  local jobs = { job }
+  self.holding = self.holding + 1
+  local ran, raised = catch((self.pool.rate or job.attempt > 1) and self.serve_one or self.serve, self, one, jobs)
+  self.holding = self.holding - 1
+  if ran then return turns.give(self.pool, one) end
+  self:stop(raised)
+  turns.drop(self.pool, one)
+  for _, left in ipairs(jobs) do
+    if left then
+      self:decide(left, nil, nil, errors.new { kind = "closed", stage = "body", outcome = "unknown",
+        reason = "the call was broken off by an error" })
+    end
   end
 end
 
---- Sends many messages over `size` connections side by side, each pipelining; over a transport without `together` one
---- after the other. Returns when every message has its result. May yield.
----@param iterator fun(): table? message options, or messages; nil: no more
----@param on_result fun(receipt: smtp.Receipt?, err: smtp.Error?, given: table) called once for each, as results come;
---- must not raise
+-- Every message that is left gets to know why.
+function Run:despair(err)
+  self.broken = err
+  -- a pool that was closed is no reason to empty a queue
+  if self.pool.closed then self.ended = true end
+  for _, job in ipairs(self.again) do job.due = 0 end
+  local job = self:take()
+  while job do
+    self:decide(job, nil, nil, err)
+    job = self:take()
+  end
+end
+
+function Run:work()
+  local this, attempt = self.pool, 1
+  local function others_work() return self.holding > 0 end
+  self.threads[coroutine.running() or "main"] = true
+  while not self.broken do
+    local job, due = self:take()
+    if not job then
+      -- each job that others have and may give back, and each that rests, has a worker without this one
+      if self.workers > self.under_way + #self.again then break end
+      if self.under_way == 0 then sleep(this, due) else self:rest(due) end
+    else
+      local one, err = turns.take(this, job.expires, others_work)
+      if one then
+        attempt = 1
+        self:occupy(one, job)
+      elseif not err then
+        -- others do what is left, until there may be one more connection
+        self:put_back(job, core.now(), job.err)
+        self:rest(math.max(this.grows, core.now() + 1))
+      elseif core.now() >= job.expires and not this.closed then
+        self:decide(job, nil, nil, err)
+      else
+        self:put_back(job, core.now(), err)
+        if self.broken or this.closed or not err.temporary or attempt >= this.attempts then
+          self:despair(self.broken or err)
+        else
+          sleep(this, core.now() + pause(attempt))
+          attempt = attempt + 1
+        end
+      end
+    end
+  end
+  self.workers = self.workers - 1
+  self:wake()
+end
+
+--- Sends many messages over `size` connections side by side, each pipelining; over a transport without `together`, or
+--- inside of a call that holds a connection of this pool, one after the other. Returns when every message has its
+--- result. May yield.
+---@param iterator fun(): table? message options, or messages; nil: no more. What it or `on_result` raises is raised
+--- when all that is under way has its result
+---@param on_result fun(receipt: smtp.Receipt?, err: smtp.Error?, given: table) called once for each, as results come
 ---@return true|nil
----@return smtp.Error? err kind "closed": the pool is closed
+---@return smtp.Error? err kind "closed": the pool is closed, and the iterator is not asked any more
 function Pool:send_many(iterator, on_result)
   if type(iterator) ~= "function" or type(on_result) ~= "function" then
     error("pool:send_many: expected an iterator and a function for the results", 2)
   end
   if self.closed then return closed() end
-  local again = {}     -- jobs to be tried again, each with the time for that
-  local ended = false
-  local under_way = 0  -- jobs taken and not decided
-  local broken         -- why no connection can be had
-  local workers = self.transport.together and self.size or 1
-  local run = {}       -- `raised`: what the iterator raised
-  local next_row = rows.new(iterator, run)
-
-  -- A job that may go now; nil: there is none.
-  local function take()
-    local now = core.now()
-    for i, job in ipairs(again) do
-      if job.due <= now then
-        table.remove(again, i)
-        under_way = under_way + 1
-        return job
-      end
-    end
-    local mail, err, given
-    while not ended do
-      mail, err, given = next_row()
-      if mail then
-        under_way = under_way + 1
-        return { mail = mail, given = given, attempt = 1 }
-      elseif mail == nil then
-        ended = true
-      else
-        on_result(nil, err, given)
-      end
-    end
-  end
-
-  local function decide(job, receipt, err)
-    under_way = under_way - 1
-    if not (receipt or broken) and job.attempt < self.attempts and may_retry(err, job.mail) then
-      -- a connection that broke has a successor at once
-      job.due = core.now() + (err.kind == "closed" and 0 or pause(job.attempt))
-      job.attempt = job.attempt + 1
-      again[#again + 1] = job
-    else
-      on_result(receipt or nil, err, job.given)
-    end
-  end
-
-  -- One connection's work, from `job` on, until there is none left for it.
-  local function serve(one, job)
-    local jobs, first = {}, 1
-    local results = batch.each(one.session, function()
-      local this = job
-      job = nil
-      if not this then
-        if one.sent >= self.max_messages or one.session.state ~= "ready" then return nil end
-        this = take()
-        if not this then return nil end
-      end
-      pace(self)
-      one.sent = one.sent + 1
-      jobs[#jobs + 1] = this
-      return this.mail
-    end, function() return self.rate and 1 or math.max(1, math.floor(one.sent * SHARE)) end)
-    local receipt, err = results()
-    while receipt ~= nil do
-      decide(jobs[first], receipt, err)
-      jobs[first], first = false, first + 1
-      receipt, err = results()
-    end
-    -- what a message's on_progress raised
-    if one.session.raised then run.raised, ended = run.raised or one.session.raised, true end
-  end
-
-  -- No connection: after some attempts every message that is left gets to know why.
-  local function despair(job, err)
-    broken = err
-    while job do
-      decide(job, nil, err)
-      job = take()
-    end
-    for _, resting in ipairs(again) do on_result(nil, err, resting.given) end
-    again = {}
-  end
-
-  local function work()
-    local attempt = 1
-    while not broken and not (ended and #again == 0 and under_way == 0) do
-      local job = take()
-      if not job then
-        -- each job that others have and may give back, and each that rests, has a worker without this one
-        if workers > under_way + #again then break end
-        sleep(self, core.now() + GLANCE)
-      else
-        local one, err = acquire(self)
-        if one then
-          attempt = 1
-          serve(one, job)
-          release(self, one)
-        elseif broken or (self.open == 0 or workers == 1) and not (may_retry(err) and attempt < self.attempts) then
-          despair(job, broken or err)
-        else
-          under_way = under_way - 1
-          job.due = core.now()
-          again[#again + 1] = job
-          if self.open > 0 and workers > 1 then break end -- others have connections: they do what is left
-          sleep(self, core.now() + pause(attempt))
-          attempt = attempt + 1
-        end
-      end
-    end
-    workers = workers - 1
-  end
-
-  if self.transport.together then
+  local together = not turns.holds(self) and self.transport.together
+  local run = setmetatable({
+    pool = self, next_row = nil, on_result = on_result, again = {}, ended = false, raised = nil, broken = nil,
+    workers = together and self.size or 1, holding = 0, under_way = 0, bells = {},
+    threads = setmetatable({}, { __mode = "k" }),
+  }, Run)
+  run.next_row = rows.new(iterator, run)
+  local function work() run:work() end
+  if together then
     local works = {}
-    for i = 1, workers do works[i] = work end
-    self.transport.together(works)
+    for i = 1, run.workers do works[i] = work end
+    together(works)
   else
     work()
   end
   if run.raised then error(run.raised.value, 0) end
+  if run.broken and self.closed then return nil, run.broken end
   return true
 end
 
---- Says goodbye on every idle connection; those in use end when their message has its result. Later calls fail.
-function Pool:close()
-  self.closed = true
-  local together, goodbyes = self.transport.together, {}
-  while #self.idle > 0 do
-    local one = table.remove(self.idle)
-    if together then
-      goodbyes[#goodbyes + 1] = function() leave(self, one) end
-    else
-      leave(self, one)
-    end
-  end
-  if together then together(goodbyes) end
+--- How the pool stands: connections `open`, of them `idle`, at most `limit` for now; who is `waiting` for one; messages
+--- `sent` and `failed` so far.
+---@return { open: integer, idle: integer, limit: integer, waiting: integer, sent: integer, failed: integer }
+function Pool:counts()
+  return { open = self.open, idle = #self.idle, limit = self.limit, waiting = #self.queue, sent = self.sent,
+    failed = self.failed }
 end
+
+--- Says goodbye on every idle connection; those in use end when their message has its result. No connection is opened
+--- from now on: who waits for one, or will try again, is told that the pool is closed, and later calls fail. May yield.
+Pool.close = turns.close
 
 Pool.__close = Pool.close
 

@@ -84,6 +84,7 @@ local floors = {
   { "^smtp%.commands$", 4 },
   { "^smtp%.dialogue$", 4 },
   { "^smtp%.session$", 4 },
+  { "^smtp%.turns$", 4 },
   { "^smtp$", 5 },
   { "^smtp%.pool$", 5 },
   { "^smtp%.task$", 5 },

@@ -327,6 +327,29 @@ function nginx.wait(_, _, deadline)
   ngx.sleep(milliseconds(deadline - core.now()) / 1000)
 end
 
+--- What a light thread waits for and another rings, of whichever request.
+---@return table bell
+function nginx.bell()
+  local sema = require "ngx.semaphore".new(0)
+  return {
+    wait = function(_, deadline)
+      ngx.update_time()
+      sema:wait(math.max(0, math.min(deadline - core.now(), LONGEST / 1000)))
+    end,
+    ring = function() sema:post(1) end,
+    close = function() end,
+    blocks = function() return false end,
+  }
+end
+
+--- Whether the request that a pipe was of has ended, and so whoever used it is gone. (What coroutine.status says of
+--- another request's is no answer.)
+---@param pipe smtp.transport.nginx.pipe? nil: nothing is known
+---@return boolean
+function nginx.gone(pipe)
+  return pipe ~= nil and pipe.sock ~= nil and pipe.sock:getreusedtimes() == nil
+end
+
 --- Calls several functions side by side, in light threads, until each has returned; raises what one of them raises. One
 --- after the other in phases without such threads. Yields.
 ---@param runs function[]

@@ -380,6 +380,12 @@ function socket.new(waiter, forget, beside)
     return together.watch(waiter, forget, function() return not hosted() end)
   end
 
+  --- What a coroutine waits for and another rings, as this transport waits.
+  ---@return table bell wait(deadline), ring(), close(); blocks(): whether a wait would block the thread
+  local function bell()
+    return together.bell(waiter, forget, true, function() return not hosted() end)
+  end
+
   --- Calls several functions side by side until each has returned; raises what one of them raises. May yield.
   ---@param runs function[]
   local function all(runs)
@@ -391,7 +397,7 @@ function socket.new(waiter, forget, beside)
     together.run(tasks, hosted() and waiter or nil, forget)
   end
 
-  return { connect = connect, wait = waiter, together = all, watch = watch }
+  return { connect = connect, wait = waiter, together = all, watch = watch, bell = bell }
 end
 
 return socket

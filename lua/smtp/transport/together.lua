@@ -121,4 +121,51 @@ function Watch:close()
   end
 end
 
+local Bell = {}
+Bell.__index = Bell
+
+--- What one coroutine waits for and another rings.
+---@param wait fun(mode: string, fd: integer, deadline: number) the host's
+---@param forget? fun(fd: integer) the host's
+---@param watches boolean whether that can wait for a descriptor
+---@param blocks fun(): boolean whether a wait would block this thread: then nobody can ring
+---@return table bell
+function together.bell(wait, forget, watches, blocks)
+  return setmetatable({
+    host_wait = wait, forget = forget, watches = watches, blocks = blocks, poller = nil, rung = false,
+  }, Bell)
+end
+
+--- Waits until it has been rung, or the deadline has passed. May yield.
+---@param deadline number
+function Bell:wait(deadline)
+  while not self.rung and core.now() < deadline do
+    if self.watches and not self.blocks() then self.poller = self.poller or core.poller() end
+    if self.poller then
+      self.host_wait("read", self.poller:fd(), deadline)
+    else
+      self.host_wait("read", -1, self.blocks() and deadline or math.min(deadline, core.now() + GLANCE))
+    end
+  end
+  -- what has rung would go on
+  if self.rung and self.poller then self.poller:alarm(math.huge) end
+  self.rung = false
+end
+
+--- Ends a wait that is under way, or else the next one. Never waits.
+function Bell:ring()
+  self.rung = true
+  if self.poller then self.poller:alarm(0) end
+end
+
+--- Nobody waits for it any more.
+function Bell:close()
+  local poller = self.poller
+  self.poller, self.watches = nil, false
+  if poller then
+    if self.forget then self.forget(poller:fd()) end
+    poller:close()
+  end
+end
+
 return together

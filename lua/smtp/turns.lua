@@ -1,0 +1,301 @@
+--- Who may use which of a pool's connections, and when: first come, first served. These functions take the pool as
+--- `self`, and own its `idle`, `used`, `users`, `open`, `queue` and `limit`.
+---
+--- Who waits for a turn is woken by who gives a connection back. Of some users nobody tells that they are gone, so who
+--- waits looks for them now and again: a coroutine that has ended by an error, one that the collector has taken (a task
+--- that nobody steps any more), or what the transport calls so by its `gone` (inside nginx a request that has ended).
+local core = require "smtp.core"
+local delivery = require "smtp.delivery"
+local errors = require "smtp.errors"
+local limits = require "smtp.protocol.limits"
+local session = require "smtp.session"
+local socket = require "smtp.transport.socket"
+local together = require "smtp.transport.together"
+
+local turns = {}
+
+local LOOK = 1    -- seconds between two looks for users that are gone
+local GROWTH = 10 -- seconds until a server that took fewer connections is tried with one more
+
+local catch = errors.catch
+
+---@class smtp.Turn one connection
+---@field session smtp.Session
+---@field sent integer messages begun on it
+---@field most number that it may carry
+---@field made boolean it has been opened
+---@field since number? when it was used last, where it is idle
+---@field ended boolean? the server ended it while it waited for its pace
+
+-- This coroutine; Lua 5.1 has no name for the main one.
+local function myself()
+  local thread = coroutine.running()
+  return thread or "main"
+end
+
+--- Whether this coroutine has a connection of the pool already.
+function turns.holds(self)
+  local user = myself()
+  for one in pairs(self.used) do
+    if self.users[one] == user then return true end
+  end
+  return false
+end
+
+--- A bell of the pool's transport.
+function turns.bell(self)
+  local transport = self.transport
+  if transport.bell then return transport.bell() end
+  local wait = transport.wait or socket.wait
+  return together.bell(wait, nil, false, function()
+    return wait == socket.wait and not socket.stepped[myself()]
+  end)
+end
+
+--- The error of who finds the pool closed.
+function turns.closed()
+  return errors.new { kind = "closed", stage = "connect", reason = "the pool is closed", temporary = false }
+end
+
+--- The error of who had no turn by the deadline.
+function turns.late()
+  return errors.new { kind = "timeout", stage = "connect",
+    reason = "the time for the whole call was over before its turn came" }
+end
+
+local function remove(list, item)
+  for i, one in ipairs(list) do
+    if one == item then return table.remove(list, i) end
+  end
+end
+
+local function use(self, one, user)
+  self.used[one], self.users[one] = true, user
+end
+
+-- One that may be used by `user` from now on, a kept one or one to be opened; nil: there is none.
+local function claim(self, user)
+  local one = table.remove(self.idle)
+  if not one then
+    local now = core.now()
+    if self.limit < self.size and now >= self.grows then self.limit, self.grows = self.limit + 1, now + GROWTH end
+    if self.open >= self.limit then return nil end
+    one = { session = session.new(self.plan), sent = 0, most = self.max_messages, made = false }
+    self.open = self.open + 1
+  end
+  use(self, one, user)
+  return one
+end
+
+-- Gives whoever waits what can be had.
+local function serve(self)
+  while self.queue[1] and not self.closed do
+    local head = self.queue[1]
+    local one = claim(self, self.users[head])
+    if not one then return end
+    table.remove(self.queue, 1)
+    head.one = one
+    head.bell:ring()
+  end
+end
+
+--- Ends a connection without a word. Never waits.
+function turns.drop(self, one)
+  one.session:close()
+  if not self.used[one] then return end -- taken from a user that was gone
+  self.used[one], self.users[one] = nil, nil
+  self.open = self.open - 1
+  serve(self)
+end
+
+--- Says goodbye on a connection that is idle or used by this coroutine. May yield.
+function turns.leave(self, one)
+  use(self, one, myself())
+  -- who closes a pool waits for the last of its connections
+  local ran, raised = catch(delivery.farewell, one.session, self.closed)
+  turns.drop(self, one)
+  if not ran then error(raised, 0) end
+end
+
+--- Gives a connection back: the next one gets it, where it still is one. May yield.
+function turns.give(self, one)
+  if not self.used[one] then return turns.drop(self, one) end
+  if one.session.state ~= "ready" or one.sent >= one.most or self.closed then return turns.leave(self, one) end
+  -- where the host keeps it: the next one may be another request's
+  local pipe = one.session.pump.pipe
+  if pipe.park and not pipe:park(self.max_idle) then return turns.leave(self, one) end
+  self.used[one], self.users[one] = nil, nil
+  one.since = core.now()
+  self.idle[#self.idle + 1] = one
+  serve(self)
+end
+
+local function is_gone(self, key, pipe)
+  local user = self.users[key]
+  if user == nil then return true end -- collected
+  if self.transport.gone then return self.transport.gone(pipe) end
+  return type(user) == "thread" and coroutine.status(user) == "dead"
+end
+
+-- Takes back what is used by nobody any more.
+local function look(self)
+  local gone = {}
+  for one in pairs(self.used) do
+    if is_gone(self, one, one.session.pump and one.session.pump.pipe) then gone[#gone + 1] = one end
+  end
+  for i = #self.queue, 1, -1 do
+    if is_gone(self, self.queue[i]) then table.remove(self.queue, i) end
+  end
+  for _, one in ipairs(gone) do turns.drop(self, one) end
+end
+
+-- Whether nothing will be given back while this coroutine waits: whoever holds a connection waits, too.
+local function is_stuck(self, me)
+  if me.bell:blocks() then return true end
+  local waiting = {}
+  for _, other in ipairs(self.queue) do waiting[self.users[other] or me] = true end
+  for one in pairs(self.used) do
+    if not waiting[self.users[one]] then return false end
+  end
+  return next(self.used) ~= nil
+end
+
+-- Waits for what others give back: sets me.one or me.err.
+local function rest(self, me, expires)
+  repeat
+    local now = core.now()
+    if now >= self.looked + LOOK then
+      self.looked = now -- one for all who wait
+      look(self)
+    end
+    serve(self)
+    if me.one or me.err then return end
+    if self.closed then
+      me.err = turns.closed()
+    elseif now >= expires then
+      me.err = turns.late()
+    elseif is_stuck(self, me) then
+      me.err = me.failed or errors.new { kind = "connect", stage = "connect", temporary = false,
+        reason = "every connection of the pool is held by who waits for this call to end",
+        hint = "give the pool a larger size, or send when the call that holds them has returned" }
+    else
+      me.bell:wait(math.min(expires, self.looked + LOOK))
+    end
+  until me.one or me.err
+end
+
+-- A turn of this coroutine's. `failed`: the error of a connection that it could not have while others work, or may: no
+-- fault of its own, so it comes first.
+local function await(self, expires, failed)
+  local me = { bell = turns.bell(self), failed = failed, one = nil, err = nil }
+  self.users[me] = myself()
+  table.insert(self.queue, failed and 1 or #self.queue + 1, me)
+  local ran, raised = catch(rest, self, me, expires)
+  me.bell:close()
+  remove(self.queue, me)
+  if ran then return me.one, me.err end
+  if me.one then turns.drop(self, me.one) end
+  error(raised, 0)
+end
+
+--- How many other connections work, and how many may yet: those that are being opened.
+---@return integer working
+---@return integer opening
+function turns.others(self, one)
+  local working, opening = #self.idle, 0
+  for other in pairs(self.used) do
+    if other ~= one and other.made then
+      working = working + 1
+    elseif other ~= one then
+      opening = opening + 1
+    end
+  end
+  return working, opening
+end
+
+--- A server that does not want so many connections gets fewer from now on, and one more now and again.
+function turns.shrink(self, count)
+  self.limit, self.grows = math.max(1, math.min(self.limit, count)), core.now() + GROWTH
+end
+
+-- Opens it. May yield.
+local function open(self, one, expires)
+  local this = one.session
+  this.life = expires
+  local ran, made, err = catch(this.open, this)
+  if ran and made then
+    one.made = true
+    one.most = math.min(one.most, limits.get(this.capabilities, "MAILMAX") or math.huge)
+    for _, other in ipairs(self.queue) do other.failed = nil end
+    return one
+  end
+  local working, opening = turns.others(self, one)
+  if ran and self.closed then err = turns.closed() end
+  if ran and working + opening > 0 and not self.closed then
+    turns.shrink(self, working + opening)
+    turns.drop(self, one)
+    return nil, err, true
+  end
+  -- nobody has one: then those who found no room beside this one have failed, too
+  self.limit = self.size
+  for i = #self.queue, 1, -1 do
+    local other = self.queue[i]
+    if other.failed then
+      table.remove(self.queue, i)
+      other.err = other.failed
+      other.bell:ring()
+    end
+  end
+  turns.drop(self, one)
+  if not ran then error(made, 0) end
+  return nil, err
+end
+
+--- A connection for this coroutine: a kept one or a new one, when its turn has come. May yield.
+---@param expires number the call's deadline
+---@param others (fun(): boolean)? whether others do this one's work meanwhile: then it does not wait
+---@return smtp.Turn? one
+---@return smtp.Error? err nil: there is none now
+function turns.take(self, expires, others)
+  while self.idle[1] and core.now() - self.idle[1].since > self.max_idle do
+    turns.leave(self, table.remove(self.idle, 1))
+  end
+  local failed
+  repeat
+    if self.closed then return nil, turns.closed() end
+    local one, err, beside
+    if not (failed or self.queue[1]) then one = claim(self, myself()) end
+    if not one then
+      if others and others() then return nil end
+      one, err = await(self, expires, failed)
+      if not one then return nil, err end
+    end
+    if self.closed then
+      turns.drop(self, one)
+      return nil, turns.closed()
+    end
+    if one.made then return one end
+    one, err, beside = open(self, one, expires)
+    if not beside then return one, err end
+    failed = err
+  until core.now() >= expires
+  return nil, failed
+end
+
+--- Ends the pool: who waits is told, what is idle says goodbye, what is being opened ends at once. May yield.
+function turns.close(self)
+  self.closed = true
+  for _, waiting in ipairs(self.queue) do waiting.bell:ring() end
+  for one in pairs(self.used) do
+    if not one.made then one.session:close() end
+  end
+  local goodbyes = {}
+  while #self.idle > 0 do
+    local one = table.remove(self.idle)
+    goodbyes[#goodbyes + 1] = function() turns.leave(self, one) end
+  end
+  if self.transport.together then return self.transport.together(goodbyes) end
+  for _, goodbye in ipairs(goodbyes) do goodbye() end
+end
+
+return turns
