@@ -123,7 +123,7 @@ local function is_crowd(self, one, err)
   local working, opening = turns.others(self, one)
   if not fewer or working == 0 then return false end
   turns.shrink(self, working + opening)
-  one.most = 0
+  one.session:close() -- at once: the next message is composed already, and waits to go over it
   return true
 end
 

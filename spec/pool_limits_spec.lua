@@ -1,0 +1,306 @@
+-- What a pool does when a server is slow, impatient, full or gone, in a time of the spec's own.
+local clock = require "spec.support.clock"
+local core = require "smtp.core"
+local crowd = require "spec.support.crowd"
+local play = require "spec.support.play"
+
+local hello, message, letter, script = play.hello, crowd.message, crowd.letter, play.script
+
+local BYE = { "C: QUIT", "S: 221 bye" }
+
+-- An iterator over numbered letters.
+local function letters(count, more)
+  local i = 0
+  return function()
+    i = i + 1
+    return i <= count and letter(i, more) or nil
+  end
+end
+
+-- A connection that takes so many messages, in whatever order.
+local function any(count)
+  local lines = script(hello("X"))
+  for _ = 1, count do
+    for _, line in ipairs(message "x") do
+      lines[#lines + 1] = line:find "^C: Message%-ID" and "C~ ^Message%-ID" or line
+    end
+  end
+  return lines
+end
+
+-- The times of the lines that begin so.
+local function times(transport, words)
+  local list = {}
+  for _, one in ipairs(transport.said) do
+    if one[3]:find(words, 1, true) == 1 then list[#list + 1] = one[2] end
+  end
+  return list
+end
+
+describe("a pool", function()
+  before_each(clock.stop)
+  after_each(clock.go)
+
+  local function told()
+    local list = {}
+    return list, function(receipt, err) list[#list + 1] = receipt and "sent" or err.kind .. " " .. tostring(err.code) end
+  end
+
+  describe("with a rate", function()
+    it("paces envelopes, and no content waits for that, whatever the server offers", function()
+      for _, offer in ipairs { { "X" }, { "PIPELINING" } } do
+        local lines = offer[1] == "PIPELINING" and function(i)
+          local one = message(i)
+          return { one[1], one[3], one[5], one[2], one[4], one[6], one[7], one[8], one[9], one[10], one[11] }
+        end or message
+        local pool, transport = crowd.pool({ script(hello(offer[1]), lines(1), lines(2), lines(3)) },
+          { rate = 0.5, size = 1 })
+        local results, tell = told()
+        crowd.run { function() return assert(pool:send_many(letters(3), tell)) end }
+        assert.are.same({ "sent", "sent", "sent" }, results)
+        local mails, ends = times(transport, "MAIL"), times(transport, ".")
+        for i = 1, 3 do assert.are.equal(mails[i], ends[i]) end
+        for i = 2, 3 do assert.is_true(mails[i] - mails[i - 1] >= 2) end
+      end
+    end)
+
+    it("paces each attempt, and all connections together", function()
+      local later = { final = "451 4.3.0 later" }
+      local pool, transport = crowd.pool({ script(hello("X"), message(1, later), message(1)) }, { rate = 0.1 })
+      assert(pool:send(letter(1)))
+      local mails = times(transport, "MAIL")
+      assert.are.equal(2, #mails)
+      assert.is_true(mails[2] - mails[1] >= 10)
+
+      pool, transport = crowd.pool({ script(hello("X"), message("a")), script(hello("X"), message("b")),
+        script(hello("X"), message("c")) }, { rate = 2, size = 3 }, true)
+      local runs = {}
+      for i, name in ipairs { "a", "b", "c" } do runs[i] = function() return pool:send(letter(name)) end end
+      for _, result in ipairs(crowd.run(runs)) do assert(result[1], result[2]) end
+      mails = times(transport, "MAIL")
+      for i = 2, 3 do assert.is_true(mails[i] - mails[i - 1] >= 0.5) end
+    end)
+
+    it("takes a server's farewell meanwhile for no attempt", function()
+      local first = script(hello("X"), message(1), "S: 421 4.4.2 too long", "close")
+      local pool = crowd.pool({ first, script(hello("X"), message(2)) }, { rate = 0.01, attempts = 1 })
+      assert(pool:send(letter(1)))
+      assert(pool:send(letter(2)))
+    end)
+  end)
+
+  it("takes whatever a server says unasked for a farewell, on several connections, with one attempt", function()
+    for _, words in ipairs { "451 4.4.2 Timeout waiting for data from client", "221 2.0.0 Idle timeout", "554 go away",
+      "421 4.4.2 bye", "500 what", "250 hm" } do
+      local function kept(name) return script(hello("X"), message(name), "S: " .. words, "close") end
+      local pool, transport = crowd.pool({ kept "a", kept "b", script(hello("X"), message "c") },
+        { attempts = 1, size = 3 }, true)
+      for _, result in ipairs(crowd.run { function() return pool:send(letter "a") end,
+        function() return pool:send(letter "b") end }) do assert(result[1], result[2]) end
+      assert.are.equal(2, pool:counts().idle)
+      local began = core.now()
+      local result = crowd.run { function() return pool:send(letter "c") end }[1]
+      assert(result[1], words .. ": " .. tostring(result[2]))
+      assert.are.equal(3, transport.opened)
+      assert.is_true(core.now() - began < 1)
+    end
+  end)
+
+  it("takes a farewell that crosses the command for no attempt, one by one and in send_many", function()
+    for _, words in ipairs { "451 4.4.2 Timeout", "221 Idle", "550 5.0.0 idle", "421 4.4.2 bye" } do
+      for _, many in ipairs { false, true } do
+        local pool, transport = crowd.pool({ script(hello("X"), message(1), "C: MAIL FROM:<ada@example.org>",
+          "S: " .. words, "close"), script(hello("X"), message(2)) }, { attempts = 1 })
+        assert(pool:send(letter(1)))
+        if many then
+          local results, tell = told()
+          local given = false
+          assert(pool:send_many(function()
+            if given then return nil end
+            given = true
+            return letter(2)
+          end, tell))
+          assert.are.same({ "sent" }, results, words)
+        else
+          assert(pool:send(letter(2)), words)
+        end
+        assert.are.equal(2, transport.opened)
+      end
+    end
+  end)
+
+  it("sends nothing again that was refused for good, though the connection ended over it", function()
+    for _, words in ipairs { "552 5.3.4 too large", "554 5.7.1 spam" } do
+      local pool, transport = crowd.pool({ script(hello("X"), message(1, { final = words }), "close") }, { attempts = 3 })
+      local _, err = pool:send(letter(1))
+      assert.are.same({ "rejected", false, tonumber(words:sub(1, 3)) }, { err.kind, err.temporary, err.code })
+      assert.are.equal(1, transport.opened)
+    end
+  end)
+
+  it("counts attempts and pauses into the timeout", function()
+    local later = message(1, { final = "451 4.3.0 later" })
+    for _, case in ipairs { { 1, 1 }, { 2.5, 2 } } do
+      local pool, transport = crowd.pool({ script(hello("X"), later, later, later, later) },
+        { attempts = 4, timeout = case[1] })
+      local began = core.now()
+      local _, err = pool:send(letter(1))
+      assert.are.equal(451, err.code)
+      assert.is_true(core.now() - began <= case[1])
+      assert.are.equal(case[2], #times(transport, "MAIL"))
+    end
+  end)
+
+  it("counts waiting for a turn into the timeout", function()
+    -- a server that says nothing to the one who has the connection
+    local pool = crowd.pool({ script(hello("X")) }, { size = 1, timeout = 5, attempts = 1 }, true)
+    pool.transport.connect = function() -- which takes as long as it may
+      pool.transport.wait("read", -1, core.now() + 20)
+      return nil, "timeout", "no answer"
+    end
+    local began, runs = core.now(), {}
+    for i = 1, 4 do
+      runs[i] = function()
+        local _, err = pool:send(letter(i))
+        return err.kind, core.now() - began
+      end
+    end
+    local results = crowd.run(runs)
+    for i = 2, 4 do assert.are.same({ "timeout", true }, { results[i][1], results[i][2] <= 6 }) end
+  end)
+
+  it("gives turns in the order of the calls", function()
+    local order = {}
+    local pool = crowd.pool({ script(hello("X"), message "a", message "b", message "c", message "a", message "b") },
+      { size = 1 }, true)
+    local function sends(name, count)
+      return function()
+        for _ = 1, count do
+          assert(pool:send(letter(name)))
+          order[#order + 1] = name
+        end
+      end
+    end
+    crowd.run { sends("a", 2), sends("b", 2), sends("c", 1) }
+    assert.are.equal("abcab", table.concat(order))
+  end)
+
+  it("lets one who sends once have a turn between the messages of send_many", function()
+    local order = {}
+    local pool = crowd.pool({ any(7) }, { size = 1 }, true)
+    crowd.run {
+      function()
+        return pool:send_many(letters(6), function(receipt, err, given)
+          assert(receipt, err)
+          order[#order + 1] = given.raw:match "<(%w+)"
+        end)
+      end,
+      function()
+        assert(pool:send(letter "once"))
+        order[#order + 1] = "once"
+      end,
+    }
+    assert.are.equal(7, #order)
+    assert.are_not.equal("once", order[7])
+  end)
+
+  it("costs no message an attempt that the server takes fewer connections, and tries one more later", function()
+    for _, refusal in ipairs { { "S: 421 4.3.2 too many connections", "close" },
+      script(hello("X"), "C: MAIL FROM:<ada@example.org>", "S: 452 4.3.2 too many"), { failure = "reset" } } do
+      local pool, transport = crowd.pool({ any(8), refusal, any(2) },
+        { size = 2, attempts = 1 }, true)
+      local results, tell = told()
+      crowd.run { function() return assert(pool:send_many(letters(6), tell)) end }
+      assert.are.same({ "sent", "sent", "sent", "sent", "sent", "sent" }, results)
+      assert.are.equal(2, transport.opened)
+      assert.are.equal(1, pool:counts().limit)
+      assert.are.equal(6, pool:counts().sent)
+      -- two at once, when some time has passed: there is one connection more
+      clock.pass(60)
+      pool.idle[1].since = core.now()
+      crowd.run { function() return assert(pool:send_many(letters(1), tell)) end, function() return pool:send(letter "x") end }
+      assert.are.same({ 3, 2, 8 }, { transport.opened, pool:counts().limit, pool:counts().sent })
+    end
+  end)
+
+  it("has a server with room for two serve six who send at once, with one attempt", function()
+    local full = { "S: 421 4.7.0 too many connections from you", "close" }
+    local pool, transport = crowd.pool({ full, any(6), full, any(6), full, full }, { size = 6, attempts = 1 }, true)
+    local runs = {}
+    for i = 1, 6 do runs[i] = function() return pool:send(letter "x") end end
+    for _, result in ipairs(crowd.run(runs)) do assert(result[1], tostring(result[2])) end
+    assert.are.equal(6, transport.opened)
+    assert.are.equal(2, pool:counts().limit)
+  end)
+
+  it("says so to each, once, where no connection can be had at all", function()
+    local full = { "S: 421 4.3.2 closed today", "close" }
+    local pool, transport = crowd.pool({ full, full, full }, { size = 3, attempts = 1 }, true)
+    local runs = {}
+    for i = 1, 3 do runs[i] = function() return pool:send(letter(i)) end end
+    for _, result in ipairs(crowd.run(runs)) do assert.are.equal(421, result[2].code) end
+    assert.are.equal(3, transport.opened)
+    assert.are.same({ open = 0, idle = 0, limit = 3, waiting = 0, sent = 0, failed = 3 }, pool:counts())
+  end)
+
+  it("takes another connection where the server takes no more messages on one (MAILMAX)", function()
+    local function limited(a, b) return script(hello("LIMITS MAILMAX=2"), message(a), message(b), BYE) end
+    local pool, transport = crowd.pool({ limited(1, 2), limited(3, 4), limited(5, 6) }, { size = 1, attempts = 1 })
+    local results, tell = told()
+    assert(pool:send_many(letters(6), tell))
+    assert.are.same({ "sent", "sent", "sent", "sent", "sent", "sent" }, results)
+    assert.are.equal(3, transport.opened)
+  end)
+
+  it("sends inside on_result, or says why not, and goes on", function()
+    for size = 1, 2 do
+      local pool = crowd.pool({ any(5), any(5) }, { size = size }, true)
+      local inner = {}
+      local results, tell = told()
+      crowd.run { function()
+        return assert(pool:send_many(letters(2), function(receipt, err)
+          tell(receipt, err)
+          local more, why = pool:send(letter "y")
+          inner[#inner + 1] = more and "sent" or why.reason
+          local ok, reason = pool:send_many(letters(1), function() end)
+          assert(ok, reason)
+        end))
+      end }
+      assert.are.same({ "sent", "sent" }, results)
+      assert.are.equal(2, #inner)
+      for _, words in ipairs(inner) do
+        assert.is_true(words == "sent" or words:find("held by who waits for this call", 1, true) ~= nil, words)
+      end
+    end
+  end)
+
+  describe("that is closed", function()
+    it("opens no connection in a pause between two attempts", function()
+      local pool, transport = crowd.pool({ script(hello("X"), message(1, { final = "451 later" }), BYE) }, {}, true)
+      local results = crowd.run {
+        function() return pool:send(letter(1)) end,
+        function()
+          while transport.opened == 0 or pool:counts().idle == 0 do pool.transport.wait("read", -1, core.now() + 0.1) end
+          pool:close()
+        end,
+      }
+      assert.are.same({ "closed", "the pool is closed" }, { results[1][2].kind, results[1][2].reason })
+      assert.are.equal(1, transport.opened)
+      assert.are.equal(0, pool:counts().open)
+    end)
+
+    it("opens none for those who wait, and ends one that is being opened", function()
+      local pool, transport = crowd.pool({ script(hello("X"), message(1)) }, { size = 1 }, true)
+      local results = crowd.run {
+        function() return pool:send(letter(1)) end,
+        function() return pool:send(letter(2)) end,
+        function() return pool:send_many(letters(2), function(_, err) assert.are.equal("closed", err.kind) end) end,
+        function() pool:close() end,
+      }
+      for i = 1, 3 do assert.are.same({ nil, "closed" }, { results[i][1], results[i][2].kind }) end
+      assert.are.equal(1, transport.opened)
+      assert.are.same({}, times(transport, "MAIL"))
+      assert.are.equal(0, pool:counts().open)
+    end)
+  end)
+end)
