@@ -79,6 +79,31 @@ describe("Misuse says whose line it is", function()
     end)
   end
 
+  it("of pool:send_many", function()
+    local pool = assert(smtp.pool { host = "x", transport = memory.new {} })
+    for words, given in pairs { ["iterator must be a function"] = { {}, print }, ["on_result must be a function"] = { print } } do
+      says("pool:send_many: " .. words, function()
+        where = here() local got = pool:send_many(given[1], given[2])
+        return got
+      end)
+    end
+    says("pool:send: expected a table of options", function()
+      where = here() local got = pool:send(nil)
+      return got
+    end)
+  end)
+
+  it("of smtp.server", function()
+    says("smtp.server: option \"tls\" must be", function()
+      where = here() local got = smtp.server { tls = "ssl" }
+      return got
+    end)
+    says("smtp.server: option \"transport\": this transport cannot listen", function()
+      where = here() local got = smtp.server { transport = {} }
+      return got
+    end)
+  end)
+
   it("of the parameters of MAIL and RCPT", function()
     local s = open()
     for name, address in pairs { mail = "ada@example.org", rcpt = "bob@example.test" } do
@@ -121,6 +146,14 @@ describe("A value that cannot be used is an error of the input:", function()
       end
     end)
   end
+
+  it("the server's host", function()
+    for _, host in ipairs { "", "a\0b", "a\n" } do
+      local got, err = smtp.server { host = host }
+      assert.is_nil(got)
+      assert.are.same({ "input", "compose" }, { err.kind, err.stage })
+    end
+  end)
 
   it("in a verb", function()
     for _, value in ipairs { "a\0b", "a\r\nb", ("x"):rep(1e5) } do

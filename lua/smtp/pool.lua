@@ -1,6 +1,7 @@
 --- Kept connections to one server, for many messages: opened when needed, used again, given up when idle too long. What
 --- was not sent and may work later is sent again; what may have been sent never is.
 local batch = require "smtp.batch"
+local check = require "smtp.check"
 local core = require "smtp.core"
 local delivery = require "smtp.delivery"
 local errors = require "smtp.errors"
@@ -423,9 +424,8 @@ end
 ---@return true|nil
 ---@return smtp.Error? err kind "closed": the pool is closed, and the iterator is not asked any more
 function Pool:send_many(iterator, on_result)
-  if type(iterator) ~= "function" or type(on_result) ~= "function" then
-    error("pool:send_many: expected an iterator and a function for the results", 2)
-  end
+  check.argument(iterator, "function", "pool:send_many", "iterator")
+  check.argument(on_result, "function", "pool:send_many", "on_result")
   if self.closed then return closed() end
   local together = not turns.holds(self) and self.transport.together
   local run = setmetatable({

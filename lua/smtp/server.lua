@@ -37,6 +37,7 @@ end
 -- The values that can be wrong at run time. Each comparison is one that NaN does not pass.
 local function problem(self)
   local function whole(value, least, most) return value >= least and value <= most and value % 1 == 0 end
+  if self.host == "" or self.host:find("%c") then return "host has a control character in it, or is empty" end
   if not whole(self.port, 0, 65535) then return "port must be from 0 to 65535" end
   if not whole(self.size, 1, 2 ^ 53) then return "size must be a whole number of octets, 1 or more" end
   if not whole(self.max_connections, 1, 2 ^ 31) then return "max_connections must be a whole number, 1 or more" end
@@ -110,7 +111,8 @@ function server.new(given)
   if not transport.watch then
     -- where the host's own cannot listen, the built-in sockets do
     if given.transport then
-      error("smtp.server: this transport cannot listen: it needs one made by smtp.transport.socket", 0)
+      check.raise('smtp.server: option "transport": this transport cannot listen: '
+        .. "it needs one made by smtp.transport.socket")
     end
     transport = socket.new()
   end
@@ -137,8 +139,9 @@ function server.new(given)
     serving = false,
   }, Server)
   if not MODES[self.mode] then
-    error(("smtp.server: option \"tls\" must be \"opportunistic\", \"none\", \"starttls\" or \"implicit\", not %q")
-      :format(self.mode), 0)
+    check.raise(
+      ("smtp.server: option \"tls\" must be \"opportunistic\", \"none\", \"starttls\" or \"implicit\", not %q")
+        :format(self.mode))
   end
   local reason = problem(self)
   if not reason then self.extensions, reason = extension.new(given.extensions or {}) end
