@@ -8,6 +8,7 @@ local nginx = require "spec.support.nginx"
 local postfix = require "spec.support.postfix"
 local smtp = require "smtp"
 local tls = require "smtp.tls"
+local tls_peer = require "spec.support.tls_peer"
 
 describe("nginx #real", function()
   local host, reason, mailer, no_mailer, logins, cert, key, common, trusted, trusted_cert, trusted_key
@@ -227,6 +228,20 @@ describe("nginx #real", function()
       local pin = words:match "its pin is (%S+);"
       assert.truthy(pin, words)
       assert.are.equal("TLSv1.3\n250", send("content", port, ('tls = "implicit", tls_min = "1.3", pin = %q'):format(pin)))
+    end)
+
+    it("goes without forward secrecy nowhere, and says by which directive nginx does not offer that", function()
+      if not host then return pending(reason) end
+      local rsa = os.tmpname()
+      os.execute(("openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -keyout %s.key -out %s 2>/dev/null")
+        :format(rsa, rsa))
+      local peer = tls_peer.start(rsa, rsa .. ".key", "1.2-static", {})
+      local words = send("content", peer.port, 'tls = "implicit", verify = false')
+      peer:finish()
+      os.remove(rsa)
+      os.remove(rsa .. ".key")
+      assert.truthy(words:find("the connection would have no forward secrecy: AES", 1, true), words)
+      assert.truthy(words:find("lua_ssl_ciphers ECDHE", 1, true), words)
     end)
 
     it("refuses an authority that nginx does not trust, and says by which directive it would", function()
