@@ -419,7 +419,7 @@ end
 --- inside of a call that holds a connection of this pool, one after the other. Returns when every message has its
 --- result. May yield.
 ---@param iterator fun(): table? message options, or messages; nil: no more. What it or `on_result` raises is raised
---- when all that is under way has its result
+--- when all that is under way has its result; on Lua 5.1, which cannot catch it in a coroutine, at once
 ---@param on_result fun(receipt: smtp.Receipt?, err: smtp.Error?, given: table) called once for each, as results come
 ---@return true|nil
 ---@return smtp.Error? err kind "closed": the pool is closed, and the iterator is not asked any more
@@ -435,12 +435,12 @@ function Pool:send_many(iterator, on_result)
   }, Run)
   run.next_row = rows.new(iterator, run)
   local function work() run:work() end
-  if together then
-    local works = {}
-    for i = 1, run.workers do works[i] = work end
-    together(works)
-  else
-    work()
+  local works, ran, raised = {}
+  for i = 1, run.workers do works[i] = work end
+  if together then ran, raised = catch(together, works) else ran, raised = catch(work) end
+  if not ran then
+    turns.drop_all(self, run.threads)
+    error(raised, 0)
   end
   if run.raised then error(run.raised.value, 0) end
   if run.broken and self.closed then return nil, run.broken end

@@ -108,6 +108,16 @@ function turns.drop(self, one)
   serve(self)
 end
 
+--- Ends the connections of coroutines that will not go on. Never waits.
+---@param threads table<thread, boolean>
+function turns.drop_all(self, threads)
+  local theirs = {}
+  for one in pairs(self.used) do
+    if threads[self.users[one] or one] then theirs[#theirs + 1] = one end
+  end
+  for _, one in ipairs(theirs) do turns.drop(self, one) end
+end
+
 --- Says goodbye on a connection that is idle or used by this coroutine. May yield.
 function turns.leave(self, one)
   use(self, one, myself())
