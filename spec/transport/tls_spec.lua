@@ -518,7 +518,7 @@ both("smtp.transport.tls", function()
     end)
 
     it("is not left out by a transport that does TLS itself", function()
-      local pipe = { closed = false, write = function() return true end, name = function() end }
+      local pipe = { closed = false, write = function() return true end, read = function() end, peek = function() return "idle" end }
       function pipe.close() pipe.closed = true end
       local _, err = smtp.connect { host = "mail.example.org", tls = "implicit", pin = pin, transport = {
         connect = function() return pipe end,
