@@ -153,6 +153,25 @@ return function(name, transport, host)
       assert.are.same({ 70, 4, before + 71 }, { sent, most, #server:messages() })
     end)
 
+    it("has those who wait for a pool's one connection take turns, in the order of their calls", function()
+      local server, asked, order = servers.none, {}, {}
+      host.run(function()
+        local pool = assert(smtp.pool { host = "127.0.0.1", port = server.port, tls = "none", size = 1, transport = transport })
+        local runs = {}
+        for i = 1, 8 do
+          runs[i] = function()
+            asked[#asked + 1] = i
+            assert(pool:send { from = "ada@example.org", to = "grace@example.test", subject = "turn " .. i, text = "x" })
+            order[#order + 1] = i
+          end
+        end
+        transport.together(runs)
+        assert.are.same({ open = 1, idle = 1, limit = 1, waiting = 0, sent = 8, failed = 0 }, pool:counts())
+        pool:close()
+      end)
+      assert.are.same({ 8, asked }, { #asked, order })
+    end)
+
     if host.pause then
       it("lets what pool:send_many is given wait in the loop's own way", function()
         local server, asked, results, began = servers.none, 0, 0, smtp.now()

@@ -197,6 +197,25 @@ function transport.connect(name, port, opts, deadline)
   return nil, core.now() >= deadline and "timeout" or "connect", table.concat(tried, ", ")
 end
 
+--- What a coroutine of the service waits for and another rings.
+---@return table bell
+function transport.bell()
+  if in_task() then return stepwise.bell() end
+  local rung = false
+  local bell = {}
+  function bell.wait(_, deadline)
+    if not rung then rest(deadline, LONGEST, bell) end
+    rung = false
+  end
+  function bell.ring()
+    rung = true
+    skynet.wakeup(bell)
+  end
+  function bell.close() end
+  function bell.blocks() return false end
+  return bell
+end
+
 --- Calls functions in coroutines of the service until each has returned; raises what one of them raises. Yields.
 ---@param runs function[]
 function transport.together(runs)
