@@ -19,7 +19,7 @@ Pool.__index = Pool
 
 local OWN = { size = "number", max_messages = "number", max_idle = "number", rate = "number", attempts = "number" }
 local BACKOFF = 1  -- seconds before the second attempt; twice as long before each further one
-local LONGEST = 60 -- seconds, of such a pause
+local LONGEST = 60 -- seconds, of such a pause and of a rest
 local SHARE = 0.1  -- what a connection takes at once, of what it has sent: at the end the others should not be idle
 
 local catch, huge = errors.catch, math.huge
@@ -237,11 +237,11 @@ function Run:wake()
   for bell in pairs(self.bells) do bell:ring() end
 end
 
--- Until then, or something happens.
+-- Until then, or something happens, or a while has passed.
 function Run:rest(deadline)
   local bell = turns.bell(self.pool)
   self.bells[bell] = true
-  local ran, raised = catch(bell.wait, bell, deadline)
+  local ran, raised = catch(bell.wait, bell, math.min(deadline, core.now() + LONGEST))
   self.bells[bell] = nil
   bell:close()
   if not ran then error(raised, 0) end
