@@ -3,8 +3,9 @@
 # The last line is "N passed, N failed". Under CI=true a skipped spec counts as failed: it means a component is missing.
 # Specs tagged #real (real servers, packaging) are slow and the same for every Lua, or go through the Luas themselves:
 # they run once, under lua5.4. Those tagged #linear look at how much work Lua code is: they run under one Lua and LuaJIT.
-# All is built first; then three jobs run at a time, as much of them is waiting, and each prints what it has to say at its
-# end. `test.sh KIND [LUA]` is one job: specs, real, asan or lint.
+# All is built first; then four jobs run at a time, as much of them is waiting, and each prints what it has to say at its
+# end: what failed is named once more at the very end. `test.sh KIND [LUA]` is one job: specs, real, asan or lint. Jobs
+# may run beside anything: no verdict hangs on how fast the machine is, and what listens has ports of its own (ports.sh).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 # a make above lends us no jobs and must not hand on its variables
@@ -12,14 +13,30 @@ unset MAKEFLAGS MFLAGS MAKELEVEL LUA
 busted=$(command -v busted)
 mkdir -p build
 log=$(mktemp build/test.XXXXXX)
-trap 'rm -f "$log"' EXIT
+jobs=${JOBS:-} # where each job, the leader of a session, writes its number
+results=
+
+# What a job has begun ends with it, and all jobs with the whole.
+finish() {
+	local process
+	if [ -n "$results" ]; then
+		while read -r process; do pkill -KILL -s "$process" || true; done <"$jobs"
+		rm -f "$results" "$jobs"
+	elif [ -n "$jobs" ]; then
+		for process in $(pgrep -s $$); do [ "$process" = $$ ] || kill -KILL "$process" 2>/dev/null || true; done
+	fi
+	rm -f "$log"
+}
+trap finish EXIT
+trap 'exit 1' INT TERM
+if [ -n "$jobs" ]; then echo $$ >>"$jobs"; fi
 
 # say TITLE PASSED FAILED SKIPPED: what came of something, with what it printed where not all is well
 say() {
 	(
 		flock 9
 		printf '== %s (%d s)\n' "$1" $SECONDS
-		if [ $(($3 + $4)) -gt 0 ]; then cat "$log"; fi
+		if [ $(($3 + $4)) -gt 0 ]; then sed -E '/^[-+*.]{20,}$/d' "$log"; fi
 		printf '   %d passed, %d failed, %d skipped\n' "$2" "$3" "$4"
 	) 9>build/test.lock
 }
@@ -55,14 +72,14 @@ under() {
 	local lua=$1
 	shift
 	eval "$(make -s env "LUA=$lua")"
-	"$lua" "$@"
+	timeout -k 10 3600 "$lua" "$@" # after an hour it hangs
 }
 
 sanitized() {
 	local libraries
 	libraries="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so) $PWD/build/asan/nodlclose.so"
 	eval "$(SANITIZE=1 make -s env "LUA=$1")"
-	LD_PRELOAD=$libraries ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 "$@"
+	timeout -k 10 3600 env "LD_PRELOAD=$libraries" ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 "$@"
 }
 
 case ${1:-} in
@@ -95,12 +112,12 @@ lint)
 esac
 
 everything() {
-	local lua jobs=()
+	local lua list=()
 	for lua in lua5.1 lua5.2 lua5.3 lua5.4 lua5.5 luajit; do
 		if ! command -v $lua >/dev/null; then
 			[ $lua = lua5.5 ] || say "$lua is not installed" 0 0 1 # that one is not everywhere yet
 		elif check "build for $lua" make -j2 LUA=$lua; then
-			jobs+=("specs $lua")
+			list+=("specs $lua")
 		fi
 	done
 	# modules that stay loaded keep their names in a leak's stack
@@ -108,14 +125,15 @@ everything() {
 	echo 'int dlclose(void *handle); int dlclose(void *handle) { (void)handle; return 0; }' |
 		gcc -shared -fPIC -o build/asan/nodlclose.so -xc -
 	for lua in lua5.4 luajit; do
-		if check "sanitized build for $lua" make -j2 SANITIZE=1 LUA=$lua; then jobs=("asan $lua" "${jobs[@]}"); fi
+		if check "sanitized build for $lua" make -j2 SANITIZE=1 LUA=$lua; then list=("asan $lua" "${list[@]}"); fi
 	done
 	# the longest first
-	printf '%s\n' real "${jobs[@]}" lint | xargs -P3 -L1 bash spec/support/test.sh || say 'a job broke off' 0 1 0
+	printf '%s\n' real "${list[@]}" lint | JOBS=$jobs xargs -P4 -L1 setsid -w bash spec/support/test.sh ||
+		say 'a job broke off' 0 1 0
 }
 
+jobs=$(mktemp build/jobs.XXXXXX)
 results=$(mktemp build/results.XXXXXX)
-trap 'rm -f "$log" "$results"' EXIT
 everything | tee "$results"
 read -r passed failed skipped < <(awk '/^   [0-9]+ passed, [0-9]+ failed, [0-9]+ skipped/ {
 	passed += $1; failed += $3; skipped += $5 } END { print passed + 0, failed + 0, skipped + 0 }' "$results")
@@ -123,6 +141,7 @@ if [ "${CI:-}" = true ] && [ "$skipped" -gt 0 ]; then
 	echo "$skipped skipped: counted as failed, every component must be here under CI"
 	failed=$((failed + skipped)) skipped=0
 fi
+awk '/^== / { job = $0 } /^(Failure|Error) -> / { getline name; print job ": " name }' "$results"
 line="$passed passed, $failed failed"
 if [ "$skipped" -gt 0 ]; then line+=", $skipped skipped"; fi
 echo "$line"
