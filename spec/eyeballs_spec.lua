@@ -10,7 +10,7 @@ local connect = socket.new().connect
 local resolve, begin = core.resolve, core.connect
 
 local function soon()
-  return core.now() + 5
+  return core.now() + 60
 end
 
 -- Every name has these addresses from here on.

@@ -142,7 +142,7 @@ describe("a finalizer that is older than the session that it closes", function()
     local socket = require "smtp.transport.socket"
     dropped(function(listener)
       local transport = socket.new(function(...) return core.wait(...) end, function() end)
-      return assert(transport.connect(listener.host, listener.port, {}, core.now() + 5))
+      return assert(transport.connect(listener.host, listener.port, {}, core.now() + 60))
     end)
   end)
 
@@ -154,8 +154,8 @@ describe("a finalizer that is older than the session that it closes", function()
       local pipe
       local task = smtp.task(function()
         pipe = require "smtp.transport.tls".wrap(
-          assert(require "smtp.transport.socket".new().connect("127.0.0.1", server.port, {}, core.now() + 5)),
-          { ca_file = cert, server_name = "localhost", peer = "finalizers" }, core.now() + 5)
+          assert(require "smtp.transport.socket".new().connect("127.0.0.1", server.port, {}, core.now() + 60)),
+          { ca_file = cert, server_name = "localhost", peer = "finalizers" }, core.now() + 60)
       end)
       repeat
         local state = task:step()

@@ -25,13 +25,13 @@ local PROLOGUE = [[
 
   -- Until it holds, or for so long that it never will.
   local function settle(holds)
-    local late = core.now() + 20
+    local late = core.now() + 60
     while not holds() and core.now() < late do core.wait("read", -1, core.now() + 0.01) end
     return holds()
   end
 
   local function result(lookup)
-    local late = core.now() + 20
+    local late = core.now() + 60
     while true do
       local addresses, why, temporary = lookup:result()
       if why ~= "again" then return addresses and core.address(addresses[1]) or why, temporary end
@@ -62,7 +62,7 @@ describe("a look-up that nobody answers", function()
     os.execute(("rm -f %s/names*; touch %s/names"):format(directory, directory))
     local path = child.keep(PROLOGUE .. code)
     local preload = (os.getenv "LD_PRELOAD" or "") .. " " .. library
-    local output = child.output(("env ASAN_OPTIONS=detect_leaks=0 LOOKUPS=%s/names LD_PRELOAD='%s' timeout 60 %s %s")
+    local output = child.output(("env ASAN_OPTIONS=detect_leaks=0 LOOKUPS=%s/names LD_PRELOAD='%s' timeout 300 %s %s")
       :format(directory, preload, child.interpreter, path))
     os.remove(path)
     return output
@@ -152,7 +152,7 @@ parent: 127.0.0.1 127.0.0.1
         settle(function() return #asked() == 3 end)
         local pid = posix.fork()
         if pid == 0 then
-          print("child:", core.wait("read", held[1]:fd(), core.now() + 20), result(held[1]))
+          print("child:", core.wait("read", held[1]:fd(), core.now() + 60), result(held[1]))
           held = nil
           print("child:", descriptors() == before and "nothing left" or descriptors() - before)
           local lookup = core.resolve("a.example.org", 25)

@@ -372,7 +372,7 @@ describe("a look-up", function()
   end)
 
   it("of a name says when it is done", function()
-    local list, _, _, lookup = resolve("localhost", 5)
+    local list, _, _, lookup = resolve("localhost", PATIENCE)
     assert(list and #list >= 1)
     assert(lookup:fd() >= 0)
     for _, address in ipairs(list) do

@@ -111,7 +111,7 @@ describe("smtp.server's options", function()
     serve { host = "127.0.0.2", tls = "implicit" }
     local client = connect()
     local wrap = require "smtp.transport.tls".wrap
-    local pipe, _, text = wrap(client.pipe, { ca_file = server.certificate, server_name = "127.0.0.2" }, core.now() + 5)
+    local pipe, _, text = wrap(client.pipe, { ca_file = server.certificate, server_name = "127.0.0.2" }, core.now() + 60)
     assert.truthy(pipe, text)
     client.pipe = pipe
   end)

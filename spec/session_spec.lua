@@ -269,7 +269,7 @@ describe("a session's state", function()
     repeat
       count = count + 1
       local s = assert(smtp.session { host = "localhost", port = server.port, ca_file = server.certificate })
-      local task, stop = smtp.task(function() return s:open() end), core.now() + 10
+      local task, stop = smtp.task(function() return s:open() end), core.now() + 60
       local function step()
         server:step(0)
         return task:step()

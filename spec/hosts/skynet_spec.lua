@@ -12,7 +12,7 @@ describe("the skynet transport, over a stand-in for skynet #real", function()
     local slow = loopback.listen()
     local written, kind, held
     host.run(function()
-      local pipe = assert(transport.connect("127.0.0.1", slow.port, {}, core.now() + 5))
+      local pipe = assert(transport.connect("127.0.0.1", slow.port, {}, core.now() + 60))
       written, kind = pipe:write(("x"):rep(2 ^ 25) .. "the end", core.now() + 0.2)
       held = socket.netstat()[1].wbuffer
       pipe:close()
@@ -32,12 +32,12 @@ describe("the skynet transport, over a stand-in for skynet #real", function()
   end)
 
   it("says what it cannot do", function()
-    local pipe, kind, reason, _, hint = transport.connect("127.0.0.1", 25, {}, core.now() + 5)
+    local pipe, kind, reason, _, hint = transport.connect("127.0.0.1", 25, {}, core.now() + 60)
     assert.are.same({ nil, "connect" }, { pipe, kind })
     assert.matches("before it has started", reason)
     assert.matches("skynet.start", hint)
     for _, opts in ipairs { { path = "/nowhere" }, { bind = "127.0.0.1" } } do
-      local none, what, why = host.run(function() return transport.connect("127.0.0.1", 25, opts, core.now() + 5) end)
+      local none, what, why = host.run(function() return transport.connect("127.0.0.1", 25, opts, core.now() + 60) end)
       assert.are.same({ nil, "connect" }, { none, what })
       assert.matches("^skynet's sockets", why)
     end

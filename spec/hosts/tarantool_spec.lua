@@ -59,9 +59,9 @@ if rawget(_G, "_TARANTOOL") then
 
     it("that is cancelled closes none that has its connection's descriptor by now", function()
       local silent = loopback.listen()
-      local function pipe() return assert(transport.connect("127.0.0.1", silent.port, {}, core.now() + 5)) end
+      local function pipe() return assert(transport.connect("127.0.0.1", silent.port, {}, core.now() + 60)) end
       local first = pipe()
-      local one = fiber.create(function() first:read(core.now() + 5) end)
+      local one = fiber.create(function() first:read(core.now() + 60) end)
       first:close()
       local second = pipe()
       assert.are.equal(first.fd, second.fd)

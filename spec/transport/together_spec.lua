@@ -72,6 +72,7 @@ describe("tasks together", function()
         smtp.task(function()
           socket.wait("read", client:fd(), core.now() + 0.02)
           rest(0.06)
+          socket.wait("read", client:fd(), core.now() + 60)
           late = client:read()
         end),
         smtp.task(function()
