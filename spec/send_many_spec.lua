@@ -168,7 +168,8 @@ describe("send_many", function()
 
   both("a source that fails ends the connection; nothing after it is sent", function(dribble)
     local session, transport = play.open(script(OFFER, envelope(1), GO), nil, dribble)
-    local results = run(session, { letter(1, { raw = function() return nil, "the disk is gone" end }), letter(2), letter(3) })
+    local gone = "the disk is gone" -- Lua 5.2 and 5.3 have one function for both runs where nothing in it differs
+    local results = run(session, { letter(1, { raw = function() return nil, gone end }), letter(2), letter(3) })
     assert.are.same({ "source body not_sent", "closed mail not_sent", "closed mail not_sent" }, results)
     assert.is_nil(play.written(transport):find("\r\n.\r\n", 1, true))
   end)
