@@ -117,6 +117,8 @@ describe("a TLS server", function()
       it(("of version %s (%s) may want a client certificate, and says so"):format(version, mode), function()
         assert.are.same({ "tls", "not_sent", false, "the server wants a client certificate", "set client_cert and client_key" },
           refused(version, 0))
+        assert.are.same({ "tls", "not_sent", false, "the server wants a client certificate", "it takes none of the kind that client_cert is of" },
+          refused(version, "0 RSA+SHA256:RSA-PSS+SHA256", true))
       end)
 
       it(("of version %s (%s) may refuse a client's certificate, and says why"):format(version, mode), function()

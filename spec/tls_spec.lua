@@ -757,13 +757,33 @@ describe("smtp.tls", function()
       assert.is_truthy(s[3]:find("the client only speaks an older TLS", 1, true))
     end)
 
-    it("closes or says nothing", function()
-      local engine = client()
-      engine:handshake()
-      engine:take()
-      engine:eof()
-      assert.are.same({ nil, "the server closed the connection during the TLS handshake" }, { engine:handshake() })
-      assert.are.same({ nil, "the server closed the connection during the TLS handshake" }, { engine:handshake() })
+    it("may only speak an older TLS, or suites that we do not: which one, its alert does not tell", function()
+      local refusal = "\21\3\3\0\2\2\40"
+      for min, words in pairs { ["1.2"] = "cipher suite with forward secrecy", ["1.3"] = 'an older TLS: tls_min = "1.2" may do' } do
+        local engine = assert(tls.context { min = min }):engine("mail.example.org")
+        engine:handshake()
+        assert(engine:feed(refusal))
+        local _, text, hint = engine:handshake()
+        assert.are.equal("the server refused the TLS handshake: handshake failure", text)
+        assert.is_truthy(hint:find(words, 1, true), hint)
+      end
+    end)
+
+    it("ends with an alert that has no name", function()
+      assert.are.equal("the server refused the TLS handshake: an alert without a name", (answer "\21\3\3\0\2\2\200"))
+    end)
+
+    it("closes or says nothing, with close_notify or without", function()
+      local words = { nil, "the server closed the connection during the TLS handshake" }
+      for _, last in ipairs { "", "\21\3\3\0\2\1\0" } do
+        local engine = client()
+        engine:handshake()
+        engine:take()
+        assert(engine:feed(last))
+        if last == "" then engine:eof() end
+        assert.are.same(words, { engine:handshake() })
+        assert.are.same(words, { engine:handshake() })
+      end
     end)
 
     it("is a client that sends garbage or plain SMTP", function()

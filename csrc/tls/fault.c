@@ -228,18 +228,21 @@ static void explain_alert(struct smtp_fault *fault, const struct smtp_fault_scen
 	/* "tlsv13 alert certificate required", "tlsv1 unrecognized name": the version is that of the alert's first RFC */
 	const char *phrase = reason(code, scratch, sizeof scratch);
 	const char *words = strstr(phrase, "alert ");
-	words = words ? words + 6 : strchr(phrase, ' ') ? strchr(phrase, ' ') + 1 : phrase;
+	words = words ? words + 6 : strchr(phrase, ' ') ? strchr(phrase, ' ') + 1 : "an alert without a name";
 	if (scene->client && wants_certificate(scene, alert)) {
-		smtp_fault_set(fault, "the server wants a client certificate", "set client_cert and client_key");
+		smtp_fault_set(fault, "the server wants a client certificate",
+		               SSL_get_certificate(scene->ssl) ? "it takes none of the kind that client_cert is of"
+		                                               : "set client_cert and client_key");
 		return;
 	}
 	say(fault, "the %s %s: %s", whose, scene->shaken ? "ended TLS" : "refused the TLS handshake", words);
+	bool strict = SSL_get_min_proto_version(scene->ssl) > TLS1_2_VERSION;
 	if (alert == SSL_AD_PROTOCOL_VERSION && scene->client)
-		advise(fault, SSL_get_min_proto_version(scene->ssl) > TLS1_2_VERSION
-		                  ? "the server only speaks an older TLS: tls_min = \"1.2\" may do"
-		                  : "the server only speaks an older TLS than 1.2: it has to be updated");
+		advise(fault, strict ? "the server only speaks an older TLS: tls_min = \"1.2\" may do"
+		                     : "the server only speaks an older TLS than 1.2: it has to be updated");
 	else if (alert == SSL_AD_HANDSHAKE_FAILURE && scene->client && !SSL_get_pending_cipher(scene->ssl))
-		advise(fault, "the server may know no cipher suite with forward secrecy: it has to be updated");
+		advise(fault, strict ? "the server may only speak an older TLS: tls_min = \"1.2\" may do"
+		                     : "the server may know no cipher suite with forward secrecy: it has to be updated");
 	else if (is_about_certificate(alert) && scene->client && SSL_get_certificate(scene->ssl))
 		advise(fault, "the server does not accept the certificate in client_cert");
 	else if (alert == SSL_AD_UNRECOGNIZED_NAME && scene->client)
@@ -276,8 +279,10 @@ void smtp_fault_explain(struct smtp_fault *fault, const struct smtp_fault_scene 
 	unsigned long code = drain(&memory);
 	int why = ERR_GET_LIB(code) == ERR_LIB_SSL ? ERR_GET_REASON(code) : 0;
 	long result = SSL_get_verify_result(scene->ssl);
+	/* of a close_notify in the handshake OpenSSL has no words */
+	bool ended = scene->ended || (SSL_get_shutdown(scene->ssl) & SSL_RECEIVED_SHUTDOWN);
 	smtp_fault_set(fault, "", NULL);
-	if (memory || (!code && !scene->ended)) {
+	if (memory || (!code && !ended)) {
 		say(fault, SMTP_FAULT_MEMORY);
 	} else if (why == SSL_R_UNEXPECTED_EOF_WHILE_READING || !code) {
 		if (scene->shaken)

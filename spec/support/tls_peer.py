@@ -6,7 +6,8 @@ server does on request. It prints "port N", takes a connection, shakes hands, an
   update     a KeyUpdate that asks for one in return                              export     prints "export HEX" (RFC 9266)
   bye        close_notify                                                         cut        ends the connection without it
 VERSION is 1.2, 1.3, 1.2-plain: without the extended master secret (RFC 7627), or 1.2-static: without forward secrecy. With "starttls" first among the moves TLS
-begins behind that command; with "ask N" next a client certificate is demanded and refused for the error N of x509_vfy.h."""
+begins behind that command; with "ask N" next a client certificate is demanded and refused for the error N of x509_vfy.h, with
+"ask N ALGORITHMS" one that signs by these."""
 import ctypes, ctypes.util, signal, socket, sys
 
 ssl = ctypes.CDLL(ctypes.util.find_library("ssl") or "libssl.so.3")
@@ -30,7 +31,10 @@ assert ssl.SSL_CTX_use_PrivateKey_file(context, key.encode(), 1) == 1
 
 starttls = moves[:1] == ["starttls"] and moves.pop(0)
 if moves and moves[0].startswith("ask "):
-    error = int(moves.pop(0)[4:])
+    error, *algorithms = moves.pop(0)[4:].split()
+    error = int(error)
+    for names in algorithms:
+        assert ssl.SSL_CTX_ctrl(context, 102, ctypes.c_long(0), names.encode()) == 1
     judge = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, VOID)(
         lambda ok, store: ssl.X509_STORE_CTX_set_error(VOID(store), error) and 0)
     ssl.SSL_CTX_set_verify(context, 3, judge)
