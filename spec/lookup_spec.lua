@@ -181,7 +181,7 @@ describe("a look-up in C", function()
     assert.are.equal("0\n", run("-fsanitize=address,undefined", ""))
   end)
 
-  it("is begun, joined and given up by many threads at once, while the process forks and its children look up too", function()
+  it("is begun, joined and given up by many threads at once, while the process forks in the midst, and children do too", function()
     assert.are.equal("0\n", run("-fsanitize=address,undefined", "0"))
     assert.are.equal("0\n", run("", "100"))
   end)

@@ -152,27 +152,25 @@ static void in_child(void)
 	pthread_mutex_unlock(&lock);
 }
 
-/* The host may unload this library (a closed Lua state does) while a thread still runs in it: pin it. */
-static void pin_library(void)
+static int unprepared; /* -errno: a child of fork might find the lock held for ever */
+
+static void prepare(void)
 {
 	Dl_info here;
+	/* the host may unload this library (a closed Lua state does) while a thread still runs in it: pin it */
 	if (dladdr((const void *)&smtp_resolve_start, &here) && here.dli_fname)
 		(void)dlopen(here.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE);
+	unprepared = -pthread_atfork(before_fork, in_parent, in_child);
 }
 
 /* Begins the query, which is under way then. The lock is held. */
 static int begin(struct query *query)
 {
-	static bool prepared;
 	pthread_t thread;
 	pthread_attr_t attributes;
 	sigset_t all, before;
 
-	int failure = prepared ? 0 : -pthread_atfork(before_fork, in_parent, in_child);
-	if (failure == 0) {
-		prepared = true;
-		failure = open_ends(query);
-	}
+	int failure = open_ends(query);
 	if (failure)
 		return failure;
 	pthread_attr_init(&attributes);
@@ -216,7 +214,6 @@ static int ask(struct smtp_resolve *lookup, struct query *query)
 	size_t count;
 	int failure = 0;
 
-	pin_library();
 	pthread_mutex_lock(&lock);
 	struct query *same = find_same(query, &count);
 	if (same) {
@@ -242,6 +239,11 @@ static int ask(struct smtp_resolve *lookup, struct query *query)
 
 int smtp_resolve_start(struct smtp_resolve **result, const char *host, int port)
 {
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	(void)pthread_once(&once, prepare); /* before anybody has the lock */
+	if (unprepared)
+		return unprepared;
+
 	size_t length = strlen(host) + 1;
 	struct smtp_resolve *lookup = calloc(1, sizeof *lookup);
 	struct query *query = calloc(1, sizeof *query + length);

@@ -1,5 +1,6 @@
 /* resolve_faults: look-ups while memory, descriptors or threads are short: each call that asks the system for some fails
- * in turn; or, with a number, threads that look up side by side while the process forks so often. */
+ * in turn; or, with a number, threads that look up side by side while the process forks so often, the first time while
+ * one of them has the lock. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -46,11 +47,6 @@ static int some_thread(pthread_t *thread, const pthread_attr_t *attributes, void
 	return fails() ? EAGAIN : pthread_create(thread, attributes, run, argument);
 }
 
-static int some_atfork(void (*before)(void), void (*parent)(void), void (*child)(void))
-{
-	return fails() ? ENOMEM : pthread_atfork(before, parent, child);
-}
-
 /* Every name is 127.0.0.1, after a moment. */
 static int answer(const char *host, const char *service, const struct addrinfo *wanted, struct addrinfo **found)
 {
@@ -65,7 +61,6 @@ static int answer(const char *host, const char *service, const struct addrinfo *
 #define pipe2 some_pipe
 #define fcntl some_fcntl
 #define pthread_create some_thread
-#define pthread_atfork some_atfork
 #include "../../csrc/net/resolve.c"
 #undef pthread_create
 
@@ -115,9 +110,40 @@ static int faults(void)
 	}
 }
 
+static void *hold(void *held)
+{
+	pthread_mutex_lock(&lock);
+	*(_Atomic bool *)held = true;
+	usleep(100000); /* time for a fork that does not wait */
+	pthread_mutex_unlock(&lock);
+	return NULL;
+}
+
+/* No look-up has needed a thread before. */
+static int fork_while_held(void)
+{
+	_Atomic bool held = false;
+	pthread_t thread;
+	int status;
+	if (look("127.0.0.1") != 0 || pthread_create(&thread, NULL, hold, &held))
+		return 5;
+	while (!held)
+		usleep(100);
+	pid_t child = fork();
+	if (child == 0) {
+		alarm(20);
+		_exit(look("127.0.0.1"));
+	}
+	pthread_join(thread, NULL);
+	return waitpid(child, &status, 0) == child && status == 0 ? 0 : 6;
+}
+
 static int side_by_side(int forks)
 {
 	pthread_t threads[4];
+	int first = fork_while_held();
+	if (first)
+		return first;
 	for (size_t i = 0; i < 4; i++) {
 		if (pthread_create(&threads[i], NULL, many, (void *)i))
 			return 3;
