@@ -130,7 +130,8 @@ static int engine_gc(lua_State *L)
 	return 0;
 }
 
-/* Open or not: a finalizer may close a connection whose engine the collector has had before. */
+/* Open or not: a finalizer may close a connection whose engine the collector has had before, or, on its way into one of
+ * these calls (Lua 5.2 collects there), the one that it was made on. To what moves octets that is an end. */
 static struct smtp_tls *any_engine(lua_State *L)
 {
 	return smtp_self(L, ENGINE);
@@ -182,7 +183,9 @@ static enum smtp_status drain(struct smtp_tls *tls, struct smtp_wire *sealed, en
 /* handshake([sealed]) -> true | nil, "again" | nil, text, hint */
 static int engine_handshake(lua_State *L)
 {
-	struct smtp_tls *tls = check_engine(L);
+	struct smtp_tls *tls = any_engine(L);
+	if (!tls->ssl)
+		return smtp_fail(L, "closed");
 	struct smtp_wire *sealed = check_sealed(L, 2);
 	enum smtp_status status = absorb(tls, sealed);
 	if (status == SMTP_OK)
@@ -194,22 +197,27 @@ static int engine_feed(lua_State *L)
 {
 	size_t length;
 	const char *bytes = luaL_checklstring(L, 2, &length);
-	struct smtp_tls *tls = check_engine(L);
+	struct smtp_tls *tls = any_engine(L);
+	if (!tls->ssl)
+		return smtp_fail(L, "closed");
 	return push_result(L, tls, smtp_tls_feed(tls, bytes, length));
 }
 
 static int engine_eof(lua_State *L)
 {
-	smtp_tls_eof(check_engine(L));
+	struct smtp_tls *tls = any_engine(L);
+	if (tls->ssl)
+		smtp_tls_eof(tls);
 	return 0;
 }
 
 static int engine_take(lua_State *L)
 {
 	char brief[1024];
-	size_t length = smtp_tls_waiting(check_engine(L));
-	char *copy = smtp_room(L, brief, sizeof brief, length);
 	struct smtp_tls *tls = any_engine(L);
+	size_t length = tls->ssl ? smtp_tls_waiting(tls) : 0;
+	char *copy = smtp_room(L, brief, sizeof brief, length);
+	tls = any_engine(L);
 	length = tls->ssl ? smtp_tls_show(tls, copy, length) : 0;
 	lua_pushlstring(L, copy, length);
 	if (tls->ssl)
@@ -222,7 +230,9 @@ static int engine_write(lua_State *L)
 {
 	size_t length;
 	const char *bytes = luaL_checklstring(L, 2, &length);
-	struct smtp_tls *tls = check_engine(L);
+	struct smtp_tls *tls = any_engine(L);
+	if (!tls->ssl)
+		return smtp_fail(L, "closed");
 	struct smtp_wire *sealed = check_sealed(L, 3);
 	return push_result(L, tls, drain(tls, sealed, smtp_tls_write(tls, bytes, length)));
 }
@@ -232,7 +242,9 @@ static int engine_write(lua_State *L)
 static int engine_encrypt(lua_State *L)
 {
 	size_t most = smtp_check_most(L, 4);
-	struct smtp_tls *tls = check_engine(L);
+	struct smtp_tls *tls = any_engine(L);
+	if (!tls->ssl)
+		return smtp_fail(L, "closed");
 	struct smtp_wire *sealed = check_sealed(L, 2);
 	struct smtp_buf *out = &smtp_check_wire(L, 3)->out;
 	luaL_argcheck(L, most > 0, 4, "at least 1");
@@ -270,7 +282,10 @@ static int engine_read(lua_State *L)
 {
 	char bytes[SMTP_TLS_RECORD];
 	int results;
-	size_t length = read_some(L, check_engine(L), bytes, &results);
+	struct smtp_tls *tls = any_engine(L);
+	if (!tls->ssl)
+		return smtp_fail(L, "closed");
+	size_t length = read_some(L, tls, bytes, &results);
 	if (length == 0)
 		return results;
 	lua_pushlstring(L, bytes, length);
@@ -284,7 +299,9 @@ static int engine_decrypt(lua_State *L)
 {
 	char bytes[SMTP_TLS_RECORD];
 	int results;
-	struct smtp_tls *tls = check_engine(L);
+	struct smtp_tls *tls = any_engine(L);
+	if (!tls->ssl)
+		return smtp_fail(L, "closed");
 	struct smtp_wire *wire = smtp_check_wire(L, 3);
 	size_t length = read_some(L, tls, bytes, &results);
 	if (length == 0)

@@ -175,7 +175,7 @@ local function fill(self, deadline)
     return nil, "closed", "the connection is closed" -- meanwhile
   elseif came then
     came, text = self.engine:feed(came)
-    kind = "tls"
+    kind = self.engine and "tls" or "closed"
   elseif kind == "closed" then
     self.engine:eof()
     came = true
@@ -365,7 +365,7 @@ function Pipe:write(bytes, deadline)
     local taken, why = self.engine:write(slice, self.sealed)
     if not taken then
       self.broken = why
-      return nil, why == CUT and "closed" or "tls", why
+      return nil, ending(why)
     end
     local sent, kind, text = flush(self, deadline)
     if not sent then
@@ -389,7 +389,7 @@ function Pipe:send(wire, deadline)
     taken, why = self.engine:encrypt(self.sealed, wire, SLICE)
     if not taken then
       self.broken = why
-      return nil, why == CUT and "closed" or "tls", why
+      return nil, ending(why)
     end
     local sent, kind, text = flush(self, deadline)
     if not sent then
