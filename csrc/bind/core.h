@@ -22,10 +22,14 @@ static inline struct smtp_wire *smtp_check_wire(lua_State *L, int index)
 }
 
 /* Pushes the first `length` of the bytes in a queue, fewer where a finalizer takes of them, and returns how many: they stay
- * in it, also where this raises. Lua gets a copy of them, since before 5.3 it collects before it makes one itself. */
+ * in it, also where this raises. */
 static inline size_t smtp_push_front(lua_State *L, const struct smtp_buf *queue, size_t length)
 {
-	char brief[1024];
+#if LUA_VERSION_NUM >= 503
+	lua_pushlstring(L, (const char *)smtp_buf_view(queue), length);
+#else
+	/* these collect before they make a copy themselves */
+	char brief[4096];
 	char *copy = smtp_room(L, brief, sizeof brief, length);
 	if (length > smtp_buf_length(queue))
 		length = smtp_buf_length(queue);
@@ -35,6 +39,7 @@ static inline size_t smtp_push_front(lua_State *L, const struct smtp_buf *queue,
 		lua_remove(L, -2);
 	else
 		smtp_wipe(brief, length); /* the other, like the string, is Lua's */
+#endif
 	return length;
 }
 
