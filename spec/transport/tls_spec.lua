@@ -701,4 +701,19 @@ both("records that carry no data", function()
   it("do not keep a look going", function()
     assert.are.equal("idle", endless():peek())
   end)
+
+  it("do not keep a handshake going behind its deadline", function()
+    local HELLO_REQUEST = "\22\3\3\0\4\0\0\0\0" -- which a client in a handshake passes over (RFC 5246 7.4.1.1)
+    local a = pipes()
+    local reads, read = 0, a.read
+    function a.read(self, deadline)
+      reads = reads + 1
+      assert(reads < 1000, "it would never end")
+      self.inbox = HELLO_REQUEST:rep(100)
+      return read(self, deadline)
+    end
+    local c = run(function() return transport.wrap(a, client_options(), 0) end)
+    assert.are.same({ nil, "timeout", "the TLS handshake did not end in time" }, c)
+    assert.is_true(a.closed)
+  end)
 end)

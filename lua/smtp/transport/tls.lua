@@ -220,6 +220,7 @@ function M.wrap(pipe, options, deadline)
     inner = pipe, engine = engine, info = nil, rounds = 0, identity = key,
     sealed = pipe.send and core.wire() or nil, -- ciphertext on its way; no string is made of it then
   }, Pipe)
+  local late = false
   while true do
     local done, why, advice = engine:handshake(self.sealed)
     local going = done or why == "again"
@@ -238,8 +239,11 @@ function M.wrap(pipe, options, deadline)
     end
     if not going then
       return abandon(pipe, "tls", (why == "closed" or why == CUT) and ENDED or why, advice)
+    elseif late then
+      return abandon(pipe, "timeout", "the TLS handshake did not end in time")
     end
     self.rounds = self.rounds + 1
+    late = core.now() >= deadline -- as in await
     -- a peer that takes nothing more may have left an alert to read; but nothing else is to be waited for
     local fed, trouble, text = fill(self, self.broken and PAST or deadline)
     if not fed and self.broken then
