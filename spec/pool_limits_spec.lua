@@ -3,6 +3,7 @@ local clock = require "spec.support.clock"
 local core = require "smtp.core"
 local crowd = require "spec.support.crowd"
 local play = require "spec.support.play"
+local smtp = require "smtp"
 
 local hello, message, letter, script = play.hello, crowd.message, crowd.letter, play.script
 
@@ -81,6 +82,14 @@ describe("a pool", function()
       for i = 2, 3 do assert.is_true(mails[i] - mails[i - 1] >= 0.5) end
     end)
 
+    it("lets the messages of several connections go in the order in which they came", function()
+      local pool = crowd.pool({ any(20), any(20), any(20), any(20) }, { rate = 1, size = 4, timeout = 10 }, true)
+      local results, tell = told()
+      crowd.run { function() return assert(pool:send_many(letters(20), tell)) end }
+      assert.are.equal(20, #results)
+      for _, result in ipairs(results) do assert.are.equal("sent", result) end
+    end)
+
     it("takes a server's farewell meanwhile for no attempt", function()
       local first = script(hello("X"), message(1), "S: 421 4.4.2 too long", "close")
       local pool = crowd.pool({ first, script(hello("X"), message(2)) }, { rate = 0.01, attempts = 1 })
@@ -104,6 +113,19 @@ describe("a pool", function()
       assert.are.equal(3, transport.opened)
       assert.is_true(core.now() - began < 1)
     end
+  end)
+
+  it("has a server that closes after each message serve many callers over one connection, with one attempt", function()
+    local one = script(hello("X"), message "x", "S: 221 next, please", "close")
+    local pool, transport = crowd.pool({ one, one, one, one, one, one, one, one }, { size = 1, attempts = 1 }, true)
+    local runs = {}
+    for i = 1, 4 do
+      runs[i] = function()
+        for _ = 1, 2 do assert(pool:send(letter "x")) end
+      end
+    end
+    crowd.run(runs)
+    assert.are.equal(8, transport.opened)
   end)
 
   it("takes a farewell that crosses the command for no attempt, one by one and in send_many", function()
@@ -233,6 +255,50 @@ describe("a pool", function()
     assert.are.equal(2, pool:counts().limit)
   end)
 
+  it("keeps the order of the calls when the server takes fewer connections", function()
+    local full = { "S: 421 4.7.0 too many connections from you", "close" }
+    local pool = crowd.pool({ any(8), full, full, full, full }, { size = 5, attempts = 1 }, true)
+    local order, runs = {}, {}
+    for i = 1, 8 do
+      runs[i] = function()
+        assert(pool:send(letter(i)))
+        order[#order + 1] = i
+      end
+    end
+    crowd.run(runs)
+    assert.are.same({ 1, 2, 3, 4, 5, 6, 7, 8 }, order)
+  end)
+
+  it("leaves to others who work the message that found no room, before its time is over", function()
+    local full = { "S: 421 4.3.2 too many connections", "close" }
+    local pool = crowd.pool({ any(100), full }, { size = 2, attempts = 1, timeout = 2 }, true)
+    local results, tell = told()
+    crowd.run { function() return assert(pool:send_many(letters(80), tell)) end }
+    assert.are.equal(80, #results)
+    for _, result in ipairs(results) do assert.are.equal("sent", result) end
+  end)
+
+  it("counts waiting for a turn into the timeout of send_many's messages, too", function()
+    local pool = crowd.pool({ any(2) }, { size = 1, timeout = 5, attempts = 1 }, true)
+    local connect, began = pool.transport.connect, core.now()
+    pool.transport.connect = function(...)
+      pool.transport.wait("read", -1, core.now() + 4.5)
+      local pipe = connect(...)
+      local read = pipe.read
+      function pipe.read(self, deadline)
+        local answer = core.now() + 0.2
+        pool.transport.wait("read", -1, math.min(answer, deadline))
+        if answer > deadline then return nil, "timeout", "nothing came in time" end
+        return read(self, deadline)
+      end
+      return pipe
+    end
+    local results, tell = told()
+    crowd.run { function() return assert(pool:send_many(letters(1), tell)) end }
+    assert.are.same({ "timeout nil" }, results)
+    assert.is_true(core.now() - began < 6)
+  end)
+
   it("says so to each, once, where no connection can be had at all", function()
     local full = { "S: 421 4.3.2 closed today", "close" }
     local pool, transport = crowd.pool({ full, full, full }, { size = 3, attempts = 1 }, true)
@@ -274,7 +340,80 @@ describe("a pool", function()
     end
   end)
 
+  it("fails no message because others wait inside on_result", function()
+    local full = { "S: 421 4.3.2 too many connections", "close" }
+    local pool = crowd.pool({ any(9), script(hello("X"), message "x", "close"), full }, { size = 2, attempts = 1 }, true)
+    local results, tell = told()
+    local inner
+    crowd.run {
+      function()
+        return assert(pool:send_many(letters(1), function()
+          inner = select(2, pool:send(letter "x"))
+        end))
+      end,
+      function()
+        pool.transport.wait("read", -1, core.now() + 0.005)
+        return assert(pool:send_many(letters(3), tell))
+      end,
+      function() return assert(pool:send(letter "x")) end,
+    }
+    assert.are.same({ "sent", "sent", "sent" }, results)
+    assert.truthy(inner.reason:find("held by who waits for this call", 1, true))
+  end)
+
+  it("takes back in a plain script what the collector has, though it has just looked for that", function()
+    local pool = crowd.pool({ any(1), any(1), any(1), any(1) }, { size = 1 }, true)
+    for i = 1, 2 do
+      smtp.task(pool.send, pool, letter(i)):step()
+      collectgarbage()
+      collectgarbage()
+      assert(pool:send(letter(i)))
+      pool.idle[1].session:close()
+    end
+  end)
+
+  it("counts every result", function()
+    local pool = crowd.pool({ any(1) }, {})
+    assert(pool:send(letter(1)))
+    assert.are.equal("input", select(2, pool:send(letter(2, { to = "nobody" }))).kind)
+    pool:close()
+    assert.are.equal("closed", select(2, pool:send(letter(3))).kind)
+    assert.are.same({ open = 0, idle = 0, limit = 5, waiting = 0, sent = 1, failed = 2 }, pool:counts())
+  end)
+
   describe("that is closed", function()
+    it("tells who pauses between two attempts within a second", function()
+      local later = message(1, { final = "451 later" })
+      local pool = crowd.pool({ script(hello("X"), later, later, later, later, BYE) }, { attempts = 9 }, true)
+      local closed
+      local results = crowd.run {
+        function()
+          local _, err = pool:send(letter(1))
+          return err.kind, core.now()
+        end,
+        function()
+          pool.transport.wait("read", -1, core.now() + 8)
+          pool:close()
+          closed = core.now()
+        end,
+      }
+      assert.are.equal("closed", results[1][1])
+      assert.is_true(results[1][2] <= closed + 1)
+    end)
+
+    it("ends the connection of a task that the collector has taken", function()
+      local pool, transport = crowd.pool({ any(1) }, {}, true)
+      do
+        local abandoned = smtp.task(pool.send, pool, letter(1))
+        for _ = 1, 3 do abandoned:step() end
+      end
+      collectgarbage()
+      collectgarbage()
+      pool:close()
+      assert.are.equal(0, pool:counts().open)
+      assert.is_true(transport.pipes[1].closed)
+    end)
+
     it("opens no connection in a pause between two attempts", function()
       local pool, transport = crowd.pool({ script(hello("X"), message(1, { final = "451 later" }), BYE) }, {}, true)
       local results = crowd.run {

@@ -305,6 +305,21 @@ describe("smtp.pool", function()
     assert.is_nil(play.dump(pool):find("kumquat", 1, true))
   end)
 
+  it("does not knock once for each who waits, with a password that is refused", function()
+    local logins = 0
+    server:close()
+    server = assert(smtp.server { auth = function()
+      logins = logins + 1
+      return false
+    end })
+    open { size = 2, username = "ada", password = "kumquat", allow_insecure_auth = true, port = server.port }
+    local runs = {}
+    for i = 1, 12 do runs[i] = function() return pool:send(letter(i)) end end
+    for _, result in ipairs(together.all(runs, server)) do assert.are.equal("auth", result[2].kind) end
+    assert.are.equal(2, logins)
+    assert.are.same({ 12, 0 }, { pool:counts().failed, pool:counts().waiting })
+  end)
+
   it("works in a plain script, without a task", function()
     open()
     local code, output = child.beside(("%s %s %d"):format(child.interpreter, "spec/support/pool_script.lua", server.port), server)
@@ -329,6 +344,26 @@ describe("smtp.pool", function()
     assert.has_error(function() smtp.pool { host = "x", sise = 3 } end)
     assert.has_error(function() smtp.pool "x" end)
     assert.has_error(function() pool:send_many({}, print) end)
+  end)
+
+  it("begins nothing more when it is closed in the midst of send_many", function()
+    for size = 1, 2 do
+      open { size = size }
+      local asked, told = 0, 0
+      local ok, err = together.run(function()
+        return pool:send_many(function()
+          asked = asked + 1
+          return letter(size .. "-" .. asked)
+        end, function()
+          told = told + 1
+          if told == 1 then pool:close() end
+        end)
+      end, server)
+      assert.are.same({ nil, "closed" }, { ok, err.kind })
+      assert.are.equal(asked, told)
+      assert.is_true(asked <= 4 * size, asked .. " messages")
+      assert.are.equal(0, pool:counts().open)
+    end
   end)
 
   it("leaves no descriptor", function()

@@ -53,8 +53,8 @@ function batch.each(self, iterator, most, finish)
   local front, handed = 0, false   -- of so many messages; their content may have been handed over
   local short = false              -- the connection is one for the short way,
   local own                        -- over a socket of its own
-  local timeouts, timeout = self.plan.timeouts, not self.life and self.plan.timeout
-  local expires = self.life or huge -- the present call's deadline
+  local timeouts, timeout = self.plan.timeouts, self.plan.timeout
+  local expires = huge             -- the present call's deadline
 
   most = most or function() return huge end
 
@@ -286,7 +286,7 @@ function batch.each(self, iterator, most, finish)
       end
     end
     inside, handed, front = true, false, on_wire and 1 or 0
-    if timeout then expires = core.now() + timeout end
+    expires = self.life or timeout and core.now() + timeout or huge
     self.expires = expires
   end
 

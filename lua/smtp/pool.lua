@@ -20,6 +20,7 @@ Pool.__index = Pool
 local OWN = { size = "number", max_messages = "number", max_idle = "number", rate = "number", attempts = "number" }
 local BACKOFF = 1  -- seconds before the second attempt; twice as long before each further one
 local LONGEST = 60 -- seconds, of such a pause and of a rest
+local LOOK = 1     -- seconds of a pause between two looks whether the pool is still open
 local SHARE = 0.1  -- what a connection takes at once, of what it has sent: at the end the others should not be idle
 
 local catch, huge = errors.catch, math.huge
@@ -68,9 +69,12 @@ function pool.new(given)
     idle = {},             -- the longest unused first
     used = {},             -- connection -> true
     users = setmetatable({}, { __mode = "v" }), -- used connection, or who waits for one -> the coroutine
-    queue = {},            -- who waits for one
+    calls = 0,             -- for one, so far
+    queue = {},            -- who waits for one, by the number of the call
+    waiting = setmetatable({}, { __mode = "k" }), -- coroutine -> true, of these
     looked = -math.huge,   -- when users that are gone were looked for
-    due = 0,               -- when the next message may go (rate)
+    paced = 0,             -- messages that had to keep the pace so far,
+    last = -math.huge,     -- and when the last of them went
     sent = 0,
     failed = 0,
     closed = false,
@@ -86,24 +90,42 @@ local function sleep(self, deadline)
   while core.now() < deadline do wait("read", -1, deadline) end
 end
 
--- Waits for the turn that `rate` gives the next message on this connection, which has to live then. Returns its error,
--- or that of a deadline that comes before.
-local function pace(self, one, expires)
-  while self.rate do
-    local now = core.now()
-    if now >= self.due then
-      self.due = now + 1 / self.rate
-      return nil
-    elseif now >= expires then
-      return turns.late()
-    end
-    sleep(self, math.min(self.due, expires))
-    local ok, err = delivery.look(one.session)
-    if not ok then
-      one.ended = true
-      return err
+-- The same, but no longer than the pool is open.
+local function pause(self, deadline)
+  while core.now() < deadline and not self.closed do sleep(self, math.min(deadline, core.now() + LOOK)) end
+end
+
+-- When the next message on this connection may go, by `rate`: one after the other, in the order in which they came.
+local function turn_of(self, one)
+  local place = 1
+  for other in pairs(self.used) do
+    if other.place and other.place < one.place then place = place + 1 end
+  end
+  return self.last + place / self.rate
+end
+
+-- Waits for that; a job whose connection has ended meanwhile keeps its place. Returns that error, or the one of a
+-- deadline that comes before.
+local function pace(self, one, job)
+  if not job.place then self.paced = self.paced + 1 end
+  job.place = job.place or self.paced
+  one.place = job.place
+  local ok, err = true, nil
+  while ok do
+    local now, due = core.now(), turn_of(self, one)
+    if now >= due then
+      self.last, job.place = now, nil
+      break
+    elseif now >= job.expires then
+      ok, err = nil, turns.late()
+    else
+      sleep(self, math.min(due, job.expires))
+      ok, err = delivery.look(one.session)
+      one.ended = not ok
     end
   end
+  one.place = nil
+  return ok, err
 end
 
 -- Stages in which a server may end a connection that was kept, crossing what was just written.
@@ -128,7 +150,7 @@ local function is_crowd(self, one, err)
   return true
 end
 
-local function pause(attempt)
+local function backoff(attempt)
   return math.min(BACKOFF * 2 ^ (attempt - 1), LONGEST)
 end
 
@@ -144,7 +166,7 @@ local function retry_at(self, job, one, err)
     return now
   end
   if job.attempt >= self.attempts or not (err.temporary or err.kind == "closed" and not err.code) then return nil end
-  local due = now + pause(job.attempt)
+  local due = now + backoff(job.attempt)
   if due >= job.expires or not job.mail:again() then return nil end
   job.attempt = job.attempt + 1
   return due
@@ -160,11 +182,12 @@ end
 local function deliver(self, one, job)
   local this = one.session
   this.life = job.expires
-  local err = pace(self, one, job.expires)
-  if err then return nil, err end
+  if self.rate then
+    local ok, err = pace(self, one, job)
+    if not ok then return nil, err end
+  end
   one.sent = one.sent + 1
-  local receipt
-  receipt, err = delivery.send(this, job.mail)
+  local receipt, err = delivery.send(this, job.mail)
   exchange.rethrow(this)
   return receipt, err
 end
@@ -177,13 +200,24 @@ local function using(self, one, call, ...)
   error(receipt, 0)
 end
 
-local function closed()
-  return nil, turns.closed()
-end
-
 -- Counts what became of a message.
 local function count(self, receipt)
   if receipt then self.sent = self.sent + 1 else self.failed = self.failed + 1 end
+end
+
+-- The result of one message.
+local function send(self, mail)
+  local job = new_job(self, mail)
+  while true do
+    pause(self, job.due)
+    local receipt
+    local one, err = turns.take(self, job.expires)
+    if one then receipt, err = using(self, one, deliver, self, one, job) end
+    local due = not receipt and retry_at(self, job, one, err)
+    if one then turns.give(self, one) end
+    if not due then return receipt, err end
+    job.due = due
+  end
 end
 
 --- Sends one message over a kept connection, or a new one. Callers get their turns in the order of their calls. May
@@ -192,30 +226,11 @@ end
 ---@return smtp.Receipt? receipt
 ---@return smtp.Error? err of the last attempt
 function Pool:send(given)
-  if self.closed then return closed() end
-  local mail, err = delivery.compose(given, "pool:send")
-  if not mail then return nil, err end
-  local job = new_job(self, mail)
-  local due
-  repeat
-    local one, receipt
-    sleep(self, job.due)
-    one, err = turns.take(self, job.expires)
-    if one then
-      receipt, err = using(self, one, deliver, self, one, job)
-      due = not receipt and retry_at(self, job, one, err)
-      turns.give(self, one)
-    else
-      due = retry_at(self, job, nil, err)
-    end
-    if receipt then
-      count(self, receipt)
-      return receipt
-    end
-    job.due = due
-  until not due
-  count(self, nil)
-  return nil, err
+  local mail, receipt, err
+  if self.closed then err = turns.closed() else mail, err = delivery.compose(given, "pool:send") end
+  if mail then receipt, err = send(self, mail) end
+  count(self, receipt)
+  return receipt, err
 end
 
 -- One call of send_many -----------------------------------------------------------------------------------------------
@@ -262,6 +277,7 @@ end
 -- A job that may go now. Nil: there is none, and when there will be one that rests already.
 function Run:take()
   local now, due = core.now(), huge
+  if self.pool.closed and not self.broken and (self.again[1] or not self.ended) then self:despair(turns.closed()) end
   while self.raised and self.again[1] do
     local job = table.remove(self.again)
     self:tell(nil, job.err or errors.new { kind = "closed", stage = "mail", temporary = true,
@@ -318,7 +334,7 @@ end
 ---@param jobs table[] it is the first of them
 function Run:serve(one, jobs)
   local this, first, begun = one.session, 1, false
-  this.life = nil
+  this.life = jobs[1].expires
   local results = batch.each(this, function()
     local next_job = not begun and jobs[1]
     begun = true
@@ -326,6 +342,11 @@ function Run:serve(one, jobs)
       if one.sent >= one.most or this.state ~= "ready" or self:is_in_the_way() then return nil end
       next_job = self:take()
       if not next_job then return nil end
+      if next_job.due > 0 and self.pool.plan.timeout then
+        -- with what is left of its time it comes first
+        self:put_back(next_job, next_job.due, next_job.err)
+        return nil
+      end
       jobs[#jobs + 1] = next_job
     end
     one.sent = one.sent + 1
@@ -335,13 +356,14 @@ function Run:serve(one, jobs)
   while receipt ~= nil do
     local done = jobs[first]
     jobs[first], first = false, first + 1
+    this.life = nil -- the others have not waited for a turn
     self:decide(done, one, receipt, err)
     receipt, err = results()
   end
   exchange.rethrow(this)
 end
 
--- With a pace to keep, and what is left of its time after an attempt, a message goes alone.
+-- With a pace to keep a message goes alone.
 function Run:serve_one(one, jobs)
   local job = jobs[1]
   local receipt, err = deliver(self.pool, one, job)
@@ -353,7 +375,7 @@ end
 function Run:occupy(one, job)
   local jobs = { job }
   self.holding = self.holding + 1
-  local ran, raised = catch((self.pool.rate or job.attempt > 1) and self.serve_one or self.serve, self, one, jobs)
+  local ran, raised = catch(self.pool.rate and self.serve_one or self.serve, self, one, jobs)
   self.holding = self.holding - 1
   if ran then return turns.give(self.pool, one) end
   self:stop(raised)
@@ -388,12 +410,14 @@ function Run:work()
     if not job then
       -- each job that others have and may give back, and each that rests, has a worker without this one
       if self.workers > self.under_way + #self.again then break end
-      if self.under_way == 0 then sleep(this, due) else self:rest(due) end
+      if self.under_way == 0 then pause(this, due) else self:rest(due) end
     else
       local one, err = turns.take(this, job.expires, others_work)
       if one then
         attempt = 1
         self:occupy(one, job)
+      elseif self.broken then
+        self:decide(job, nil, nil, self.broken)
       elseif not err then
         -- others do what is left, until there may be one more connection
         self:put_back(job, core.now(), job.err)
@@ -402,10 +426,10 @@ function Run:work()
         self:decide(job, nil, nil, err)
       else
         self:put_back(job, core.now(), err)
-        if self.broken or this.closed or not err.temporary or attempt >= this.attempts then
-          self:despair(self.broken or err)
+        if this.closed or not err.temporary or attempt >= this.attempts then
+          self:despair(err)
         else
-          sleep(this, core.now() + pause(attempt))
+          pause(this, core.now() + backoff(attempt))
           attempt = attempt + 1
         end
       end
@@ -426,7 +450,7 @@ end
 function Pool:send_many(iterator, on_result)
   check.argument(iterator, "function", "pool:send_many", "iterator")
   check.argument(on_result, "function", "pool:send_many", "on_result")
-  if self.closed then return closed() end
+  if self.closed then return nil, turns.closed() end
   local together = not turns.holds(self) and self.transport.together
   local run = setmetatable({
     pool = self, next_row = nil, on_result = on_result, again = {}, ended = false, raised = nil, broken = nil,
@@ -447,8 +471,8 @@ function Pool:send_many(iterator, on_result)
   return true
 end
 
---- How the pool stands: connections `open`, of them `idle`, at most `limit` for now; who is `waiting` for one; messages
---- `sent` and `failed` so far.
+--- How the pool stands: connections `open`, of them `idle`, at most `limit` for now; who is `waiting` for one; results
+--- so far, `sent` and `failed`.
 ---@return { open: integer, idle: integer, limit: integer, waiting: integer, sent: integer, failed: integer }
 function Pool:counts()
   return { open = self.open, idle = #self.idle, limit = self.limit, waiting = #self.queue, sent = self.sent,

@@ -1,5 +1,5 @@
 --- Who may use which of a pool's connections, and when: first come, first served. These functions take the pool as
---- `self`, and own its `idle`, `used`, `users`, `open`, `queue` and `limit`.
+--- `self`, and own its `idle`, `used`, `users`, `open`, `queue`, `waiting` and `limit`.
 ---
 --- Who waits for a turn is woken by who gives a connection back. Of some users nobody tells that they are gone, so who
 --- waits looks for them now and again: a coroutine that has ended by an error, one that the collector has taken (a task
@@ -73,6 +73,12 @@ local function use(self, one, user)
   self.used[one], self.users[one] = true, user
 end
 
+-- A connection that is still to be opened.
+local function renew(self, one)
+  one.session, one.sent, one.most, one.made = session.new(self.plan), 0, self.max_messages, false
+  return one
+end
+
 -- One that may be used by `user` from now on, a kept one or one to be opened; nil: there is none.
 local function claim(self, user)
   local one = table.remove(self.idle)
@@ -80,7 +86,7 @@ local function claim(self, user)
     local now = core.now()
     if self.limit < self.size and now >= self.grows then self.limit, self.grows = self.limit + 1, now + GROWTH end
     if self.open >= self.limit then return nil end
-    one = { session = session.new(self.plan), sent = 0, most = self.max_messages, made = false }
+    one = renew(self, {})
     self.open = self.open + 1
   end
   use(self, one, user)
@@ -150,6 +156,7 @@ end
 -- Takes back what is used by nobody any more.
 local function look(self)
   local gone = {}
+  self.looked = core.now()
   for one in pairs(self.used) do
     if is_gone(self, one, one.session.pump and one.session.pump.pipe) then gone[#gone + 1] = one end
   end
@@ -159,31 +166,29 @@ local function look(self)
   for _, one in ipairs(gone) do turns.drop(self, one) end
 end
 
--- Whether nothing will be given back while this coroutine waits: whoever holds a connection waits, too.
+-- Whether nothing will be given back while this coroutine waits: it holds a connection, and whoever else does, waits.
 local function is_stuck(self, me)
   if me.bell:blocks() then return true end
-  local waiting = {}
-  for _, other in ipairs(self.queue) do waiting[self.users[other] or me] = true end
   for one in pairs(self.used) do
-    if not waiting[self.users[one]] then return false end
+    if not self.waiting[self.users[one] or one] then return false end
   end
-  return next(self.used) ~= nil
+  return turns.holds(self)
 end
 
--- Waits for what others give back: sets me.one or me.err.
-local function rest(self, me, expires)
-  repeat
-    local now = core.now()
-    if now >= self.looked + LOOK then
-      self.looked = now -- one for all who wait
-      look(self)
-    end
+-- Waits for what others give back: sets me.one or me.err, or neither where others do this one's work.
+local function rest(self, me, expires, others)
+  while true do
+    -- one look for all who wait
+    if core.now() >= self.looked + LOOK or is_stuck(self, me) then look(self) end
     serve(self)
-    if me.one or me.err then return end
-    if self.closed then
+    if me.one or me.err then
+      return
+    elseif self.closed then
       me.err = turns.closed()
-    elseif now >= expires then
+    elseif core.now() >= expires then
       me.err = turns.late()
+    elseif others and others() then
+      return
     elseif is_stuck(self, me) then
       me.err = me.failed or errors.new { kind = "connect", stage = "connect", temporary = false,
         reason = "every connection of the pool is held by who waits for this call to end",
@@ -191,18 +196,22 @@ local function rest(self, me, expires)
     else
       me.bell:wait(math.min(expires, self.looked + LOOK))
     end
-  until me.one or me.err
+  end
 end
 
--- A turn of this coroutine's. `failed`: the error of a connection that it could not have while others work, or may: no
--- fault of its own, so it comes first.
-local function await(self, expires, failed)
-  local me = { bell = turns.bell(self), failed = failed, one = nil, err = nil }
-  self.users[me] = myself()
-  table.insert(self.queue, failed and 1 or #self.queue + 1, me)
-  local ran, raised = catch(rest, self, me, expires)
+-- A turn of this coroutine's, by the number of its call. `failed`: the error of a connection that it could not have
+-- while others work, or may.
+local function await(self, number, expires, others, failed)
+  local queue, user = self.queue, myself()
+  local me = { number = number, bell = turns.bell(self), failed = failed, one = nil, err = nil }
+  local at = #queue + 1
+  while at > 1 and queue[at - 1].number > number do at = at - 1 end
+  table.insert(queue, at, me)
+  self.users[me], self.waiting[user] = user, true
+  local ran, raised = catch(rest, self, me, expires, others)
   me.bell:close()
-  remove(self.queue, me)
+  self.waiting[user] = nil
+  if not me.one then remove(queue, me) end
   if ran then return me.one, me.err end
   if me.one then turns.drop(self, me.one) end
   error(raised, 0)
@@ -236,7 +245,12 @@ local function open(self, one, expires)
   if ran and made then
     one.made = true
     one.most = math.min(one.most, limits.get(this.capabilities, "MAILMAX") or math.huge)
-    for _, other in ipairs(self.queue) do other.failed = nil end
+    for _, other in ipairs(self.queue) do
+      if other.failed then
+        other.failed = nil
+        other.bell:ring()
+      end
+    end
     return one
   end
   local working, opening = turns.others(self, one)
@@ -246,13 +260,15 @@ local function open(self, one, expires)
     turns.drop(self, one)
     return nil, err, true
   end
-  -- nobody has one: then those who found no room beside this one have failed, too
+  -- nobody has one: then those who found no room beside this one have failed, too, and where the login was refused all
+  -- who wait
   self.limit = self.size
+  local refused = ran and err.kind == "auth" and not err.temporary and err or nil
   for i = #self.queue, 1, -1 do
     local other = self.queue[i]
-    if other.failed then
+    other.err = other.failed or refused
+    if other.err then
       table.remove(self.queue, i)
-      other.err = other.failed
       other.bell:ring()
     end
   end
@@ -270,21 +286,27 @@ function turns.take(self, expires, others)
   while self.idle[1] and core.now() - self.idle[1].since > self.max_idle do
     turns.leave(self, table.remove(self.idle, 1))
   end
-  local failed
+  self.calls = self.calls + 1
+  local number, failed = self.calls, nil
   repeat
     if self.closed then return nil, turns.closed() end
     local one, err, beside
     if not (failed or self.queue[1]) then one = claim(self, myself()) end
     if not one then
       if others and others() then return nil end
-      one, err = await(self, expires, failed)
+      one, err = await(self, number, expires, others, failed)
       if not one then return nil, err end
     end
     if self.closed then
       turns.drop(self, one)
       return nil, turns.closed()
     end
-    if one.made then return one end
+    if one.made then
+      if delivery.look(one.session) then return one end
+      -- the server has ended it: this turn gets another
+      one.session:close()
+      renew(self, one)
+    end
     one, err, beside = open(self, one, expires)
     if not beside then return one, err end
     failed = err
@@ -295,6 +317,7 @@ end
 --- Ends the pool: who waits is told, what is idle says goodbye, what is being opened ends at once. May yield.
 function turns.close(self)
   self.closed = true
+  look(self)
   for _, waiting in ipairs(self.queue) do waiting.bell:ring() end
   for one in pairs(self.used) do
     if not one.made then one.session:close() end
