@@ -87,6 +87,8 @@ local bad = {
   { "another protocol", "HTTP/1.1 400 Bad Request\r\n" },
   { "TLS", "\21\3\1\0\2\2\10" },
   { "a good reply first", "250 a\r\nnonsense\r\n", { 250, "a" } },
+  { "nothing but empty lines", ("\r\n"):rep(1025) },
+  { "ever more empty lines behind a good reply", "250 a\r\n" .. ("\n"):rep(2049), { 250, "a" } },
 }
 
 -- text as the server sends it, as it is shown

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-enum { LINE_MAX_READ = 65536, LINE_MAX_KEPT = 2048, LINES_MAX = 1000, TEXT_MAX = 65536, EXCERPT_MAX = 80 };
+enum { LINE_MAX_READ = 65536, LINE_MAX_KEPT = 2048, LINES_MAX = 1000, TEXT_MAX = 65536, EXCERPT_MAX = 80, BLANK_MAX = 2048 };
 
 void smtp_reply_init(struct smtp_reply *reply)
 {
@@ -153,9 +153,13 @@ enum smtp_status smtp_reply_parse(struct smtp_reply *reply, struct smtp_buf *in,
 		reply->enhanced[0] = '\0';
 		smtp_buf_drop(&reply->text, smtp_buf_length(&reply->text));
 	}
-	if (reply->lines == 0 && smtp_reply_blank(in) > 0) {
-		smtp_buf_drop(in, smtp_reply_blank(in));
+	size_t blank = reply->lines == 0 ? smtp_reply_blank(in) : 0;
+	if (blank > 0) {
+		smtp_buf_drop(in, blank);
 		*scanned = 0;
+		reply->blank += blank;
+		if (reply->blank > BLANK_MAX)
+			return SMTP_E_PROTOCOL;
 	}
 	while (status == SMTP_MORE) {
 		const unsigned char *line = smtp_buf_view(in);
@@ -173,8 +177,10 @@ enum smtp_status smtp_reply_parse(struct smtp_reply *reply, struct smtp_buf *in,
 			keep_excerpt(reply, line, shown);
 		smtp_buf_drop(in, size + 1);
 	}
-	if (status == SMTP_OK)
-		reply->lines = 0; /* the next call begins a new reply */
+	if (status == SMTP_OK) { /* the next call begins a new reply */
+		reply->lines = 0;
+		reply->blank = 0;
+	}
 	return status;
 }
 

@@ -1,8 +1,8 @@
 /* reply: the incremental parser of SMTP replies: bytes in, one reply out (RFC 5321 4.2, RFC 2034).
  *
  * It takes CRLF or bare LF as a line end, one code throughout a reply, and caps everything: a line over 64 KB, a
- * reply over 1000 lines or 64 KB of text is a broken protocol; of each line 2 KB are kept. Control bytes and invalid
- * UTF-8 reach nobody: they are shown as \xNN. Called by wire only.
+ * reply over 1000 lines or 64 KB of text, or one behind 2 KB of empty lines is a broken protocol; of each line 2 KB are
+ * kept. Control bytes and invalid UTF-8 reach nobody: they are shown as \xNN. Called by wire only.
  */
 #ifndef SMTP_REPLY_H
 #define SMTP_REPLY_H
@@ -14,6 +14,7 @@
 struct smtp_reply {
 	int code;             /* 0 until the first line has been read */
 	unsigned lines;       /* lines read so far */
+	size_t blank;         /* octets of empty lines before it */
 	char enhanced[12];    /* "5.1.1", or "" */
 	struct smtp_buf text; /* lines joined by LF, without codes */
 };
