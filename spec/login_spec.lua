@@ -65,6 +65,13 @@ describe("The order of mechanisms", function()
     assert(log_in("SCRAM-SHA-1 SCRAM-SHA-256", { "C~ ^AUTH SCRAM.SHA.256 ", "S: 504 no", "C~ ^AUTH SCRAM.SHA.1 ", "S: 454 later" }) == nil)
   end)
 
+  it("gives none that was offered in vain another turn, though it be named twice", function()
+    local no = "S: 504 5.5.4 no"
+    assert(log_in("PLAIN LOGIN", { LOGIN, no, PLAIN, YES }, { auth = { "LOGIN", "login", "PLAIN" } }))
+    local _, err = log_in("PLAIN LOGIN", { LOGIN, no, PLAIN, no }, { auth = { "LOGIN", "PLAIN", "LOGIN" } })
+    assert.are.equal(504, err.code)
+  end)
+
   it("never goes on to a weaker one", function()
     for _, no in ipairs { "504 5.5.4 no", "502 no", "534 5.7.9 too weak", "535 5.7.8 wrong", "454 4.7.0 later", "500 what?" } do
       local _, err = log_in("PLAIN CRAM-MD5", { CRAM, "S: " .. no }, { verify = false })

@@ -153,12 +153,17 @@ local function timeouts_of(given)
   return timeouts
 end
 
+-- Each once: one that was offered in vain must not have another turn.
 local function list_of_mechanisms(auth)
   if auth == true then return nil end
   if type(auth) == "string" then auth = { auth } end
   if type(auth) ~= "table" then return auth end
-  local names = {}
-  for i, name in ipairs(auth) do names[i] = tostring(name):upper() end
+  local names, seen = {}, {}
+  for _, name in ipairs(auth) do
+    name = name:upper()
+    if not seen[name] then names[#names + 1] = name end
+    seen[name] = true
+  end
   return names
 end
 

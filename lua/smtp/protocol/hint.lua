@@ -204,8 +204,7 @@ end
 --- The hint for an error, or nil.
 ---@param err table the fields of an error value, and `port`
 ---@param scene { known: boolean?, mechanism: string?, offered: table<string, boolean>? }? whether a login succeeded;
--- the
---- mechanism of the last one, and those that the server offers
+--- the mechanism of the last one, and those that the server offers
 ---@return string?
 function hint.find(err, scene)
   for _, known in ipairs(KNOWN) do
