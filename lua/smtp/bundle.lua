@@ -10,6 +10,8 @@ local transaction = require "smtp.transaction"
 
 local bundle = {}
 
+local SURPLUS = "the server sent a reply that no command was waiting for"
+
 -- Queues the messages. Returns their transactions, each with the octets queued up to its end, and the error of those
 -- that cannot be sent. What the server took and refused is kept only where it has to be looked at.
 local function queue(self, mails, plans)
@@ -127,6 +129,7 @@ function bundle.send(self, mails, plans, meanwhile, more)
   end
 
   local results, errs, gone = {}, {}, self.state ~= "ready" and denied or nil
+  local refused = false
   for i = 1, #jobs do
     local one = jobs[i]
     local receipt, err = nil, one.err
@@ -149,18 +152,24 @@ function bundle.send(self, mails, plans, meanwhile, more)
     end
     self.outcome = "not_sent"
     results[i], errs[i] = receipt or false, err
+    refused = refused or err or receipt.rejected[1]
   end
   if not (written or gone) then exchange.kill(self, { kind = kind, stage = "final", reason = reason }) end
   -- where something was refused the difference is worth a look
-  local surplus = line.wire:unread() > 0 or next(errs) and line.pipe:peek() == "data" and line:unasked()
+  local surplus = line.wire:unread() > 0 or refused and line.pipe:peek() == "data" and line:unasked()
   if self.state == "ready" and surplus then
     chunk.distrust(self)
     -- nor is it known which reply was the one too many, and whose the refusals are
     for _, err in pairs(errs) do
       if err.kind == "rejected" then err.outcome = "unknown" end
     end
-    exchange.kill(self, { kind = "protocol", stage = "final",
-      reason = "the server sent a reply that no command was waiting for" })
+    for i = 1, #results do
+      if results[i] and results[i].rejected[1] then
+        results[i], errs[i] = false, errors.new { kind = "protocol", stage = "final", outcome = "unknown",
+          reason = SURPLUS, transcript = self.trace.transcript() }
+      end
+    end
+    exchange.kill(self, { kind = "protocol", stage = "final", reason = SURPLUS })
   end
   if self.leaving and self.state == "ready" then
     exchange.kill(self, { kind = "closed", stage = "final", reason = "the server said that it closes the connection" })
