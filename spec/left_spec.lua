@@ -4,25 +4,10 @@ local smtp = require "smtp"
 local together = require "spec.support.together"
 
 local hello, script = play.hello, play.script
-
-local function raw(i)
-  return ("Message-ID: <%d@example.org>\r\n\r\n%d\r\n"):format(i, i)
-end
-
-local function letter(i)
-  return { from = "ada@example.org", to = ("to%d@example.test"):format(i), raw = raw(i) }
-end
+local letter, envelope, content = play.letter, play.envelope, play.content
 
 local OFFER = hello("PIPELINING")
 local GO = { "S: 250 1", "S: 250 2", "S: 354 go" }
-
-local function envelope(i)
-  return { "C: MAIL FROM:<ada@example.org>", ("C: RCPT TO:<to%d@example.test>"):format(i), "C: DATA" }
-end
-
-local function content(i)
-  return { ("C: Message-ID: <%d@example.org>"):format(i), "C: ", "C: " .. i, "C: ." }
-end
 
 -- Letters 1 to `count`, and how many of them have been given.
 local function letters(count)

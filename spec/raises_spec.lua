@@ -4,28 +4,11 @@ local smtp = require "smtp"
 local together = require "spec.support.together"
 
 local hello, script = play.hello, play.script
+local letter, envelope, content = play.letter, play.envelope, play.content
 local unpack = table.unpack or unpack
-
-local function raw(i)
-  return ("Message-ID: <%d@example.org>\r\n\r\n%d\r\n"):format(i, i)
-end
-
-local function letter(i, more)
-  local fields = { from = "ada@example.org", to = ("to%d@example.test"):format(i), raw = raw(i) }
-  for name, value in pairs(more or {}) do fields[name] = value end
-  return fields
-end
 
 local OFFER = hello("PIPELINING")
 local GO = { "S: 250 1", "S: 250 2", "S: 354 go" }
-
-local function envelope(i)
-  return { "C: MAIL FROM:<ada@example.org>", ("C: RCPT TO:<to%d@example.test>"):format(i), "C: DATA" }
-end
-
-local function content(i)
-  return { ("C: Message-ID: <%d@example.org>"):format(i), "C: ", "C: " .. i, "C: ." }
-end
 
 -- An error value like no other: what comes through is this one.
 local WORDS = setmetatable({}, { __tostring = function() return "of the caller's own" end })

@@ -3,25 +3,8 @@ local smtp = require "smtp"
 local together = require "spec.support.together"
 
 local hello, script = play.hello, play.script
+local letter, envelope, content = play.letter, play.envelope, play.content
 local both = function(name, body) play.both(it, name, body) end
-
-local function raw(i)
-  return ("Message-ID: <%d@example.org>\r\n\r\n%d\r\n"):format(i, i)
-end
-
-local function letter(i, more)
-  local fields = { from = "ada@example.org", to = ("to%d@example.test"):format(i), raw = raw(i) }
-  for name, value in pairs(more or {}) do fields[name] = value end
-  return fields
-end
-
-local function content(i)
-  return { ("C: Message-ID: <%d@example.org>"):format(i), "C: ", "C: " .. i, "C: ." }
-end
-
-local function envelope(i)
-  return { "C: MAIL FROM:<ada@example.org>", ("C: RCPT TO:<to%d@example.test>"):format(i), "C: DATA" }
-end
 
 -- An iterator over a list.
 local function each(list)
@@ -260,7 +243,7 @@ describe("send_many", function()
       assert(session:quit())
     end, server)
     assert.are.equal(101, #server.inbox)
-    for i = 1, 100 do assert.are.equal(raw(1), server.inbox[i].data) end
+    for i = 1, 100 do assert.are.equal(letter(1).raw, server.inbox[i].data) end
   end)
 
   it("large contents and small ones, in pieces, arrive as they are", function()

@@ -119,6 +119,24 @@ function play.dump(value, skip)
   return table.concat(found, "\n")
 end
 
+--- Letter number `i`, to a recipient of its own, with further options.
+function play.letter(i, more)
+  local fields = { from = "ada@example.org", to = ("to%d@example.test"):format(i),
+    raw = ("Message-ID: <%d@example.org>\r\n\r\n%d\r\n"):format(i, i) }
+  for name, value in pairs(more or {}) do fields[name] = value end
+  return fields
+end
+
+--- What the client says of it: its envelope,
+function play.envelope(i)
+  return { "C: MAIL FROM:<ada@example.org>", ("C: RCPT TO:<to%d@example.test>"):format(i), "C: DATA" }
+end
+
+--- and its content.
+function play.content(i)
+  return { ("C: Message-ID: <%d@example.org>"):format(i), "C: ", "C: " .. i, "C: ." }
+end
+
 --- Runs a body twice: with the server's bytes as they come, and one at a time.
 ---@param it function busted's
 ---@param body fun(dribble: boolean)
