@@ -41,6 +41,21 @@ describe("capability.parse", function()
     assert.are.same({ STARTTLS = true }, capability.parse "hello\nSTARTTLS")
   end)
 
+  it("shows no part of a secret that reads like a keyword, or begins in one", function()
+    for secret, expected in pairs {
+      ["c4n4ry/Pass word"] = {}, ["c4n4ry=Pass"] = {}, ["c4n4ry word"] = {}, ["PLAIN/c4n4ry"] = { PLAIN = true }, ["X-c4n4ry"] = {},
+      ["AUTH=c4n4ry"] = { AUTH = true }, ["SIZE c4n4ry"] = { SIZE = true }, ["IZE c4n4ry"] = { SIZE = true },
+      ["AUTH"] = { AUTH = "PLAIN X-MORE" }, ["PLAIN"] = { AUTH = "**** X-MORE" },
+    } do
+      local trace = require("smtp.protocol.trace").new()
+      trace.hide(secret)
+      local line = secret:find "IZE" and "SIZE c4n4ry" or #secret <= 5 and "AUTH PLAIN X-MORE" or secret
+      assert.are.same(expected, capability.parse("hello\n" .. line, trace.scrub))
+      expected.STARTTLS, expected["X-TRA"] = true, "1"
+      assert.are.same(expected, capability.parse("hello\nSTARTTLS\n" .. line .. "\nX-tra 1", trace.scrub))
+    end
+  end)
+
   it("survives lines that are no capabilities", function()
     assert.are.same({}, capability.parse("hello\n\n \n=\n-x\n\195\188"))
     assert.are.same({}, capability.parse(""))

@@ -1,13 +1,40 @@
 --- What a server says it can do: the EHLO reply as a table (RFC 5321 4.1.1.1).
 local capability = {}
 
-local function read(text)
+-- Words that tell nobody's secret, even where they are one: what they say is acted upon.
+local PUBLIC = {}
+for word in ([[
+  8BITMIME AUTH BINARYMIME CHUNKING DELIVERBY DSN ENHANCEDSTATUSCODES FUTURERELEASE LIMITS MT-PRIORITY PIPELINING
+  REQUIRETLS SIZE SMTPUTF8 STARTTLS
+  CRAM-MD5 DIGEST-MD5 EXTERNAL GSSAPI LOGIN NTLM OAUTHBEARER PLAIN SCRAM-SHA-1 SCRAM-SHA-1-PLUS SCRAM-SHA-256
+  SCRAM-SHA-256-PLUS XOAUTH2]]):gmatch("%S+") do
+  PUBLIC[word] = true
+end
+
+local KEYWORD = "^(%w[%w-]*)[ =]?(.*)$" -- "AUTH=LOGIN" is an old form of "AUTH LOGIN" that some still send beside it
+local BEHIND = "^[%w-]*%**[ =]?(.*)$"
+
+local function is_public(line)
+  for word in line:gmatch("[^%s=]+") do
+    if not PUBLIC[word:upper()] then return false end
+  end
+  return true
+end
+
+-- A line's keyword and parameters as they may be shown. A secret may begin in the one and end in the other.
+local function split(line, scrub)
+  local keyword, parameters = line:match(KEYWORD)
+  if not keyword or not scrub or is_public(line) then return keyword, parameters end
+  if PUBLIC[keyword:upper()] then return keyword, scrub(line):match(BEHIND) end
+  return scrub(line):match(KEYWORD)
+end
+
+local function read(text, scrub)
   local found = {}
   local first = true
   for line in text:gmatch("([^\n]*)\n?") do
     if not first then
-      -- "AUTH=LOGIN" is an old form of "AUTH LOGIN" that some servers still send beside it
-      local keyword, parameters = line:match("^([%w][%w-]*)[ =]?(.*)$")
+      local keyword, parameters = split(line, scrub)
       if keyword then
         -- the last that is not blank first: one pattern for all would take time in the square of a line of blanks
         if parameters ~= "" then parameters = (parameters:match("^.*%S") or ""):gsub("^%s+", "") end
@@ -21,24 +48,6 @@ local function read(text)
   return found
 end
 
--- Words that tell nobody's secret, even where they are one: what they say is acted upon.
-local PUBLIC = {}
-for word in ([[
-  8BITMIME AUTH BINARYMIME CHUNKING DELIVERBY DSN ENHANCEDSTATUSCODES FUTURERELEASE LIMITS MT-PRIORITY PIPELINING
-  REQUIRETLS SIZE SMTPUTF8 STARTTLS
-  CRAM-MD5 DIGEST-MD5 EXTERNAL GSSAPI LOGIN NTLM OAUTHBEARER PLAIN SCRAM-SHA-1 SCRAM-SHA-1-PLUS SCRAM-SHA-256
-  SCRAM-SHA-256-PLUS XOAUTH2]]):gmatch("%S+") do
-  PUBLIC[word] = true
-end
-
--- A keyword or its parameters as they may be shown.
-local function shown(words, scrub)
-  for word in words:gmatch("%S+") do
-    if not PUBLIC[word:upper()] then return scrub(words) end
-  end
-  return words
-end
-
 local last_text, last_found -- the same server says the same each time
 
 --- Keyword in upper case -> its parameters as one string, or true where it has none.
@@ -46,15 +55,10 @@ local last_text, last_found -- the same server says the same each time
 ---@param scrub (fun(text: string): string)? takes secrets out
 ---@return table<string, string|true>
 function capability.parse(text, scrub)
+  if scrub and scrub(text) ~= text then return read(text, scrub) end
   if text ~= last_text then last_text, last_found = text, read(text) end
   local found = {}
-  local clean = not scrub or scrub(text) == text
-  for keyword, parameters in pairs(last_found) do
-    if not clean then
-      keyword, parameters = shown(keyword, scrub), parameters == true or shown(parameters, scrub)
-    end
-    found[keyword] = parameters
-  end
+  for keyword, parameters in pairs(last_found) do found[keyword] = parameters end
   return found
 end
 
