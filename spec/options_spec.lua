@@ -324,6 +324,31 @@ describe("what a metatable adds", function()
     assert.are.same({ true, "starttls" }, { got.verify, got.tls })
     assert.is_nil(got.timeout)
   end)
+
+  it("is refused in what a message is made of, and in the tables inside", function()
+    local function adds(own, more) return setmetatable(own, { __index = more }) end
+    local letter = { from = "ada@example.org", to = "bob@example.org", text = "hi" }
+    local function with(name, value)
+      return function()
+        local changed = { [name] = value }
+        for key, one in pairs(letter) do changed[key] = changed[key] or one end
+        return smtp.message(changed)
+      end
+    end
+    for name, value in pairs {
+      to = adds({ "bob@example.org" }, { [2] = "eve@example.org" }), cc = adds({}, { "eve@example.org" }),
+      reply_to = adds({}, { address = "eve@example.org" }), headers = adds({}, { ["X-A"] = "1" }),
+      attachments = { adds({ data = "x" }, { filname = "x" }) }, list = adds({}, { id = "<a.b>" }),
+      references = setmetatable({}, { __pairs = function() return next, { "<a@b>" } end }),
+      envelope = setmetatable({}, { __metatable = false, __index = letter }),
+    } do
+      assert.is_truthy(raised(with(name, value)):find(name .. "[%[1%]]*: must hold itself"), name)
+    end
+    assert.is_truthy(raised(smtp.message, adds({}, letter)):find "smtp.message: must hold itself")
+    assert.is_truthy(raised(plan, { host = "x", auth = adds({}, { "PLAIN" }) }):find "auth: must hold itself")
+    assert.is_truthy(raised(smtp.server, adds({}, { tls = "none" })):find "smtp.server: must hold itself")
+    assert(with("cc", setmetatable({ "eve@example.org" }, {}))())
+  end)
 end)
 
 describe("the usual timeouts", function()

@@ -86,6 +86,17 @@ function check.argument(value, types, label, name)
   check_type(value, types, label, name)
 end
 
+--- Refuses a table to which a metatable adds what nobody has looked at.
+---@param value any
+---@param label string
+function check.plain(value, label)
+  local meta = nil
+  if type(value) == "table" then meta = getmetatable(value) end
+  if meta ~= nil and (type(meta) ~= "table" or meta.__index ~= nil or meta.__pairs ~= nil or meta.__len ~= nil) then
+    raise(label .. ": must hold itself what it says, not have it from a metatable")
+  end
+end
+
 --- Refuses what lacks a function.
 ---@param value any an object that a caller made
 ---@param names string[] of the functions
@@ -97,7 +108,7 @@ function check.object(value, names, what)
   end
 end
 
---- Refuses unknown names, showing the nearest valid one, and wrong types.
+--- Refuses unknown names, showing the nearest valid one, and wrong types. Of the table itself: not of its metatable.
 ---@param given table
 ---@param known table[] one or two: option name -> the Lua types it may have, with blanks between
 ---@param label string the call's name, for the message
@@ -106,7 +117,7 @@ function check.options(given, known, label)
     raise(("%s: expected a table of options, got %s"):format(label, type(given)))
   end
   local one, other = known[1], known[2] or known[1]
-  for name, value in pairs(given) do
+  for name, value in next, given do
     local types = one[name] or other[name]
     if not types then
       local word = shown(name)
@@ -123,7 +134,7 @@ end
 function check.inside(inside)
   return function(given, label)
     for name, look in pairs(inside) do
-      local value = given[name]
+      local value = rawget(given, name)
       if type(value) == "table" then look(value, label .. ": " .. name) end
     end
   end
@@ -135,6 +146,7 @@ end
 function check.record(known, inside)
   local tables, look = { known }, inside and check.inside(inside)
   return function(value, label)
+    check.plain(value, label)
     check.options(value, tables, label)
     if look then look(value, label) end
   end
@@ -145,9 +157,10 @@ end
 ---@param each fun(value: table, label: string)? looks into those that are tables
 function check.list(types, each)
   return function(value, label)
+    check.plain(value, label)
     local count = 0
-    for _ in pairs(value) do count = count + 1 end
-    for key in pairs(value) do
+    for _ in next, value do count = count + 1 end
+    for key in next, value do
       if not (type(key) == "number" and key >= 1 and key <= count and key % 1 == 0) then
         raise(("%s: a list has the keys 1 to n and nothing else, not %q"):format(label, shown(key)))
       end
@@ -163,7 +176,8 @@ end
 ---@param types string
 function check.map(types)
   return function(value, label)
-    for key, item in pairs(value) do
+    check.plain(value, label)
+    for key, item in next, value do
       if type(key) ~= "string" then raise(("%s: %q is not a name"):format(label, shown(key))) end
       check_type(item, types, label, ("%q"):format(shown(key)))
     end

@@ -70,8 +70,9 @@ local signature = check.record({
 }, { headers = strings })
 
 local function pair(value, label)
+  check.plain(value, label)
   local count = 0
-  for _ in pairs(value) do count = count + 1 end
+  for _ in next, value do count = count + 1 end
   local fine = count == 2 and type(value[1]) == "string" and (type(value[2]) == "string" or type(value[2]) == "number")
   if not fine then check.raise(label .. " must be a pair of name and value") end
 end
@@ -244,6 +245,7 @@ end
 ---@param given table
 ---@param label string the call's name, for the message
 function options.check_message(given, label)
+  check.plain(given, label)
   check.options(given, MESSAGE_ALONE, label)
   inside_message(given, label)
 end
@@ -257,7 +259,7 @@ function options.split(given, label)
   inside_server(given, label)
   inside_message(given, label)
   local server, message = {}, {}
-  for name, value in pairs(given) do
+  for name, value in next, given do
     if SERVER[name] then server[name] = value else message[name] = value end
   end
   return server, message
@@ -297,6 +299,7 @@ end
 ---@param given table
 function options.check_login(given)
   local known = { username = SERVER.username, password = SERVER.password, token = SERVER.token, auth = SERVER.auth }
+  check.plain(given, "session:auth")
   check.options(given, { known }, "session:auth")
   inside_server(given, "session:auth")
 end
@@ -315,7 +318,7 @@ function options.plan(given, label, checked)
     options.check_server(given, label)
     -- what has been looked at, and nothing that a metatable would add to it
     all = {}
-    for name, value in pairs(given) do all[name] = value end
+    for name, value in next, given do all[name] = value end
   end
   if given.url then
     local parts, reason = parse_url(given.url, SCHEMES, "the url")

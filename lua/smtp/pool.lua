@@ -50,7 +50,7 @@ end
 function pool.new(given)
   options.check_server(given, "smtp.pool", OWN)
   local server, own = {}, {}
-  for name, value in pairs(given) do
+  for name, value in next, given do
     if OWN[name] then own[name] = value else server[name] = value end
   end
   local plan, err = options.plan(server, "smtp.pool", true)
