@@ -317,6 +317,49 @@ describe("the caller's tables", function()
   end)
 end)
 
+describe("an auth that names no mechanism", function()
+  it("is refused before anything is connected, and by session:auth", function()
+    for _, auth in ipairs { {}, "", { "" }, { "PLAIN", "" }, "plain login", "PLAIN\r\nQUIT" } do
+      local none = { host = "mail.example.org", username = "ada", password = "p", auth = auth }
+      none.transport = { connect = function() error "connected" end }
+      local got, err = smtp.connect(none)
+      assert.is_nil(got)
+      assert.are.same({ "input", "not_sent" }, { err.kind, err.outcome })
+      assert.is_truthy(err.reason:find("^auth "), err.reason)
+      local session = play.open(play.script(play.hello("AUTH PLAIN"), "hang"), { tls = "implicit" })
+      got, err = session:auth { username = "ada", password = "p", auth = auth }
+      assert.is_nil(got)
+      assert.are.equal("input", err.kind)
+    end
+  end)
+end)
+
+describe("a number that becomes text", function()
+  it("is finite in a header field", function()
+    for _, number in ipairs { 0 / 0, 1 / 0, -1 / 0 } do
+      for _, headers in ipairs { { ["X-A"] = number }, { { "X-A", number } } } do
+        local got, err = smtp.message { from = "ada@example.org", to = "bob@example.org", headers = headers }
+        assert.is_nil(got)
+        assert.are.same({ "input", "headers: X-A is no finite number" }, { err.kind, err.reason })
+      end
+    end
+  end)
+
+  it("is finite in a parameter, and in the options that are told the server", function()
+    for _, number in ipairs { 0 / 0, 1 / 0, -1 / 0 } do
+      local session = play.open(play.script(play.hello("XNUM"), "hang"))
+      local got, err = session:mail("ada@example.org", { XNUM = number })
+      assert.is_nil(got)
+      assert.are.equal("input", err.kind)
+      for name, value in pairs { deliver_by = number, hold_for = number, mt_priority = number, date = number } do
+        got, err = smtp.message { from = "ada@example.org", to = "bob@example.org", [name] = value }
+        assert.is_nil(got, name)
+        assert.are.equal("input", err.kind)
+      end
+    end
+  end)
+end)
+
 describe("what a metatable adds", function()
   it("is no option: nobody has looked at it", function()
     local given = setmetatable({ host = "mail.example.org" }, { __index = { verify = false, tls = "none", timeout = "soon" } })

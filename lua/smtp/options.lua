@@ -373,7 +373,8 @@ function options.plan(given, label, checked)
     if not pins then return nil, errors.input(bad_pin) end
   end
 
-  reason = sasl.flaw(all)
+  local mechanisms = list_of_mechanisms(all.auth)
+  reason = sasl.flaw(all, mechanisms)
   if reason then return nil, errors.input(reason) end
 
   local plan = {
@@ -393,7 +394,7 @@ function options.plan(given, label, checked)
     tls_min = all.tls_min or "1.2",
     pins = pins,                             -- nil: any key will do
     credentials = options.credentials(all),  -- nil: nothing to log in with
-    mechanisms = list_of_mechanisms(all.auth), -- nil: the strongest both sides have; false: do not log in
+    mechanisms = mechanisms,                 -- nil: the strongest both sides have; false: do not log in
     allow_insecure_auth = all.allow_insecure_auth or false,
     helo = all.helo,                         -- nil: found when connected
     timeout = all.timeout,                   -- nil: none for the whole call

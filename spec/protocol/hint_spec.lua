@@ -158,6 +158,12 @@ describe("The hint of an error", function()
     assert.is_truthy(err.hint:find('auth = "PLAIN"', 1, true), err.hint)
     err = try { play.hello("AUTH CRAM-MD5"), dialogue }
     assert.are.equal("check username and password, or token", err.hint)
+    for reply, words in pairs { ["504 5.5.4 no"] = "another", ["534 5.7.9 no"] = "too weak", ["535 5.7.9 no"] = "too weak" } do
+      dialogue[4] = "S: " .. reply
+      err = try({ play.hello("AUTH CRAM-MD5 PLAIN"), dialogue }, { verify = false, auth = "CRAM-MD5" })
+      assert.is_truthy(err.hint:find(words, 1, true), err.hint)
+      assert.is_nil(err.hint:find("password", 1, true), err.hint)
+    end
   end)
 
   it("knows a TLS alert that comes in clear", function()

@@ -111,7 +111,13 @@ local function user_fields(headers, written)
     if option then
       refuse(("headers: %s is written by the option %s"):format(name, option))
     end
-    out[i] = need("headers", header.text(name, type(value) == "number" and tostring(value) or value))
+    if type(value) == "number" then
+      if value - value ~= 0 then -- NaN or infinite
+        refuse(("headers: %s is no finite number"):format(name))
+      end
+      value = tostring(value)
+    end
+    out[i] = need("headers", header.text(name, value))
   end
   return table.concat(out)
 end

@@ -78,11 +78,11 @@ local KNOWN = {
     "too many auth" },
     hint = "too many logins lately: wait some hours, and keep connections (smtp.pool) where there are many messages" },
   -- whoever it is
-  { kind = "auth", class = 5, mechanism = "CRAM-MD5", offered = "PLAIN",
-    hint = 'check username and password; a server that keeps hashes offers CRAM-MD5 in vain: auth = "PLAIN"' },
   { kind = "auth", enhanced = "5.7.9", hint = WEAK },
   { kind = "auth", code = 534, hint = WEAK },
   { kind = "auth", code = 504, hint = "the server does not take the mechanism that it offers: let auth name another" },
+  { kind = "auth", class = 5, mechanism = "CRAM-MD5", offered = "PLAIN",
+    hint = 'check username and password; a server that keeps hashes offers CRAM-MD5 in vain: auth = "PLAIN"' },
   { kind = "auth", code = { 535, 526 }, hint = CHECK },
   { kind = "auth", reason = "no mechanism in common",
     hint = "leave out username and password (or auth) if this server wants no login; many offer AUTH only after TLS" },

@@ -196,10 +196,15 @@ end
 
 local FIELDS = { "username", "password", "token" }
 
---- What no login can carry, in username, password or token; nil: nothing.
+--- What no login can carry, in username, password or token, or in the mechanisms; nil: nothing.
 ---@param credentials smtp.Credentials
+---@param wanted string[]|false|nil mechanisms in the caller's order
 ---@return string? reason never with a part of a value in it
-function sasl.flaw(credentials)
+function sasl.flaw(credentials, wanted)
+  if wanted and #wanted == 0 then return "auth names no mechanism: leave it out, or auth = false for no login" end
+  for _, name in ipairs(wanted or {}) do
+    if not name:find("^[%w_-]+$") then return "auth has a name that no mechanism can have (RFC 4422 3.1)" end
+  end
   for _, field in ipairs(FIELDS) do
     local value = credentials[field]
     if type(value) == "string" and has_control(value) then
