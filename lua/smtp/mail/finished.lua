@@ -37,6 +37,7 @@ local function filter_of()
   local dropping = false -- the field that the line belongs to
   local held, name, gap = {}, "", false -- of a line: the octets, the name in them, whether blanks followed it
   local cr = false -- the line before ended with CR, to which an LF belongs
+  local bare = false -- what is left ends with a CR that has none: one that comes later must not become its own
 
   return function(piece)
     if not piece then
@@ -52,10 +53,16 @@ local function filter_of()
         at = (stop or #piece) + 1
         if stop then
           place, held, name, gap, cr = "line", {}, "", false, piece:byte(stop) == 13
+          bare = bare and dropping
         end
-      elseif cr and piece:byte(at) == 10 then
-        out[#out + 1] = not dropping and "\n" or nil
-        at, cr = at + 1, false
+      elseif cr then
+        cr = false
+        if piece:byte(at) == 10 then
+          out[#out + 1] = not dropping and "\n" or nil
+          at = at + 1
+        else
+          bare = bare or not dropping
+        end
       elseif not held[1] and piece:find("^[\r\n]", at) then
         place, out[#out + 1] = "body", piece:sub(at)
         break
@@ -75,8 +82,8 @@ local function filter_of()
         local mark, known = piece:sub(at, at), NAMES[name] or false
         if mark ~= "" or not (known or not gap and may_become_one(name)) then
           place, dropping = "field", known and mark == ":"
-          out[#out + 1] = not dropping and table.concat(held) or nil
-          held = {}
+          out[#out + 1] = dropping and (bare and "\n" or "") or table.concat(held)
+          held, bare = {}, bare and not dropping
         end
       end
     end
