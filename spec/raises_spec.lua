@@ -10,6 +10,18 @@ local unpack = table.unpack or unpack
 local OFFER = hello("PIPELINING")
 local GO = { "S: 250 1", "S: 250 2", "S: 354 go" }
 
+-- The path of a file of 3.2 MB, which is there as long as the present block of specs.
+local function large_file()
+  local path = os.tmpname()
+  setup(function()
+    local file = assert(io.open(path, "wb"))
+    file:write(("0123456789abcdef"):rep(200000))
+    file:close()
+  end)
+  teardown(function() os.remove(path) end)
+  return path
+end
+
 -- An error value like no other: what comes through is this one.
 local WORDS = setmetatable({}, { __tostring = function() return "of the caller's own" end })
 
@@ -188,13 +200,7 @@ describe("a row that cannot be composed", function()
 end)
 
 describe("on_progress that raises", function()
-  local PATH = os.tmpname()
-  setup(function()
-    local file = assert(io.open(PATH, "wb"))
-    file:write(("0123456789abcdef"):rep(200000))
-    file:close()
-  end)
-  teardown(function() os.remove(PATH) end)
+  local PATH = large_file()
 
   local function large(on_progress)
     return { from = "ada@example.org", to = "bob@example.test", text = "x", attachments = { { path = PATH } },
@@ -384,13 +390,7 @@ describe("a transport that raises", function()
 end)
 
 describe("files of a message", function()
-  local PATH = os.tmpname()
-  setup(function()
-    local file = assert(io.open(PATH, "wb"))
-    file:write(("0123456789abcdef"):rep(200000))
-    file:close()
-  end)
-  teardown(function() os.remove(PATH) end)
+  local PATH = large_file()
 
   local function message(more)
     return assert(smtp.message { from = "ada@example.org", to = "bob@example.test", text = "x",

@@ -10,7 +10,7 @@ local transaction = require "smtp.transaction"
 
 local bundle = {}
 
-local SURPLUS = "the server sent a reply that no command was waiting for"
+local SURPLUS = pump.SURPLUS
 
 -- Queues the messages. Returns their transactions, each with the octets queued up to its end, and the error of those
 -- that cannot be sent. What the server took and refused is kept only where it has to be looked at.

@@ -5,6 +5,9 @@ local errors = require "smtp.errors"
 
 local pump = {}
 
+--- Why a connection ends whose replies no longer belong to its commands.
+pump.SURPLUS = "the server sent a reply that no command was waiting for"
+
 ---@class smtp.Reply
 ---@field code integer RFC 5321 4.2
 ---@field enhanced string? RFC 3463
@@ -109,7 +112,7 @@ function Pump:unasked()
   if code == 221 or code and code >= 400 then
     return "closed", "the server closed the connection", code >= 400 and reply or nil
   end
-  return "protocol", "the server sent a reply that no command was waiting for"
+  return "protocol", pump.SURPLUS
 end
 
 --- Writes all that is queued. What cannot be written is no longer queued then.
