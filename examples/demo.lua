@@ -135,7 +135,7 @@ say("Sending to it. The dialogue (C: client, S: server):\n")
 
 -- Client and server share this one thread: the send is a task, stepped in turn with the server.
 local task = smtp.task(smtp.send, letter {
-  host = "localhost", port = server.port, ca_file = server.certificate,
+  host = server.host, port = server.port, ca_file = server.certificate,
   username = "ada", password = "correct horse",
   from = "Ada <ada@example.org>", to = { "Grace Hopper <grace@example.org>", "alan@example.org" },
 })

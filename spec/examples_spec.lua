@@ -46,6 +46,20 @@ describe("the example", function()
     assert.falsy(output:find("correct horse", 1, true))
   end)
 
+  it("demo needs no name that the machine may lack", function()
+    local output, status = child.run([[
+      local core = require "smtp.core"
+      local resolve = core.resolve
+      core.resolve = function(host, port)
+        if host:find "%a" then error("a name: " .. host) end
+        return resolve(host, port)
+      end
+      arg[0] = "examples/demo.lua"
+      dofile(arg[0])]])
+    assert.are.equal("0", status, output)
+    assert.truthy(output:find("Both sides agree.", 1, true))
+  end)
+
   it("demo sends through the server of SMTP_URL", function()
     local code, output = example("demo.lua", "FROM=ada@example.org TO=grace@example.org")
     assert.are.equal(0, code, output)
