@@ -74,6 +74,9 @@ test: ## install what is missing, then run every check under every Lua
 	@bash spec/support/install.sh test
 	@bash spec/support/test.sh
 
+portable: ## make test in minimal systems, as root or by sudo (SUITES="bookworm trixie sid" CHROOTS=build/portable MIRROR=)
+	@SUITES="$(SUITES)" CHROOTS="$(CHROOTS)" MIRROR="$(MIRROR)" bash spec/support/portable.sh
+
 # what `make bench` measures with, and libcurl to compare with, where its headers are
 TOOLS := $(addprefix build/bench/,sink floor proxy runner)
 BENCH_CFLAGS = -std=c11 -D_GNU_SOURCE -O2 $(WARNINGS) $(OPENSSL_CFLAGS)
@@ -137,5 +140,5 @@ help: ## list the targets and the variables
 	@echo "  CC CFLAGS CPPFLAGS LDFLAGS LIBFLAG   the compiler and its flags; SANITIZE=1 adds ASan and UBSan"
 	@echo "  LUA_INCDIR OPENSSL_INCDIR OPENSSL_LIBDIR   headers and libraries, where pkg-config does not know them"
 
-.PHONY: all env check demo test bench bench-tools lint $(LINTS) install uninstall clean help
+.PHONY: all env check demo test portable bench bench-tools lint $(LINTS) install uninstall clean help
 .DELETE_ON_ERROR:
