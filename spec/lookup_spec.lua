@@ -51,7 +51,7 @@ describe("a look-up that nobody answers", function()
   setup(function()
     directory = child.output "mktemp -d":match "%S+"
     library = directory .. "/silent.so"
-    local said = child.output(("env -u LD_PRELOAD cc -shared -fPIC -o %s spec/support/silent.c -ldl"):format(library))
+    local said = child.output(("env -u LD_PRELOAD cc -D_GNU_SOURCE -shared -fPIC -o %s spec/support/silent.c -ldl"):format(library))
     assert(said == "", said)
   end)
 
@@ -171,8 +171,8 @@ end)
 describe("a look-up in C", function()
   local function run(flags, words)
     local program = os.tmpname()
-    local output = child.output(("env -u LD_PRELOAD sh -c 'cc -std=c11 -g -O1 %s -pthread -o %s spec/support/resolve_faults.c -ldl && %s %s'")
-      :format(flags, program, program, words))
+    local output = child.output(("env -u LD_PRELOAD sh -c 'cc -std=c11 -D_GNU_SOURCE -g -O1 %s -pthread -o %s"
+      .. " spec/support/resolve_faults.c -ldl && %s %s'"):format(flags, program, program, words))
     os.remove(program)
     return output
   end

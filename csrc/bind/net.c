@@ -157,9 +157,7 @@ static int sock_write(lua_State *L)
 	lua_Integer from = luaL_optinteger(L, 3, 1);
 	luaL_argcheck(L, from >= 1 && from - 1 <= (lua_Integer)length, 3, "outside the string");
 	size_t skip = (size_t)from - 1;
-	int fd = sock_fd(L);
-	struct iovec part = {.iov_base = (void *)(uintptr_t)(bytes + skip), .iov_len = length - skip};
-	ssize_t count = smtp_sock_write(fd, &part, 1);
+	ssize_t count = smtp_sock_write(sock_fd(L), bytes + skip, length - skip);
 	if (count < 0)
 		return smtp_fail_system(L, (int)count);
 	lua_pushinteger(L, (lua_Integer)count);

@@ -9,8 +9,7 @@
 static int put(int fd, struct smtp_buf *out)
 {
 	while (smtp_buf_length(out) > 0) {
-		struct iovec part = {.iov_base = out->data + out->start, .iov_len = smtp_buf_length(out)};
-		ssize_t count = smtp_sock_write(fd, &part, 1);
+		ssize_t count = smtp_sock_write(fd, out->data + out->start, smtp_buf_length(out));
 		if (count < 0)
 			return (int)count;
 		smtp_buf_drop(out, (size_t)count);

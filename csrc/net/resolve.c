@@ -158,7 +158,7 @@ static void prepare(void)
 {
 	Dl_info here;
 	/* the host may unload this library (a closed Lua state does) while a thread still runs in it: pin it */
-	if (dladdr((const void *)&smtp_resolve_start, &here) && here.dli_fname)
+	if (dladdr(&lock, &here) && here.dli_fname)
 		(void)dlopen(here.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE);
 	unprepared = -pthread_atfork(before_fork, in_parent, in_child);
 }

@@ -171,10 +171,9 @@ ssize_t smtp_sock_await(int fd, double *patience, double seconds, void *bytes, s
 #endif
 }
 
-ssize_t smtp_sock_write(int fd, struct iovec *parts, size_t count)
+ssize_t smtp_sock_write(int fd, const void *bytes, size_t size)
 {
-	struct msghdr message = {.msg_iov = parts, .msg_iovlen = count};
-	ssize_t written = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+	ssize_t written = send(fd, bytes, size, MSG_NOSIGNAL | MSG_DONTWAIT);
 	return written == -1 ? -errno : written;
 }
 

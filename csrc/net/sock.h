@@ -12,7 +12,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
-#include <sys/uio.h>
 
 /* A socket address as the system knows it. */
 struct smtp_address {
@@ -46,8 +45,7 @@ SMTP_MUST_USE ssize_t smtp_sock_read(int fd, void *bytes, size_t size);
  * *patience is the socket's, 0 at first: what the system was told of its waits. */
 SMTP_MUST_USE ssize_t smtp_sock_await(int fd, double *patience, double seconds, void *bytes, size_t size);
 
-/* One gathered write. */
-SMTP_MUST_USE ssize_t smtp_sock_write(int fd, struct iovec *parts, size_t count);
+SMTP_MUST_USE ssize_t smtp_sock_write(int fd, const void *bytes, size_t size);
 
 /* What lies on the socket, without taking it. */
 enum smtp_sock_look smtp_sock_peek(int fd);

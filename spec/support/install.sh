@@ -29,6 +29,7 @@ opensmtpd_here() {
 		! ldd build/opensmtpd/usr/sbin/smtpd | grep "not found"
 }
 luanti_here() { command -v /usr/lib/minetest/minetestserver || command -v luantiserver || command -v minetestserver; }
+c_of_32_bits() { echo '#include <stdio.h>' | gcc -m32 -idirafter "/usr/include/$(gcc -print-multiarch)" -fsyntax-only -xc -; }
 exim_here() { id Debian-exim && build/exim/usr/sbin/exim4 -C /dev/null -bV; }
 
 # want PACKAGE PURPOSE PROBE...: the package is missing where the probe fails; PACKAGE may name a second choice, "a|b"
@@ -100,6 +101,8 @@ look_test() {
 	want zip 'packs rocks' command -v zip
 	want unzip 'unpacks rocks' command -v unzip
 	want clang-tidy 'checks the C code' command -v clang-tidy
+	want musl-tools 'another C library to check it with' command -v musl-gcc
+	want libc6-dev-i386 'a system of 32 bits to check it for' c_of_32_bits
 	want postfix 'a real mail server' command -v postfix
 	want dovecot-core 'authentication for Postfix' command -v dovecot
 	want dovecot-lmtpd 'a real LMTP server' ls /usr/lib/dovecot/lmtp

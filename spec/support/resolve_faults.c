@@ -1,7 +1,6 @@
 /* resolve_faults: look-ups while memory, descriptors or threads are short: each call that asks the system for some fails
  * in turn; or, with a number, threads that look up side by side while the process forks so often, the first time while
  * one of them has the lock. */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
