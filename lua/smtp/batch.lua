@@ -107,11 +107,12 @@ function batch.each(self, iterator, most, finish)
   end
 
   -- What a message's end was handed over for and did not come, or came otherwise.
-  local function no_reply(text, line, seconds)
+  local function no_reply(text, line, limit)
     local reply, err
     self.outcome = "unknown"
     if text == "again" then
-      reply, err = exchange.receive(self, "final", seconds)
+      self.expires = limit
+      reply, err = exchange.receive(self, "final", "final")
     else
       reply, err = exchange.fail_pump(self, "final", pump.odd(line))
     end
@@ -183,7 +184,7 @@ function batch.each(self, iterator, most, finish)
     if not sent then
       reply, err = delivery.hand_over(self, {}, went and #block + lines + 1 or 0, nil, { kind = kind, reason = reason })
     elseif not code then
-      reply, err = no_reply(text, enhanced, limit - core.now())
+      reply, err = no_reply(text, enhanced, limit)
     end
     if reply then code, text, enhanced = reply.code, reply.text, reply.enhanced end
     left = came or core.now()

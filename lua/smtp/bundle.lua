@@ -71,7 +71,7 @@ local function settle(self, one, denied, began, rounds)
     one.accepted, one.rejected = {}, {}
     err = select(2, transaction.read(self, one))
   end
-  if not (reply or err) then reply, err = exchange.receive(self, "final", self.plan.timeouts.final) end
+  if not (reply or err) then reply, err = exchange.receive(self, "final", "final") end
   if reply and exchange.class(reply) == 3 then reply, err = exchange.expect(self, "final", reply, 2) end
   if not reply then return nil, doubt(self, one, err, denied) end
   self.outcome = "not_sent"
@@ -113,7 +113,7 @@ function bundle.send(self, mails, plans, meanwhile, more)
   local jobs = queue(self, mails, plans)
   local behind = more and more()
   local total = line.wire:queued()
-  local limit = exchange.deadline(self, self.plan.timeouts.block)
+  local limit = exchange.deadline(self, "block")
   self.midway, self.whole = true, true
   local written, kind, reason, left = line:write(limit)
   if written and meanwhile then meanwhile() end

@@ -70,8 +70,7 @@ end
 --- The answer, after the final reply.
 ---@return smtp.Reply? reply nil: the connection is lost
 function chunk.answer(self)
-  local seconds = self.plan.timeouts.command
-  local function receive() return exchange.receive(self, "data", seconds) end
+  local function receive() return exchange.receive(self, "data", "command") end
   if not receive() then return nil end
   local reply, refused = answer(self, 250, receive)
   if reply and refused and reply.code ~= 250 then
@@ -109,7 +108,6 @@ end
 ---@return smtp.Error? err
 ---@return integer? octets
 function chunk.content(self, source, report)
-  local plan = self.plan
   local trusted = self.trusted
   local pieces, length, octets, owed = {}, 0, 0, 0
   local last, refused
@@ -123,9 +121,9 @@ function chunk.content(self, source, report)
   end
 
   -- Reads replies until no more than `most` are owed.
-  local function settle(most, stage, seconds)
+  local function settle(most, stage)
     while owed > most do
-      local reply, err = exchange.receive(self, stage, seconds)
+      local reply, err = exchange.receive(self, stage, "final")
       if not reply then return nil, err end
       owed, last = owed - 1, reply
       if exchange.class(reply) == 3 then return exchange.expect(self, stage, reply, 2) end
@@ -141,14 +139,14 @@ function chunk.content(self, source, report)
   local function put(final)
     local ok, why = self.pump:chunk(table.concat(pieces), final)
     if not ok then return broken("input", why) end
-    local written, kind, reason, words = self.pump:flush(exchange.deadline(self, plan.timeouts.block))
+    local written, kind, reason, words = self.pump:flush(exchange.deadline(self, "block"))
     if not written then return broken(kind, reason, words) end
     octets, owed, pieces, length = octets + length, owed + 1, {}, 0
     local enough = report and report(octets) == false
     if enough and not final then return broken("source", "on_progress raised an error") end
-    if not final then return settle(trusted and OWED - 1 or 0, "body", plan.timeouts.final) end
+    if not final then return settle(trusted and OWED - 1 or 0, "body") end
     self.outcome = "unknown"
-    return settle(0, "final", plan.timeouts.final)
+    return settle(0, "final")
   end
 
   local ok, err
@@ -163,7 +161,7 @@ function chunk.content(self, source, report)
       ok, err = put(true)
     end
   until not piece or refused or not ok
-  if ok and refused then ok, err = settle(0, "body", plan.timeouts.final) end
+  if ok and refused then ok, err = settle(0, "body") end
   local ended = self.outcome == "unknown"
   if not (ended and stays) then self.outcome = "not_sent" end
   -- a server that refused a chunk and went has said what becomes of the message

@@ -20,9 +20,8 @@ local FAREWELL = 2
 -- The final reply. In LMTP there is one for each recipient (RFC 2033 4.2): `tally` tells them apart, and the first good
 -- one speaks for all, or else the first.
 local function verdict(self, tally)
-  local seconds = self.plan.timeouts.final
   local function receive()
-    local reply, err = exchange.receive(self, "final", seconds)
+    local reply, err = exchange.receive(self, "final", "final")
     if reply and exchange.class(reply) == 3 then return exchange.expect(self, "final", reply, 2) end
     return reply, err
   end
@@ -52,7 +51,7 @@ end
 ---@param report fun()?
 ---@param lost { kind: string, reason: string }? the end was written already, and that failed
 function delivery.hand_over(self, tally, behind, report, lost)
-  local deadline, line = exchange.deadline(self, self.plan.timeouts.block), self.pump
+  local deadline, line = exchange.deadline(self, "block"), self.pump
   local written, failed, failure, said, left
   if lost then
     written, failed, failure, said, left = line:fail(deadline, true, lost.kind, lost.reason, #line.wire:take())
@@ -218,6 +217,7 @@ function delivery.carry(self, one, more)
   local ok, err = transaction.finish(self, one)
   if not ok then return nil, err end
   if not one.ready then return transaction.refusal(self, one, abandon(self, one)) end
+  self.way = nil
   return conclude(self, one, more)
 end
 
@@ -311,6 +311,7 @@ function delivery.send(self, mail, last)
   if plan then
     local ok, err = delivery.look(self)
     if not ok then return nil, err end
+    self.way = nil -- the content goes along
     local results, errs = bundle.send(self, { mail }, { plan }, nil, quit)
     return results[1] or nil, errs[1]
   end

@@ -37,7 +37,8 @@ end
 -- What there is beside an error that tells what to do about it.
 local function scene(self)
   return { known = self.known, mechanism = self.mechanism,
-    offered = self.capabilities and capability.mechanisms(self.capabilities) }
+    offered = self.capabilities and capability.mechanisms(self.capabilities),
+    late = self.way ~= nil and self.way.counts and core.now() >= self.way.since + self.way.left }
 end
 
 --- nil, err. `fields` may hold code, enhanced, text, rejected, temporary, hint.
@@ -113,9 +114,21 @@ function exchange.fail_pump(self, stage, kind, reason, words)
   return exchange.fail(self, stage, kind, reason)
 end
 
+-- When the way to the content ends. A wait that `timeouts` names has its own time, and takes none of that; what passes
+-- between two waits belongs to the first.
+local function end_of(way, now, named)
+  if way.counts then way.left = way.left - (now - way.since) end
+  way.since, way.counts = now, not named
+  return named and math.huge or now + way.left
+end
+
 --- The deadline of one wait.
-function exchange.deadline(self, seconds)
-  local deadline = core.now() + seconds
+---@param wait string|false which of `timeouts`; false: nothing more is waited for
+---@return number
+function exchange.deadline(self, wait)
+  local plan, way, now = self.plan, self.way, core.now()
+  local deadline = wait and now + plan.timeouts[wait] or now
+  if way then deadline = math.min(deadline, end_of(way, now, plan.named[wait])) end
   return deadline < self.expires and deadline or self.expires
 end
 
@@ -181,14 +194,14 @@ end
 
 --- Writes all that is queued.
 function exchange.write(self, stage)
-  local ok, kind, reason, words = self.pump:flush(exchange.deadline(self, self.plan.timeouts.command))
+  local ok, kind, reason, words = self.pump:flush(exchange.deadline(self, "command"))
   if not ok then return exchange.fail_pump(self, stage, kind, reason, words) end
   return true
 end
 
 -- The next reply, as the server said it.
-local function hear(self, stage, seconds)
-  local reply, kind, reason, words = self.pump:reply(exchange.deadline(self, seconds))
+local function hear(self, stage, wait)
+  local reply, kind, reason, words = self.pump:reply(exchange.deadline(self, wait))
   if not reply then return exchange.fail_pump(self, stage, kind, reason, words) end
   return reply
 end
@@ -200,23 +213,24 @@ function exchange.clean(self, reply)
 end
 
 --- The next reply, whatever it says.
-function exchange.receive(self, stage, seconds)
-  local reply, err = hear(self, stage, seconds)
+---@param wait string|false as for deadline
+function exchange.receive(self, stage, wait)
+  local reply, err = hear(self, stage, wait)
   if not reply then return nil, err end
   return exchange.clean(self, reply)
 end
 
 --- A command and its reply as the server said it, for what is read by this library. No caller may see that.
-function exchange.ask(self, stage, line, utf8, shown, seconds)
+function exchange.ask(self, stage, line, utf8, shown, wait)
   local ok, err = exchange.look(self, stage)
   if ok then ok, err = exchange.queue(self, stage, line, utf8, shown) end
   if not ok then return nil, err end
-  return hear(self, stage, seconds or self.plan.timeouts.command)
+  return hear(self, stage, wait or "command")
 end
 
 --- A command and its reply, whatever it says.
-function exchange.command(self, stage, line, seconds, utf8, shown)
-  local reply, err = exchange.ask(self, stage, line, utf8, shown, seconds)
+function exchange.command(self, stage, line, wait, utf8, shown)
+  local reply, err = exchange.ask(self, stage, line, utf8, shown, wait)
   if not reply then return nil, err end
   return exchange.clean(self, reply)
 end

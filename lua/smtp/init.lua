@@ -33,7 +33,9 @@ if options.host_transport or not rawget(_G, "arg") then
 end
 
 --- Connects, logs in, sends one message, quits. Server options and message options side by side in one table, which
---- is not changed. RFC 5321. May yield where its transport does.
+--- is not changed. Where neither `timeout` nor `timeouts` says otherwise, all that comes before the content
+--- (connecting, greeting, EHLO, TLS, login, envelope) has 60 seconds altogether. RFC 5321. May yield where its
+--- transport does.
 ---@param given table
 ---@return smtp.Receipt? receipt
 ---@return smtp.Error? err `err.outcome` says what became of the message
@@ -46,7 +48,7 @@ function smtp.send(given)
   mail, err = delivery.compose(about_mail, "smtp.send")
   if not mail then return nil, err end
 
-  local one = session.new(plan, plan.timeout and started + plan.timeout or math.huge)
+  local one = session.once(plan, started)
   local receipt
   local open
   open, err = one:open(nil, true)
@@ -93,7 +95,7 @@ function smtp.connect(given)
 end
 
 --- What is wrong with a server, or with the options for it: resolves, connects, encrypts, logs in, sends nothing.
---- tostring(report) is for a terminal. May yield.
+--- tostring(report) is for a terminal. It has the 60 seconds of smtp.send. May yield.
 ---@param given table server options
 ---@return smtp.Report? report
 ---@return smtp.Error? err `err.report` is the report as far as it got (nil for kind "input" before the first step)

@@ -207,7 +207,7 @@ function login.along(self)
   local now = core.now()
   self.prelude = function()
     self.prelude = nil
-    local reply, lost = exchange.receive(self, "auth", self.plan.timeouts.command)
+    local reply, lost = exchange.receive(self, "auth", "command")
     self.time.auth = core.now() - now
     self.known = self.known or reply ~= nil and reply.code == 235
     if not reply or reply.code == 235 then return reply, lost end

@@ -149,9 +149,12 @@ local function is_clean(value)
 end
 
 local function timeouts_of(given)
-  local timeouts = {}
-  for name, default in pairs(TIMEOUTS) do timeouts[name] = given and given[name] or default end
-  return timeouts
+  local timeouts, named = {}, {}
+  for name, default in pairs(TIMEOUTS) do
+    named[name] = given ~= nil and given[name] ~= nil
+    timeouts[name] = named[name] and given[name] or default
+  end
+  return timeouts, named
 end
 
 -- Each once: one that was offered in vain must not have another turn.
@@ -373,6 +376,7 @@ function options.plan(given, label, checked)
     if not pins then return nil, errors.input(bad_pin) end
   end
 
+  local timeouts, named = timeouts_of(all.timeouts)
   local mechanisms = list_of_mechanisms(all.auth)
   reason = sasl.flaw(all, mechanisms)
   if reason then return nil, errors.input(reason) end
@@ -398,7 +402,8 @@ function options.plan(given, label, checked)
     allow_insecure_auth = all.allow_insecure_auth or false,
     helo = all.helo,                         -- nil: found when connected
     timeout = all.timeout,                   -- nil: none for the whole call
-    timeouts = timeouts_of(all.timeouts),
+    timeouts = timeouts,
+    named = named,                           -- which of them the caller gave
     transport = type(transport) == "table" and transport or options.host_transport,
     trace = all.trace or false,
     pipeline = tier and true,

@@ -70,6 +70,7 @@ function session.new(plan, expires)
     trace = nil,
     life = expires,         -- absolute; nil: each call has plan.timeout
     expires = math.huge,    -- the present call's deadline
+    way = nil,              -- to the content, where it has an end of its own: { left=, since=, counts= }, see exchange
     settle = nil,           -- ends the message of send_many whose envelope is on the wire
     raised = nil,           -- what code of the caller's raised, until that may go on to the caller: { value }
   }, Session))
@@ -86,6 +87,20 @@ function session.new(plan, expires)
   return self
 end
 
+-- Seconds for all that comes before the content: RFC 5321 4.5.3.2 allows each wait minutes. Those for the content and
+-- its final reply stay as they are there, for who is hasty then sends twice.
+local WAY = 60
+
+--- A session for one call, which does not hang before the content though no `timeout` ends it.
+---@param plan table from smtp.options
+---@param began number when the call did
+---@return smtp.Session
+function session.once(plan, began)
+  local self = session.new(plan, plan.timeout and began + plan.timeout or math.huge)
+  if not plan.timeout then self.way = { left = WAY, since = core.now(), counts = true } end
+  return self
+end
+
 -- Connecting ---------------------------------------------------------------------------------------------------------
 
 -- The same connection, encrypted from here on.
@@ -97,7 +112,7 @@ local function encrypt(self, stage)
     peer = ("%s %s"):format(plan.path or plan.host, plan.port),
   }
   if plan.identity then opts.client_cert, opts.client_key = plan.identity() end
-  local limit = exchange.deadline(self, plan.timeouts.connect)
+  local limit = exchange.deadline(self, "connect")
   local pipe, kind, reason, words
   self.midway = true
   if self.wrapper then
@@ -151,7 +166,7 @@ local function speaks_alert(wire)
 end
 
 local function greet(self)
-  local now, limit = core.now(), exchange.deadline(self, self.plan.timeouts.greeting)
+  local now, limit = core.now(), exchange.deadline(self, "greeting")
   local patience = math.min(PATIENCE, (limit - now) / 2)
   local soon = now + patience
   local reply, kind, reason = self.pump:reply(self.tls and limit or soon)
@@ -178,7 +193,7 @@ function Session:connect()
   if self.state ~= "new" then return exchange.fail_input(self, "connect", "the session was connected before") end
   exchange.set_deadline(self)
   local now = core.now()
-  local pipe, kind, reason, temporary, hint = reach(self, exchange.deadline(self, plan.timeouts.connect))
+  local pipe, kind, reason, temporary, hint = reach(self, exchange.deadline(self, "connect"))
   if self.state == "closed" then
     if pipe then pipe:close() end
     return exchange.closed(self, "connect")
@@ -419,7 +434,7 @@ function Session:data(source)
   if ok then ok, err = exchange.guard(self, "data") end
   if not ok then return nil, err end
   local reply
-  reply, err = exchange.command(self, "data", "DATA", self.plan.timeouts.data)
+  reply, err = exchange.command(self, "data", "DATA", "data")
   if not reply then return nil, err end
   if reply.code ~= 354 then return exchange.expect(self, "data", reply, 354) end
   local tally = { accepted = self.taken, rejected = {} }

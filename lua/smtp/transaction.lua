@@ -203,8 +203,8 @@ function transaction.leave(self, one, stage, reply)
 end
 
 -- One reply that was not as hoped for, or may not be.
-local function receive(self, one, stage, seconds)
-  local reply, err = exchange.receive(self, stage, seconds)
+local function receive(self, one, stage, wait)
+  local reply, err = exchange.receive(self, stage, wait)
   if not reply then return nil, err end
   if reply.code == 421 then
     if not self.whole then return exchange.refuse(self, stage, reply) end
@@ -216,9 +216,9 @@ local function receive(self, one, stage, seconds)
   return reply
 end
 
--- The replies to a flight one by one, each within `seconds`; nil: as the options have it.
-local function read_each(self, one, flight, seconds)
-  local command = seconds or self.plan.timeouts.command
+-- The replies to a flight one by one. `late`: no more of them than have come.
+local function read_each(self, one, flight, late)
+  local command = not late and "command"
   local reply, err
   if one.reset then
     reply, err = receive(self, one, "reset", command)
@@ -242,7 +242,7 @@ local function read_each(self, one, flight, seconds)
     end
   end
   if not flight.data then return true end
-  reply, err = receive(self, one, "data", seconds or self.plan.timeouts.data)
+  reply, err = receive(self, one, "data", not late and "data")
   if not reply then return nil, err end
   one.open, one.data = reply.code == 354, reply
   return true
@@ -252,8 +252,8 @@ end
 ---@return boolean? ok
 ---@return smtp.Error? err the connection is lost, or the login that went along was refused
 function transaction.read(self, one)
-  local flight, timeouts = flights_of(one.plan)[one.at], self.plan.timeouts
-  local deadline = exchange.deadline(self, timeouts.command)
+  local flight = flights_of(one.plan)[one.at]
+  local deadline = exchange.deadline(self, "command")
   local written, kind, reason, words = self.pump:flush(deadline)
   if written and self.prelude then
     local ok, err = self.prelude()
@@ -270,14 +270,14 @@ function transaction.read(self, one)
   if flight.classes == "" or self.trace.wanted then return read_each(self, one, flight) end
   local agreed = self.pump:agree(one.reset and "2" .. flight.classes or flight.classes, deadline)
   -- what came is still there to be read; where the time is over nothing more is waited for
-  if not agreed then return read_each(self, one, flight, agreed == nil and 0 or nil) end
+  if not agreed then return read_each(self, one, flight, agreed == nil) end
   if flight.mail then self.transaction = true end
   local accepted, to = one.accepted, one.plan.to
   for i = flight.first, flight.first + flight.count - 1 do accepted[#accepted + 1] = to[i] end
   if not flight.data then return true end
-  one.open = self.pump:agree("3", exchange.deadline(self, timeouts.data))
+  one.open = self.pump:agree("3", exchange.deadline(self, "data"))
   if one.open then return true end
-  local reply, err = receive(self, one, "data", one.open == nil and 0 or timeouts.data)
+  local reply, err = receive(self, one, "data", one.open ~= nil and "data")
   if not reply then return nil, err end
   one.open, one.data = reply.code == 354, reply
   return true

@@ -81,7 +81,7 @@ end
 ---@return smtp.Error? err `err.report` is the report as far as it got
 function verify.run(plan)
   local began = core.now()
-  local one = session.new(plan, plan.timeout and began + plan.timeout or math.huge)
+  local one = session.once(plan, began)
   local self = setmetatable({
     ok = false, host = plan.path or plan.host, port = plan.port,
     steps = {}, mechanisms = {}, warnings = {}, authenticated = false,

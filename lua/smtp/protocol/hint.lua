@@ -26,7 +26,7 @@ local PORTS = "587 and 465 are usual for mail"
 -- first digit) and `enhanced` of the reply, or one of several; `says`, one of these in its words, in lower case;
 -- `replied`, whether there is a reply; `reason`, a pattern; `greets`, the beginning of what came in place of a
 -- greeting; `later`, whether it may work later; `known`, whether a login succeeded; `mechanism` of the last login, and
--- what is `offered` beside it.
+-- what is `offered` beside it; `late`, whether the way to the content took all its time.
 local KNOWN = {
   -- encryption
   { kind = "insecure", stage = "starttls", replied = false,
@@ -138,6 +138,8 @@ local KNOWN = {
     "unauthenticated senders", "authenticate first", "need to authenticate", "log in first" }, hint = LOGIN },
 
   -- the way there
+  { kind = "timeout", late = true,
+    hint = "before the content a server has 60 seconds altogether: a slow one gets more by timeout or timeouts" },
   { kind = "connect", reason = "refused",
     hint = "nothing listens there: check host and port (587 for submission, 465 for implicit TLS)" },
   { kind = "timeout", stage = "connect", port = 25,
@@ -191,6 +193,7 @@ local TESTS = {
   known = function(wanted, _, scene) return (scene.known or false) == wanted end,
   mechanism = function(wanted, _, scene) return scene.mechanism == wanted end,
   offered = function(wanted, _, scene) return scene.offered ~= nil and scene.offered[wanted] ~= nil end,
+  late = function(wanted, _, scene) return (scene.late or false) == wanted end,
   hint = function() return true end,
 }
 
@@ -203,8 +206,9 @@ end
 
 --- The hint for an error, or nil.
 ---@param err table the fields of an error value, and `port`
----@param scene { known: boolean?, mechanism: string?, offered: table<string, boolean>? }? whether a login succeeded;
---- the mechanism of the last one, and those that the server offers
+---@param scene { known: boolean?, mechanism: string?, offered: table<string, boolean>?, late: boolean? }? whether a
+--- login succeeded; the mechanism of the last one, and those that the server offers; whether the way to the content
+--- took all its time
 ---@return string?
 function hint.find(err, scene)
   for _, known in ipairs(KNOWN) do
