@@ -1,46 +1,8 @@
 --- What a user writes in a table: its names, the types of its values, and the tables in it, however deep. What is wrong
 --- with a program raises here, and says what is right; the values themselves are other rooms' business. Pure.
+local guess = require "smtp.guess"
+
 local check = {}
-
--- Levenshtein distance, two rows at a time.
-local function distance(a, b)
-  local above = {}
-  for j = 0, #b do above[j] = j end
-  for i = 1, #a do
-    local row = { [0] = i }
-    for j = 1, #b do
-      local change = a:byte(i) == b:byte(j) and 0 or 1
-      row[j] = math.min(above[j] + 1, row[j - 1] + 1, above[j - 1] + change)
-    end
-    above = row
-  end
-  return above[#b]
-end
-
--- Whether a name is another one with letters left out: "cid" of "content_id".
-local function abbreviates(short, long)
-  local at = 1
-  for letter in short:gmatch(".") do
-    at = long:find(letter, at, true)
-    if not at then return false end
-    at = at + 1
-  end
-  return true
-end
-
-local function nearest(name, tables)
-  local best, best_distance
-  for _, known in ipairs(tables) do
-    for candidate in pairs(known) do
-      local d = distance(name, candidate)
-      if d > 2 and abbreviates(name:lower(), candidate) then d = 2 end
-      if not best or d < best_distance or (d == best_distance and candidate < best) then
-        best, best_distance = candidate, d
-      end
-    end
-  end
-  return best
-end
 
 -- "string table" -> which types those are
 local TYPES = setmetatable({}, { __index = function(sets, words)
@@ -108,7 +70,7 @@ function check.object(value, names, what)
   end
 end
 
---- Refuses unknown names, showing the nearest valid one, and wrong types. Of the table itself: not of its metatable.
+--- Refuses unknown names, telling what may be meant, and wrong types. Of the table itself: not of its metatable.
 ---@param given table
 ---@param known table[] one or two: option name -> the Lua types it may have, with blanks between
 ---@param label string the call's name, for the message
@@ -120,8 +82,7 @@ function check.options(given, known, label)
   for name, value in next, given do
     local types = one[name] or other[name]
     if not types then
-      local word = shown(name)
-      raise(("%s: unknown option %q; did you mean %q?"):format(label, word, nearest(word, known)))
+      raise(("%s: unknown option %q%s"):format(label, shown(name), guess.advice(name, known)))
     end
     if not TYPES[types][type(value)] then check_type(value, types, label, ("option %q"):format(name)) end
   end
@@ -143,7 +104,9 @@ end
 --- A table with names of its own.
 ---@param known table<string, string> name -> types
 ---@param inside table<string, fun(value: table, label: string)>?
-function check.record(known, inside)
+---@param place string? what its names belong to, in words
+function check.record(known, inside, place)
+  if place then guess.place(known, place) end
   local tables, look = { known }, inside and check.inside(inside)
   return function(value, label)
     check.plain(value, label)

@@ -3,6 +3,7 @@
 local check = require "smtp.check"
 local core = require "smtp.core"
 local errors = require "smtp.errors"
+local guess = require "smtp.guess"
 local sasl = require "smtp.protocol.sasl"
 
 local options = {}
@@ -32,6 +33,21 @@ local MESSAGE = {
   raw = "string function", envelope = "table", partial = "boolean", on_progress = "function", files = "boolean",
 }
 
+--- What a pool has besides.
+options.POOL = { size = "number", max_messages = "number", max_idle = "number", rate = "number", attempts = "number" }
+
+--- What smtp.server has.
+options.RECEIVER = {
+  host = "string", port = "number", tls = "string", cert = "string", key = "string", auth = "function", size = "number",
+  lmtp = "boolean", extensions = "table", on_message = "function", timeout = "number", max_connections = "number",
+  transport = "table",
+}
+
+guess.place(SERVER, "the server that mail is sent to (smtp.send, smtp.connect, smtp.session, smtp.pool)")
+guess.place(MESSAGE, "the message (smtp.send, smtp.message, session:send, pool:send)")
+guess.place(options.POOL, "the pool (smtp.pool)")
+guess.place(options.RECEIVER, "the receiving side (smtp.server)")
+
 local SERVER_ALONE, MESSAGE_ALONE, BOTH = { SERVER }, { MESSAGE }, { SERVER, MESSAGE }
 
 local TIMEOUTS = { connect = 30, greeting = 300, command = 300, data = 120, block = 180, final = 600 }
@@ -58,16 +74,16 @@ local PROXIES = {
 }
 
 local strings = check.list "string"
-local people = check.either(check.record { name = "string", address = "string" },
-  check.list("string table", check.record { name = "string", address = "string" }))
-local attachment = check.record {
+local mailbox = check.record({ name = "string", address = "string" }, nil, "a mailbox, {name=, address=}")
+local people = check.either(mailbox, check.list("string table", mailbox))
+local attachment = check.record({
   path = "string", data = "string", source = "function", filename = "string", content_type = "string",
   content_id = "string", disposition = "string", size = "number",
-}
+}, nil, "an attachment, one of the list attachments")
 local signature = check.record({
   domain = "string", selector = "string", key = "string", key_file = "string", headers = "table",
   canonicalization = "string",
-}, { headers = strings })
+}, { headers = strings }, "the table dkim")
 
 local function pair(value, label)
   check.plain(value, label)
@@ -84,7 +100,7 @@ end
 
 -- What is inside the options that may be tables.
 local inside_server = check.inside {
-  timeouts = check.record(TIMEOUT), auth = strings, pin = strings, transport = transport_of,
+  timeouts = check.record(TIMEOUT, nil, "the table timeouts"), auth = strings, pin = strings, transport = transport_of,
 }
 local inside_message = check.inside {
   from = people, sender = people, to = people, cc = people, bcc = people, reply_to = people,
@@ -96,11 +112,12 @@ local inside_message = check.inside {
     subscribe = "string table", post = "string table", owner = "string table", archive = "string table",
   }, {
     unsubscribe = strings, help = strings, subscribe = strings, post = strings, owner = strings, archive = strings,
-  }),
-  calendar = check.record { content = "string", method = "string" },
+  }, "the table list"),
+  calendar = check.record({ content = "string", method = "string" }, nil, "the table calendar"),
   dkim = check.either(signature, check.list("table", signature)),
-  dsn = check.record({ notify = "string table", ret = "string", envid = "string" }, { notify = strings }),
-  deliver_by = check.record { seconds = "number", mode = "string", trace = "boolean" },
+  dsn = check.record({ notify = "string table", ret = "string", envid = "string" }, { notify = strings },
+    "the table dsn"),
+  deliver_by = check.record({ seconds = "number", mode = "string", trace = "boolean" }, nil, "the table deliver_by"),
   envelope = check.record({ from = "string table", to = "string table" }, { from = people, to = people }),
 }
 

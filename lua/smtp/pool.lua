@@ -17,7 +17,7 @@ local pool = {}
 local Pool = {}
 Pool.__index = Pool
 
-local OWN = { size = "number", max_messages = "number", max_idle = "number", rate = "number", attempts = "number" }
+local OWN = options.POOL
 local BACKOFF = 1  -- seconds before the second attempt; twice as long before each further one
 local LONGEST = 60 -- seconds, of such a pause and of a rest
 local LOOK = 1     -- seconds of a pause between two looks whether the pool is still open

@@ -66,6 +66,7 @@ local floors = {
   { "^smtp%.core$", 1 },
   { "^smtp%.tls$", 1 },
   { "^smtp%.errors$", 2 },
+  { "^smtp%.guess$", 2 },
   { "^smtp%.check$", 2 },
   { "^smtp%.options$", 2 },
   { "^smtp%.mail%.", 2 },
