@@ -125,3 +125,163 @@ describe("empty lines between replies are passed over:", function()
     end)
   end
 end)
+
+describe("a reply too many among those to whole messages:", function()
+  local OFFER = hello("PIPELINING", "CHUNKING")
+  local TAKEN, RESET = { "S: 250 1", "S: 250 2", "S: 250 in" }, "S: 250 reset"
+
+  local function whole(to)
+    local lines = { ENVELOPE[1] }
+    for _, one in ipairs(to or { "bob@example.org" }) do lines[#lines + 1] = ("C: RCPT TO:<%s>"):format(one) end
+    return { lines, "C: BDAT 11 LAST", "C: A: b", "C: ", "C: c" }
+  end
+
+  local function fate(receipt, err)
+    return receipt and "sent" or err.kind .. " " .. err.outcome
+  end
+
+  -- What became of each message of one flight.
+  local function flight(count, replies, dribble)
+    local lines = { whole() }
+    for i = 2, count do lines[i] = { "C: RSET", whole() } end
+    local session, results, given = assert(smtp.connect((options(script(OFFER, lines, replies), { pipeline = "chunk" }, dribble)))), {}, 0
+    for receipt, err in session:send_many(function()
+      given = given + 1
+      return given <= count and LETTER or nil
+    end) do
+      results[#results + 1] = fate(receipt, err)
+    end
+    assert.are.equal("dead", session.state)
+    return results
+  end
+
+  local UNKNOWN = "protocol unknown"
+  for name, case in pairs {
+    ["the last is refused"] = { { "S: 250 1", "S: 250 1 again", "S: 250 2", "S: 554 no" }, UNKNOWN },
+    ["the last is refused for now"] = { { "S: 250 1", "S: 250 2", "S: 250 2 again", "S: 421 later" }, UNKNOWN },
+    ["the last is taken"] = { { "S: 250 1", "S: 250 1 again", "S: 250 2", "S: 250 in" }, "sent" },
+    ["two of them, and the last is refused"] = { { "S: 250 1", "S: 250", "S: 250", "S: 250 2", "S: 554 no" }, UNKNOWN },
+    ["the first is refused"] = { { "S: 250 1", "S: 250 1 again", "S: 250 2", "S: 554 no", RESET, TAKEN }, UNKNOWN, "sent" },
+    ["and then the end, the first refused"] = { { "S: 250 1", "S: 250 1 again", "S: 250 2", "S: 554 no", RESET, "close" }, UNKNOWN,
+      "closed unknown" },
+    ["behind the first one"] = { { TAKEN, "S: 250 in, really", RESET, "S: 250 1", "S: 250 2", "S: 554 no" }, "sent", UNKNOWN },
+    ["behind the last one"] = { { TAKEN, RESET, TAKEN, "S: 500 what?" }, "sent", UNKNOWN },
+    ["two behind the first one"] = { { TAKEN, "S: 250", "S: 250", RESET, "S: 250 1", "S: 250 2", "S: 554 no" }, UNKNOWN, UNKNOWN },
+    ["a no behind the envelope"] = { { "S: 250 1", "S: 250 2", "S: 500 what?", "S: 250 in" }, "rejected unknown" },
+  } do
+    both(name, function(dribble)
+      local wanted = { case[2], case[3] }
+      assert.are.same(wanted, flight(#wanted, case[1], dribble))
+    end)
+  end
+
+  -- Behind the message there is a QUIT, and whatever that is answered with is the last reply.
+  for name, case in pairs {
+    ["a refused one"] = { { "S: 250 1", "S: 250 1 again", "S: 250 2", "S: 554 no", "S: 221 bye" }, UNKNOWN },
+    ["one taken"] = { { "S: 250 1", "S: 250 1 again", "S: 250 2", "S: 250 in", "S: 221 bye" }, "sent" },
+    ["one that seems refused"] = { { "S: 250 1", "S: 250 2", "S: 500 what?", "S: 250 in", "S: 221 bye" }, UNKNOWN },
+    ["none, and an odd answer to QUIT"] = { { TAKEN, "S: 502 no QUIT here", "close" }, "sent" },
+    ["none, and the end"] = { { TAKEN, "close" }, "sent" },
+    ["a reply too few, and a goodbye in its place"] = { { "S: 250 1", "S: 250 2", "S: 221 bye" }, UNKNOWN },
+  } do
+    both("before a QUIT, " .. name, function(dribble)
+      assert.are.equal(case[2], fate((send(script(OFFER, whole(), "C: QUIT", case[1]), { pipeline = "chunk" }, dribble))
+        or nil, select(2, send(script(OFFER, whole(), "C: QUIT", case[1]), { pipeline = "chunk" }, dribble))))
+    end)
+  end
+
+  both("content in chunks, the last one refused behind a yes too many", function(dribble)
+    for reply, words in pairs { ["554 no"] = UNKNOWN, ["250 in"] = "sent" } do
+      local all, transport = options(script(OFFER, ENVELOPE[1], ENVELOPE[2], "S: 250 1", "S: 250 2"), { pipeline = "chunk" }, dribble)
+      local session = assert(smtp.connect(all))
+      local write, chunks = transport.pipe.write, 0
+      function transport.pipe:write(bytes, deadline)
+        if not bytes:find "^BDAT" then return write(self, bytes, deadline) end
+        chunks = chunks + 1
+        self.pending = self.pending .. (chunks == 1 and "250 a\r\n250 a again\r\n" or reply .. "\r\n")
+        return true
+      end
+      local pieces = 0
+      assert.are.equal(words, fate(session:send { from = LETTER.from, to = LETTER.to, raw = function()
+        pieces = pieces + 1
+        return pieces <= 40 and ("x"):rep(9998) .. "\r\n" or nil
+      end }))
+      assert.are.equal(2, chunks)
+    end
+  end)
+
+  both("to a chunk that is waited for: the next one does not go out", function(dribble)
+    local session, transport = play.open(script(hello "CHUNKING", "C: MAIL FROM:<ada@example.org>", "S: 250 1",
+      "C: RCPT TO:<bob@example.org>", "S: 250 2", "S: 250 2 again"), nil, dribble)
+    assert(session:mail "ada@example.org")
+    assert(session:rcpt "bob@example.org")
+    local _, err = session:bdat "x"
+    assert.are.same({ "protocol", "not_sent" }, { err.kind, err.outcome })
+    assert.is_nil(play.written(transport):find "BDAT")
+  end)
+end)
+
+describe("a reply too many to a content by DATA", function()
+  local GO = { ENVELOPE, "S: 250 1", "S: 250 2", "S: 354 go", CONTENT }
+
+  both("makes a refusal doubtful where a yes is behind it, and a receipt where a no is", function(dribble)
+    for _, case in ipairs {
+      { "S: 451 what?", "S: 250 in", "unknown" }, { "S: 250 what?", "S: 554 no", "unknown" }, { "S: 554 no", "S: 554 no", "not_sent" },
+      { "S: 250 in", "S: 250 in", "sent" }, { "S: 250 in", "S: 421 bye", "sent" },
+    } do
+      local session = assert(smtp.connect((options(script(hello "PIPELINING", GO, case[1], case[2]), nil, dribble))))
+      local receipt, err = session:send(LETTER)
+      assert.are.equal(case[3], receipt and "sent" or err.outcome, case[1] .. case[2])
+      receipt, err = send(script(hello "PIPELINING", GO, "C: QUIT", case[1], case[2], "S: 221 bye"), nil, dribble)
+      local wanted = case[2] == "S: 421 bye" and "unknown" or case[3]
+      assert.are.equal(wanted, receipt and "sent" or err.outcome, case[1] .. case[2])
+    end
+  end)
+
+  both("a goodbye in place of the reply says nothing about the message", function(dribble)
+    local session = assert(smtp.connect((options(script(hello "PIPELINING", GO, "S: 221 bye", "close"), nil, dribble))))
+    local _, err = session:send(LETTER)
+    assert.are.same({ "protocol", "unknown", 221 }, { err.kind, err.outcome, err.code })
+    session = assert(smtp.connect((options(script(hello "PIPELINING", ENVELOPE, "S: 250 1", "S: 250 2", "S: 354 go", CONTENT, ENVELOPE,
+      "S: 250 in", "S: 250 1", "S: 250 2", "S: 354 go", CONTENT, "S: 221 bye"), nil, dribble))))
+    local count, outcomes = 0, {}
+    for receipt, no in session:send_many(function()
+      count = count + 1
+      return count <= 2 and LETTER or nil
+    end) do
+      outcomes[#outcomes + 1] = receipt and "sent" or no.outcome
+    end
+    assert.are.same({ "sent", "unknown" }, outcomes)
+  end)
+end)
+
+describe("a reply too many among LMTP's, one a recipient", function()
+  local TO = { "a@example.org", "b@example.org", "c@example.org" }
+  local OPEN = hello "PIPELINING"
+  OPEN[2] = "C: LHLO client.example.org"
+  local GO = { ENVELOPE[1], "C: RCPT TO:<a@example.org>", "C: RCPT TO:<b@example.org>", "C: RCPT TO:<c@example.org>", "C: DATA",
+    "S: 250 0", "S: 250 a", "S: 250 b", "S: 250 c", "S: 354 go", CONTENT }
+
+  -- The final replies, and who got it, who did not, and whether there is a receipt; all others are unknown.
+  for name, case in pairs {
+    ["before a refusal"] = { { "250 a", "250 a again", "550 b", "250 c" }, "a", "" },
+    ["behind all, a no"] = { { "250 a", "250 b", "250 c", "550 what?" }, "a b", "" },
+    ["all say yes"] = { { "250 a", "250 b", "250 b again", "250 c" }, "a b c", "", true },
+    ["all say no"] = { { "550 a", "550 b", "550 b again", "451 c" }, "", "a b c" },
+    ["one no at the end of all"] = { { "550 a", "550 b", "550 again", "250 c" }, "", "a b" },
+    ["two of them"] = { { "250 a", "250", "250", "550 b", "250 c" }, "a", "" },
+  } do
+    both(name, function(dribble)
+      local finals = {}
+      for i, reply in ipairs(case[1]) do finals[i] = "S: " .. reply end
+      local session = assert(smtp.connect((options(script(OPEN, GO, finals), { lmtp = true }, dribble))))
+      local receipt, err = session:send { from = LETTER.from, to = TO, raw = RAW }
+      local result, refused = receipt or err, {}
+      for i, one in ipairs(result.rejected or {}) do refused[i] = one.address:sub(1, 1) end
+      local taken = table.concat(result.accepted or {}, " "):gsub("@example%.org", "")
+      assert.are.same({ case[2], case[3] }, { taken, table.concat(refused, " ") })
+      assert.are.equal(case[4] or false, receipt ~= nil)
+      if case[2] ~= "" and not receipt then assert.are.same({ "protocol", "unknown" }, { err.kind, err.outcome }) end
+    end)
+  end
+end)

@@ -157,15 +157,15 @@ function batch.each(self, iterator, most, finish)
       on_wire = nil
       -- a reply too many would pass for the final one, and each for the next message's
       if went == "more" then
-        local _, err = delivery.listen(self)
+        local _, err = exchange.listen(self)
         if err then return false, err end
       end
       return false, select(2, exchange.fail(self, "body", "protocol", went))
     end
 
-    local started, rounds_before, kind, reason = began, rounds, nil, nil
+    local started, rounds_before, kind, reason, unsent = began, rounds, nil, nil, nil
     on_wire = nil
-    if not sent then sent, kind, reason = pipe:send(wire, min(now + timeouts.block, expires)) end
+    if not sent then sent, kind, reason, unsent = pipe:send(wire, min(now + timeouts.block, expires)) end
     local code, text, enhanced, id, limit, came = nil, "again", nil, nil, nil, nil
     if sent then
       rounds = line.rounds + 1
@@ -182,18 +182,20 @@ function batch.each(self, iterator, most, finish)
 
     local reply, err
     if not sent then
-      reply, err = delivery.hand_over(self, {}, went and #block + lines + 1 or 0, nil, { kind = kind, reason = reason })
+      reply, err = delivery.hand_over(self, {}, went and #block + lines + 1 or 0, nil,
+        { kind = kind, reason = reason, left = line:untaken(unsent) })
     elseif not code then
       reply, err = no_reply(text, enhanced, limit)
     end
     if reply then code, text, enhanced = reply.code, reply.text, reply.enhanced end
     left = came or core.now()
     if not code then return false, err end
-    if code < 300 then
+    if code < 300 and code ~= 221 then
       return receipts.short(self, plan, code, enhanced, text, id, left - started, rounds - rounds_before)
     end
     if code < 400 then self.outcome = "unknown" end
-    reply, err = exchange.expect(self, "final", { code = code, enhanced = enhanced, text = text }, 2)
+    reply, err = exchange.verdict(self, "final", { code = code, enhanced = enhanced, text = text })
+    if reply then reply, err = exchange.expect(self, "final", reply, 2) end
     self.outcome = "not_sent"
     return reply or false, err
   end

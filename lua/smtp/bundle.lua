@@ -17,7 +17,7 @@ local SURPLUS = pump.SURPLUS
 local function queue(self, mails, plans)
   local line, jobs = self.pump, {}
   for i = 1, #mails do
-    local one = { mail = mails[i], plan = plans[i], at = 1, reset = nil, stop = nil, err = nil }
+    local one = { mail = mails[i], plan = plans[i], at = 1, reset = nil, cleared = nil, stop = nil, err = nil }
     local ok, err = exchange.guard(self, "mail")
     -- where a content was refused the transaction may still be open: without RSET the next message's recipients would
     -- be added to its
@@ -57,11 +57,11 @@ local function settle(self, one, denied, began, rounds)
   -- those to the envelope need not be looked at one by one where all have come that are hoped for
   if not (denied or self.leaving or self.trace.wanted) and wire:agree(hoped) then
     local code, text, enhanced, id = wire:reply()
-    if code and code < 300 then
+    if code and code < 300 and code ~= 221 then
       self.outcome, self.transaction = "not_sent", false
       return receipts.short(self, plan, code, enhanced, text, id, core.now() - began, line.rounds - rounds)
     end
-    self.transaction, one.accepted, one.rejected = true, receipts.all(plan), {}
+    self.transaction, one.accepted, one.rejected, one.cleared = true, receipts.all(plan), {}, true
     if code then
       reply = { code = code, enhanced = enhanced, text = text }
     elseif text ~= "again" then
@@ -72,7 +72,7 @@ local function settle(self, one, denied, began, rounds)
     err = select(2, transaction.read(self, one))
   end
   if not (reply or err) then reply, err = exchange.receive(self, "final", "final") end
-  if reply and exchange.class(reply) == 3 then reply, err = exchange.expect(self, "final", reply, 2) end
+  if reply then reply, err = exchange.verdict(self, "final", reply) end
   if not reply then return nil, doubt(self, one, err, denied) end
   self.outcome = "not_sent"
   if exchange.class(reply) == 2 and #one.accepted > 0 then
@@ -91,12 +91,30 @@ local function settle(self, one, denied, began, rounds)
   return nil, err
 end
 
--- What a message's fate is when no reply to it comes.
-local function fate(jobs, i, total, written, left, behind)
-  if written then return "unknown" end
-  -- a transport that cannot tell has at least not taken the end of it all
-  if not left then return (i < #jobs or behind) and "unknown" or "not_sent" end
-  return jobs[i].stop <= total - left and "unknown" or "not_sent"
+-- Where replies too many have come it is not known which ones they are: each reply may be the command's before. A
+-- receipt holds all the same where what is behind the message's last reply says yes, too; a refusal decides nothing.
+local function doubt_all(self, jobs, results, errs, strays)
+  local yes = true
+  for _, reply in ipairs(strays) do
+    self.trace.received(reply)
+    yes = yes and exchange.class(reply) == 2
+  end
+  for i = #jobs, 1, -1 do
+    local err, receipt = errs[i], results[i]
+    local whole = receipt and not receipt.rejected[1]
+    if err and err.kind == "rejected" then
+      err.outcome = "unknown"
+    elseif receipt and not (whole and yes) then
+      results[i], errs[i] = false, errors.new { kind = "protocol", stage = "final", outcome = "unknown",
+        reason = SURPLUS, transcript = self.trace.transcript() }
+    end
+    -- one reply too many puts the message before in the place of the RSET between the two, more of them farther
+    local reset = jobs[i].cleared
+    if reset == nil then reset = whole end
+    yes = reset and (#strays < 2 or whole and yes) or false
+  end
+  chunk.distrust(self)
+  exchange.kill(self, { kind = "protocol", stage = "final", reason = SURPLUS })
 end
 
 --- Sends messages, each of them one string, on a session that is ready.
@@ -129,11 +147,11 @@ function bundle.send(self, mails, plans, meanwhile, more)
   end
 
   local results, errs, gone = {}, {}, self.state ~= "ready" and denied or nil
-  local refused = false
+  local amiss = false
   for i = 1, #jobs do
     local one = jobs[i]
     local receipt, err = nil, one.err
-    self.outcome = fate(jobs, i, total, written, left, behind)
+    self.outcome = (written or one.stop <= total - left) and "unknown" or "not_sent"
     if not err and i == 1 and gone then
       err = gone
       err.outcome = self.outcome
@@ -152,25 +170,13 @@ function bundle.send(self, mails, plans, meanwhile, more)
     end
     self.outcome = "not_sent"
     results[i], errs[i] = receipt or false, err
-    refused = refused or err or receipt.rejected[1]
+    amiss = amiss or one.cleared == false and not self.leaving
   end
   if not (written or gone) then exchange.kill(self, { kind = kind, stage = "final", reason = reason }) end
-  -- where something was refused the difference is worth a look
-  local surplus = line.wire:unread() > 0 or refused and line.pipe:peek() == "data" and line:unasked()
-  if self.state == "ready" and surplus then
-    chunk.distrust(self)
-    -- nor is it known which reply was the one too many, and whose the refusals are
-    for _, err in pairs(errs) do
-      if err.kind == "rejected" then err.outcome = "unknown" end
-    end
-    for i = 1, #results do
-      if results[i] and results[i].rejected[1] then
-        results[i], errs[i] = false, errors.new { kind = "protocol", stage = "final", outcome = "unknown",
-          reason = SURPLUS, transcript = self.trace.transcript() }
-      end
-    end
-    exchange.kill(self, { kind = "protocol", stage = "final", reason = SURPLUS })
-  end
+  -- with QUIT behind, its reply is still due: see delivery.farewell
+  local strays = self.state == "ready" and not behind and line:strays() or {}
+  -- RSET is never refused: that is another command's reply
+  if strays[1] or amiss then doubt_all(self, jobs, results, errs, strays) end
   if self.leaving and self.state == "ready" then
     exchange.kill(self, { kind = "closed", stage = "final", reason = "the server said that it closes the connection" })
   end

@@ -124,9 +124,9 @@ function chunk.content(self, source, report)
   local function settle(most, stage)
     while owed > most do
       local reply, err = exchange.receive(self, stage, "final")
+      if reply then reply, err = exchange.verdict(self, stage, reply) end
       if not reply then return nil, err end
       owed, last = owed - 1, reply
-      if exchange.class(reply) == 3 then return exchange.expect(self, stage, reply, 2) end
       if exchange.class(reply) ~= 2 then
         refused = refused or reply
       else
@@ -137,10 +137,16 @@ function chunk.content(self, source, report)
   end
 
   local function put(final)
-    local ok, why = self.pump:chunk(table.concat(pieces), final)
+    local ok, why = true, nil
+    if owed == 0 and self.pump:strays()[1] then ok, why = exchange.listen(self) end
+    if not ok then return nil, why end
+    ok, why = self.pump:chunk(table.concat(pieces), final)
     if not ok then return broken("input", why) end
-    local written, kind, reason, words = self.pump:flush(exchange.deadline(self, "block"))
-    if not written then return broken(kind, reason, words) end
+    local written, kind, reason, words, left = self.pump:flush(exchange.deadline(self, "block"))
+    if not written then
+      if final and left == 0 and not words then self.outcome = "unknown" end
+      return broken(kind, reason, words)
+    end
     octets, owed, pieces, length = octets + length, owed + 1, {}, 0
     local enough = report and report(octets) == false
     if enough and not final then return broken("source", "on_progress raised an error") end
@@ -163,6 +169,13 @@ function chunk.content(self, source, report)
   until not piece or refused or not ok
   if ok and refused then ok, err = settle(0, "body") end
   local ended = self.outcome == "unknown"
+  -- a reply too many may have come before the last one: then that is another chunk's, and the message's is behind it
+  for _, reply in ipairs(ok and ended and self.pump:strays() or {}) do
+    if (exchange.class(reply) == 2) == (refused ~= nil) then
+      chunk.distrust(self)
+      return exchange.fail(self, "final", "protocol", pump.SURPLUS)
+    end
+  end
   if not (ended and stays) then self.outcome = "not_sent" end
   -- a server that refused a chunk and went has said what becomes of the message
   if ok or refused and not stays and err.kind == "closed" then

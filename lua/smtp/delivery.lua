@@ -8,6 +8,7 @@ local exchange = require "smtp.exchange"
 local message = require "smtp.mail.message"
 local options = require "smtp.options"
 local parameter = require "smtp.protocol.parameter"
+local pump = require "smtp.pump"
 local receipts = require "smtp.receipt"
 local sources = require "smtp.mail.source"
 local transaction = require "smtp.transaction"
@@ -16,59 +17,91 @@ local delivery = {}
 
 -- Seconds that the server may take over a QUIT when everything else is decided.
 local FAREWELL = 2
+-- Replies that are listened to before the one to a QUIT that went along with a message.
+local MOST_OTHERS = 16
+local SURPLUS = pump.SURPLUS
+
+-- Whether `count` replies from a place in the list on say the same, a yes or a no.
+local function agree(replies, from, count)
+  local yes = exchange.class(replies[from]) == 2
+  for i = from + 1, from + count - 1 do
+    if (exchange.class(replies[i]) == 2) ~= yes then return false end
+  end
+  return true
+end
+
+-- What a server says behind the last reply that it owes: one of those may have been one too many. Behind a single yes
+-- it may as well be a goodbye.
+local function unexpected(self, replies)
+  local line = self.pump
+  local strays = line.wire:expected() == 0 and line:strays() or {}
+  local goodbye = #strays == 1 and #replies == 1 and exchange.class(replies[1]) == 2
+    and (strays[1].code == 421 or line.pipe:peek() == "closed")
+  return goodbye and {} or strays
+end
 
 -- The final reply. In LMTP there is one for each recipient (RFC 2033 4.2): `tally` tells them apart, and the first good
 -- one speaks for all, or else the first.
 local function verdict(self, tally)
-  local function receive()
-    local reply, err = exchange.receive(self, "final", "final")
-    if reply and exchange.class(reply) == 3 then return exchange.expect(self, "final", reply, 2) end
-    return reply, err
+  local lmtp, recipients = self.plan.lmtp, tally.accepted
+  local count, replies, err = lmtp and #recipients or 1, {}, nil
+  while #replies < count and not err do
+    local reply
+    reply, err = exchange.receive(self, "final", "final")
+    if reply then reply, err = exchange.verdict(self, "final", reply) end
+    replies[#replies + 1] = reply
   end
-  if not self.plan.lmtp then return receive() end
-  local recipients, first = tally.accepted, nil
-  tally.accepted = {}
-  for _, address in ipairs(recipients) do
-    local reply, err = receive()
-    if not reply then
-      -- what is known; of the others nothing is
-      err.accepted, err.rejected = tally.accepted, tally.rejected
-      return nil, err
+  local known, strays = #replies, err and {} or unexpected(self, replies)
+  for i, reply in ipairs(strays) do replies[known + i] = reply end
+
+  local first, doubt = nil, false
+  if lmtp then tally.accepted = {} end
+  for i = 1, known do
+    local reply = replies[i]
+    if not agree(replies, i, #strays + 1) then
+      doubt = true
+    elseif not lmtp then
+      first = reply
     elseif exchange.class(reply) == 2 then
       first = #tally.accepted > 0 and first or reply
-      tally.accepted[#tally.accepted + 1] = address
+      tally.accepted[#tally.accepted + 1] = recipients[i]
     else
       first = first or reply
-      tally.rejected[#tally.rejected + 1] = transaction.refused(self, address, reply)
+      tally.rejected[#tally.rejected + 1] = transaction.refused(self, recipients[i], reply)
     end
   end
-  return first
+  if doubt then err = select(2, exchange.fail(self, "final", "protocol", SURPLUS)) end
+  if not err then return first end
+  -- what is known; of the others nothing is
+  if lmtp then err.accepted, err.rejected = tally.accepted, tally.rejected end
+  return nil, err
 end
 
 --- Writes a content's end, which is queued, and reads the final reply.
 ---@param tally table as for content
 ---@param behind integer octets that are queued behind that end
 ---@param report fun()?
----@param lost { kind: string, reason: string }? the end was written already, and that failed
+---@param lost { kind: string, reason: string, left: integer }? the end was written already, and that failed
 function delivery.hand_over(self, tally, behind, report, lost)
   local deadline, line = exchange.deadline(self, "block"), self.pump
   local written, failed, failure, said, left
   if lost then
-    written, failed, failure, said, left = line:fail(deadline, true, lost.kind, lost.reason, #line.wire:take())
+    written, failed, failure, said, left = line:fail(deadline, true, lost.kind, lost.reason, lost.left)
   else
     written, failed, failure, said, left = line:flush(deadline, true)
   end
-  -- without its terminator it cannot have been a message; a transport that cannot tell how far it came may miss only
-  -- what stands behind that
-  local ended = behind > 0 and behind >= (left or 0)
+  -- without its terminator it cannot have been a message
+  local ended = not written and behind >= left
+  -- in LMTP a reply is one recipient's
+  if ended and self.plan.lmtp and #tally.accepted > 1 then said = nil end
   local reply, err
   if written then
     self.outcome = "unknown"
     if report then report() end
     if tally.meanwhile then tally.meanwhile() end
     reply, err = verdict(self, tally)
-  elseif ended and said and exchange.class(said) == 2 then
-    -- only what stood behind the terminator was lost
+  elseif ended and said and said.code ~= 221 and exchange.class(said) == 2 then
+    -- only what stood behind the terminator was lost, if anything
     reply = exchange.clean(self, said)
     exchange.kill(self, { kind = failed, stage = "final", reason = failure })
   else
@@ -79,17 +112,6 @@ function delivery.hand_over(self, tally, behind, report, lost)
   self.outcome = "not_sent"
   self.transaction = false
   return reply, err
-end
-
---- Whether the server, which waits for content or its end, says nothing yet; else the session ends.
----@return boolean? quiet
----@return smtp.Error? err
-function delivery.listen(self)
-  local kind, reason, words = self.pump:unasked()
-  if not kind then return true end
-  local _, err = exchange.fail_pump(self, "body", kind, reason, words)
-  exchange.kill(self, err)
-  return nil, err
 end
 
 --- The content behind a 354 and its final reply; `more` is queued behind the terminator, `report` hears how many octets
@@ -115,7 +137,7 @@ function delivery.content(self, source, tally, more, report)
   -- a reply that comes before its time is a refusal, or else would pass for the final one; content that goes out in one
   -- piece with its end, right behind the 354, leaves it no time
   if type(source) ~= "string" or tally.late or self.pump.wire:unread() > 0 then
-    local quiet, err = delivery.listen(self)
+    local quiet, err = exchange.listen(self)
     if not quiet then return nil, err end
   end
   local ok, why = self.pump:finish(octets, plan.lmtp and #tally.accepted or 1)
@@ -320,18 +342,45 @@ function delivery.send(self, mail, last)
   return delivery.carry(self, one, delivery.pipelines(self) and quit or nil)
 end
 
---- Says goodbye and closes: what comes of it changes nothing any more.
+-- Reads the reply to a QUIT that went along with a message. Whatever it says, it is the last one: what comes before it
+-- is too many, and the message's own reply may be among that. Whether all of it says what the message's result does.
+local function agrees(self, receipt)
+  local line, others = self.pump, {}
+  local reply = line:reply(self.expires)
+  while reply and reply.code ~= 221 and #others < MOST_OTHERS do
+    others[#others + 1] = reply
+    line.wire:owe(1)
+    reply = line:reply(self.expires)
+  end
+  if not reply then others[#others] = nil end
+  for _, other in ipairs(others) do
+    local yes = exchange.class(other) == 2
+    if yes ~= (receipt ~= nil) or receipt and receipt.rejected[1] then return false end
+  end
+  return true
+end
+
+--- Says goodbye and closes: what comes of it changes nothing any more, but where QUIT went along with the message
+--- before.
 ---@param self table the session
 ---@param alone boolean? the server is not asked about chunks along with it
-function delivery.farewell(self, alone)
-  local able = self.state == "ready" or self.state == "connected"
+---@param receipt smtp.Receipt? of that message
+---@return smtp.Error? err it is not known after all whether the server took that
+function delivery.farewell(self, alone, receipt)
+  local able, err = self.state == "ready" or self.state == "connected", nil
   if able and not self.midway then
     self.expires = math.min(self.expires, core.now() + FAREWELL)
-    if self.quitting or chunk.queue_quit(self, alone) then
+    if self.quitting then
+      if not agrees(self, receipt) then
+        self.outcome = "unknown"
+        err = select(2, exchange.fail(self, "final", "protocol", SURPLUS))
+      end
+    elseif chunk.queue_quit(self, alone) then
       chunk.quit_reply(self, function() return self.pump:reply(self.expires) end)
     end
   end
   self:close()
+  return err
 end
 
 return delivery

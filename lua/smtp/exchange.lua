@@ -114,6 +114,17 @@ function exchange.fail_pump(self, stage, kind, reason, words)
   return exchange.fail(self, stage, kind, reason)
 end
 
+--- Whether the server, which waits for content or its end, says nothing yet; else the session ends.
+---@return boolean? quiet
+---@return smtp.Error? err
+function exchange.listen(self)
+  local kind, reason, words = self.pump:unasked()
+  if not kind then return true end
+  local _, err = exchange.fail_pump(self, "body", kind, reason, words)
+  exchange.kill(self, err)
+  return nil, err
+end
+
 -- When the way to the content ends. A wait that `timeouts` names has its own time, and takes none of that; what passes
 -- between two waits belongs to the first.
 local function end_of(way, now, named)
@@ -240,12 +251,23 @@ function exchange.class(reply)
   return math.floor(reply.code / 100)
 end
 
+-- A reply that no server gives to such a command.
+local function odd(self, stage, reply)
+  return exchange.fail(self, stage, "protocol", "the server answered with an odd code", said(reply))
+end
+
 --- The reply if it is of the class a command hopes for, else an error.
 function exchange.expect(self, stage, reply, wanted)
   local got = exchange.class(reply)
   if got == wanted then return reply end
   if got >= 4 then return exchange.refuse(self, stage, reply) end
-  return exchange.fail(self, stage, "protocol", "the server answered with an odd code", said(reply))
+  return odd(self, stage, reply)
+end
+
+--- The reply to content, if it is a yes or a no. A goodbye in its place says nothing of that.
+function exchange.verdict(self, stage, reply)
+  if reply.code ~= 221 and exchange.class(reply) ~= 3 then return reply end
+  return odd(self, stage, reply)
 end
 
 --- A whole verb: begin, the command, its reply of the class hoped for.

@@ -59,7 +59,8 @@ function smtp.send(given)
     receipt.round_trips = one.pump.rounds
     receipt.time.total = core.now() - started
   end
-  delivery.farewell(one, true)
+  local doubt = delivery.farewell(one, true, receipt)
+  if doubt then receipt, err = nil, doubt end
   if receipt then receipt.transcript = one.trace.transcript() end
   return receipt, err
 end

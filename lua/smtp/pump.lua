@@ -23,6 +23,8 @@ Pump.__index = Pump
 -- What is written at once while a body goes out: large enough that system calls do not count, small enough to stay in
 -- cache.
 local BLOCK = 262144
+-- A server that sends more of them unasked is not listened to any longer.
+local MOST_STRAYS = 64
 
 --- A client's pump over a connected pipe: the server owes a greeting.
 ---@param pipe table
@@ -115,25 +117,55 @@ function Pump:unasked()
   return "protocol", pump.SURPLUS
 end
 
+--- The replies that have come and that no command waits for; they stay unread. Never waits.
+---@return smtp.Reply[] replies one of which only a part has come has the code 0
+function Pump:strays()
+  local found, own, pipe = {}, self.wire, self.pipe
+  if own:unread() == 0 and pipe:peek() ~= "data" then return found end
+  local wire, held = core.wire(MOST_STRAYS), own:octets(own:residue())
+  local more = held
+  while more and wire:feed(more) do
+    local code, text, enhanced = wire:reply()
+    while code do
+      found[#found + 1] = { code = code, text = text, enhanced = enhanced }
+      code, text, enhanced = wire:reply()
+    end
+    more = text == "again" and pipe:peek() == "data" and pipe:read(0)
+    held = held .. (more or "")
+  end
+  if wire:unread() > 0 then found[#found + 1] = { code = 0, text = "" } end
+  own:feed(held)
+  return found
+end
+
 --- Writes all that is queued. What cannot be written is no longer queued then.
 ---@param deadline number absolute, monotonic
 ---@return boolean? ok
 ---@return string? kind "timeout"|"closed"
 ---@return string? reason
----@return integer? left octets at the end that the transport has not taken, where it can tell
+---@return integer? left octets at the end that the transport has not taken, as far as it can tell
 function Pump:write(deadline)
   local wire, pipe = self.wire, self.pipe
   self.fresh = true
-  local ok, kind, reason, left
+  local ok, kind, reason, told
   if pipe.send then
-    ok, kind, reason = pipe:send(wire, deadline)
-    left = not ok and #wire:take() or nil
+    ok, kind, reason, told = pipe:send(wire, deadline)
   else
-    ok, kind, reason = pipe:write(wire:take(), deadline)
+    ok, kind, reason, told = pipe:write(wire:take(), deadline)
   end
   if ok then return true end
   kind, reason = errors.failure(kind, reason, "closed")
-  return nil, kind, reason, left
+  return nil, kind, reason, self:untaken(told)
+end
+
+--- How much of what a write that failed was given is certainly not on its way. It is no longer queued then.
+---@param told any what the pipe has told of that
+---@return integer octets at its end; 0: it may have gone out whole
+function Pump:untaken(told)
+  local queued = #self.wire:take()
+  if type(told) == "number" then return math.max(queued, told) end
+  -- our own pipes have send, and take no write for failed that was whole; of others nobody knows that
+  return self.pipe.send and math.max(queued, 1) or 0
 end
 
 --- Writes all that is queued.
@@ -143,7 +175,7 @@ end
 ---@return string? kind "timeout"|"closed"
 ---@return string? reason
 ---@return smtp.Reply? reply what the server said before it closed the connection
----@return integer? left octets at the end that the transport has not taken, where it can tell
+---@return integer? left octets at the end that the transport has not taken, as far as it can tell
 function Pump:flush(deadline, any)
   if self.wire:queued() == 0 then return true end
   local ok, kind, reason, left = self:write(deadline)
@@ -156,7 +188,7 @@ end
 ---@param any boolean?
 ---@param kind string
 ---@param reason string
----@param left integer?
+---@param left integer
 function Pump:fail(deadline, any, kind, reason, left)
   return nil, kind, reason, last_words(self, deadline, any), left
 end

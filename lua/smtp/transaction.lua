@@ -37,7 +37,8 @@ local concat, huge, rep = table.concat, math.huge, string.rep
 ---@class smtp.Transaction
 ---@field mail smtp.Message
 ---@field plan smtp.Dispatch
----@field reset boolean? RSET went before it
+---@field reset boolean? RSET went before it,
+---@field cleared boolean? and was answered with a yes, as far as that was looked at
 ---@field at integer the flight that is on the wire, or the next one
 ---@field accepted string[] recipients that the server took
 ---@field rejected table[] {address=, code=, enhanced=, text=, temporary=}
@@ -223,7 +224,7 @@ local function read_each(self, one, flight, late)
   if one.reset then
     reply, err = receive(self, one, "reset", command)
     if not reply then return nil, err end
-    self.transaction = false
+    self.transaction, one.cleared = false, exchange.class(reply) == 2
   end
   if flight.mail then
     reply, err = receive(self, one, "mail", command)
@@ -271,7 +272,7 @@ function transaction.read(self, one)
   local agreed = self.pump:agree(one.reset and "2" .. flight.classes or flight.classes, deadline)
   -- what came is still there to be read; where the time is over nothing more is waited for
   if not agreed then return read_each(self, one, flight, agreed == nil) end
-  if flight.mail then self.transaction = true end
+  if flight.mail then self.transaction, one.cleared = true, true end
   local accepted, to = one.accepted, one.plan.to
   for i = flight.first, flight.first + flight.count - 1 do accepted[#accepted + 1] = to[i] end
   if not flight.data then return true end

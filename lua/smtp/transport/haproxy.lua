@@ -68,13 +68,16 @@ end
 ---@return boolean? ok
 ---@return string? kind "timeout"|"closed"
 ---@return string? reason
+---@return integer? left octets at the end that are not on their way, at least
 function Pipe:write(bytes, deadline)
   for from = 1, #bytes, SLICE do
     -- before a slice, not behind the last: what is whole was sent, be it late
-    if from > 1 and core.now() >= deadline then return nil, "timeout", "the peer did not take all in time" end
+    if from > 1 and core.now() >= deadline then
+      return nil, "timeout", "the peer did not take all in time", #bytes - from + 1
+    end
     local slice = #bytes > SLICE and bytes:sub(from, from + SLICE - 1) or bytes
     local sent, kind, reason = call(self, deadline, "the peer took nothing in time", "send", slice)
-    if not sent then return nil, kind, reason end
+    if not sent then return nil, kind, reason, #bytes - from + 1 - #slice end
   end
   return true
 end

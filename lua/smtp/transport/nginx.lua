@@ -89,13 +89,17 @@ end
 ---@return boolean? ok
 ---@return string? kind "timeout"|"closed"
 ---@return string? reason
+---@return integer? left octets at the end that are not on their way, at least
 function Pipe:write(bytes, deadline)
   for from = 1, #bytes, SLICE do
-    if not ready(self, deadline) then return nil, "closed", "the connection is closed" end
+    local left = #bytes - from + 1
+    if not ready(self, deadline) then return nil, "closed", "the connection is closed", left end
     local slice = #bytes > SLICE and bytes:sub(from, from + SLICE - 1) or bytes
     local sent, reason = call(self, "send", slice)
-    if reason == "timeout" then return nil, "timeout", "the peer took nothing in time" end
-    if not sent then return nil, "closed", reason == "closed" and "the peer closed the connection" or reason end
+    -- of the slice itself all may have gone out
+    left = left - #slice
+    if reason == "timeout" then return nil, "timeout", "the peer took nothing in time", left end
+    if not sent then return nil, "closed", reason == "closed" and "the peer closed the connection" or reason, left end
   end
   return true
 end

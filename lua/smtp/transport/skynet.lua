@@ -105,13 +105,15 @@ end
 ---@return boolean? ok
 ---@return string? kind "timeout"|"closed"
 ---@return string? reason
+---@return integer? left octets at the end that are not on their way, at least
 function Pipe:write(bytes, deadline)
   local line = self.line
   for from = 1, #bytes, SLICE do
     local slice = bytes:sub(from, from + SLICE - 1)
-    if not room(line, deadline) then return nil, "timeout", "the peer took nothing in time" end
-    if line.closed then return nil, "closed", "the connection is closed" end
-    if not socket.write(line.id, slice) then return nil, "closed", "the peer closed the connection" end
+    local left = #bytes - from + 1
+    if not room(line, deadline) then return nil, "timeout", "the peer took nothing in time", left end
+    if line.closed then return nil, "closed", "the connection is closed", left end
+    if not socket.write(line.id, slice) then return nil, "closed", "the peer closed the connection", left end
     line.given = line.given + #slice
   end
   return true

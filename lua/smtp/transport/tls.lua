@@ -147,16 +147,17 @@ local function flush(self, deadline)
   elseif self.broken then
     return nil, "closed", self.broken
   end
-  local sent, kind, text
+  local sent, kind, text, left
   if sealed then
-    sent, kind, text = self.inner:send(sealed, deadline)
+    sent, kind, text, left = self.inner:send(sealed, deadline)
   else
-    sent, kind, text = self.inner:write(out, deadline)
+    sent, kind, text, left = self.inner:write(out, deadline)
+    left = left or 0
   end
   if not sent then
     self.broken = text or kind
   end
-  return sent, kind, text
+  return sent, kind, text, left
 end
 
 -- What the peer says, or that it says no more, to the engine or the wire of the ciphertext.
@@ -326,15 +327,15 @@ local function await(self, deadline, wire)
 end
 
 -- The error of a write that failed: the alert by which the peer ended TLS, where it left one. Other words are kept.
-local function explain(self, kind, text)
+local function explain(self, kind, text, left)
   if kind == "closed" and self.engine and not self.ahead then
-    local bytes, how, why, hint = await(self, PAST)
+    local bytes, how, why = await(self, PAST)
     self.ahead = bytes
     if how == "tls" then
-      return nil, how, why, hint
+      return nil, how, why, left
     end
   end
-  return nil, kind, text
+  return nil, kind, text, left
 end
 
 --- At least one byte, as much as is there. May yield.
@@ -379,7 +380,7 @@ function Pipe:write(bytes, deadline)
   return true
 end
 
---- All that a wire has queued; else as write(). May yield.
+--- All that a wire has queued; else as write(), and 0 where all that is no longer queued may be on its way. May yield.
 ---@param wire userdata
 ---@param deadline number absolute, monotonic seconds
 function Pipe:send(wire, deadline)
@@ -395,9 +396,10 @@ function Pipe:send(wire, deadline)
       self.broken = why
       return nil, ending(why)
     end
-    local sent, kind, text = flush(self, deadline)
+    local sent, kind, text, left = flush(self, deadline)
     if not sent then
-      return explain(self, kind, text)
+      -- a record that is not whole says nothing
+      return explain(self, kind, text, left and math.min(left, 1))
     end
   until taken < SLICE
   return true
