@@ -1,19 +1,52 @@
 # Builds smtp for one Lua: make LUA=lua5.4 (also lua5.1 lua5.2 lua5.3 lua5.5 luajit). `make help` lists every target.
 LUA ?= lua5.4
 PREFIX ?= /usr/local
-LUA_VERSION ?= $(shell $(LUA) -e 'print((_VERSION:gsub("Lua ", "")))')
+ifndef LUA_VERSION
+LUA_VERSION := $(shell $(LUA) -e 'print((_VERSION:gsub("Lua ", "")))' 2>/dev/null)
+endif
+
+# What LUA means is found out before anything is done, but by what needs none or installs it (spec/support/install.sh).
+LUAS := lua5.1 lua5.2 lua5.3 lua5.4 lua5.5 luajit
+GOALS := $(filter-out clean help rockspec test portable bench-tools build/bench/% lint-luacheck \
+	$(if $(filter $(LUAS),$(LUA)),demo bench),$(or $(MAKECMDGOALS),all))
+# LuaRocks says where everything is
+SAID := $(if $(filter install uninstall,$(GOALS)),$(and $(INST_LUADIR),$(INST_LIBDIR)),$(LUA_INCDIR))
+ifeq ($(and $(GOALS),$(if $(LUA_VERSION)$(SAID),,none)),none)
+HERE := $(shell for lua in $(LUAS) lua; do command -v $$lua; done 2>/dev/null)
+$(error $(LUA) is no Lua that is installed here; $(if $(HERE),LUA=... may be $(notdir $(HERE)),nor is any other: install \
+	lua5.4 and liblua5.4-dev (so Debian calls them)))
+endif
+
 INST_LUADIR ?= $(PREFIX)/share/lua/$(LUA_VERSION)
 INST_LIBDIR ?= $(PREFIX)/lib/lua/$(LUA_VERSION)
 
-# where the headers are: said (LuaRocks does), or asked of pkg-config
+# where the headers are: said, or asked of pkg-config
 ifdef LUA_INCDIR
 LUA_CFLAGS ?= -I$(LUA_INCDIR)
-else
-LUA_CFLAGS ?= $(shell pkg-config --cflags $(notdir $(LUA)) 2>/dev/null || \
-	pkg-config --cflags $(patsubst lua5%,lua-5%,$(notdir $(LUA))))
 endif
+ifndef LUA_CFLAGS
+ifneq ($(filter-out env uninstall demo bench,$(GOALS)),)
+JIT := $(filter luajit%,$(notdir $(LUA)))
+LUA_PC := $(shell for name in $(if $(JIT),,$(LUA_VERSION:%=lua%) $(LUA_VERSION:%=lua-%)) $(notdir $(LUA)); do \
+	pkg-config --exists $$name 2>/dev/null && echo $$name && exit; done)
+ifeq ($(LUA_PC),)
+HEADERS := $(if $(JIT),libluajit2-5.1-dev,lib$(patsubst lua5.1,lua5.1-0,lua$(LUA_VERSION))-dev)
+$(error the headers of $(LUA) are not found: install $(HEADERS) and pkg-config (so Debian calls them), or say \
+	LUA_INCDIR=the folder of lua.h)
+endif
+LUA_CFLAGS := $(shell pkg-config --cflags $(LUA_PC))
+endif
+endif
+
+# An OpenSSL elsewhere is found at run time as it was when linking; where the system looks by itself nothing is said.
 OPENSSL_CFLAGS ?= $(if $(OPENSSL_INCDIR),-I$(OPENSSL_INCDIR))
-OPENSSL_LIBS ?= $(if $(OPENSSL_LIBDIR),-L$(OPENSSL_LIBDIR)) -lssl -lcrypto
+ifdef OPENSSL_LIBDIR
+SYSTEM_LIBDIRS := /lib /usr/lib /lib64 /usr/lib64 $(shell PATH="$$PATH:/sbin:/usr/sbin" ldconfig -v -N -X 2>/dev/null | \
+	sed -n 's,^\(/[^:]*\):.*,\1,p')
+OPENSSL_LIBS ?= -L$(OPENSSL_LIBDIR) -lssl -lcrypto \
+	$(if $(filter $(realpath $(OPENSSL_LIBDIR)),$(realpath $(SYSTEM_LIBDIRS))),,-Wl,-rpath,$(abspath $(OPENSSL_LIBDIR)))
+endif
+OPENSSL_LIBS ?= -lssl -lcrypto
 
 ifdef SANITIZE
 BUILD := build/asan/$(notdir $(LUA))
@@ -41,9 +74,15 @@ $(BUILD)/smtp/core.so: $(call objects,$(CORE))
 	@mkdir -p $(@D)
 	$(CC) $(LIBFLAG) -pthread $(CFLAGS) $(LDFLAGS) -o $@ $^
 
-$(BUILD)/smtp/tls.so: $(call objects,$(TLS))
+$(BUILD)/smtp/tls.so: $(call objects,$(TLS)) $(BUILD)/openssl
 	@mkdir -p $(@D)
-	$(CC) $(LIBFLAG) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(OPENSSL_LIBS)
+	$(CC) $(LIBFLAG) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(OPENSSL_LIBS)
+
+# what was built with another OpenSSL is built again
+$(call objects,$(filter csrc/tls/%,$(TLS))): $(BUILD)/openssl
+$(BUILD)/openssl: FORCE
+	@mkdir -p $(@D)
+	@[ "$$(cat $@ 2>/dev/null)" = '$(OPENSSL_CFLAGS) $(OPENSSL_LIBS)' ] || echo '$(OPENSSL_CFLAGS) $(OPENSSL_LIBS)' >$@
 
 $(BUILD)/obj/%.o: csrc/%.c
 	@mkdir -p $(@D)
@@ -136,6 +175,20 @@ uninstall: ## remove what install copied
 	rm -f "$(DESTDIR)$(INST_LIBDIR)/smtp/core.so" "$(DESTDIR)$(INST_LIBDIR)/smtp/tls.so"
 	-find "$(DESTDIR)$(INST_LUADIR)/smtp" "$(DESTDIR)$(INST_LIBDIR)/smtp" -depth -type d -empty -delete
 
+rockspec: ## write the rockspec of a tagged version into build/: VERSION=1.2.3 (SOURCE_URL=... where origin is not it)
+	@echo '$(VERSION)' | grep -Eqx '(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*)){2}' || \
+		{ echo 'make rockspec VERSION=1.2.3: "$(VERSION)" is no version' >&2; exit 1; }
+	@# the address as anybody may fetch from it: without ssh, a name or a password
+	@url='$(SOURCE_URL)'; url=$$(echo "$${url:-$$(git remote get-url origin 2>/dev/null)}" | sed -E \
+		-e 's,^([^@/:]+@)?([^/:]+):([^/].*),https://\2/\3,' -e 's,^ssh://([^@/]*@)?([^/:]*)(:[0-9]+)?/,https://\2/,' \
+		-e 's,^(git\+)?https?://([^@/]*@)?,git+https://,' -e 's,^(file://)?/,git+file:///,'); \
+	echo "$$url" | grep -Eqx '(git|git\+[a-z]+)://[A-Za-z0-9:/.~_+%-]+' || \
+		{ echo "make rockspec SOURCE_URL=git+https://...: \"$$url\" is no place where everybody finds the source" >&2; exit 1; }; \
+	mkdir -p build && sed -e 's,"scm-1","$(VERSION)-1",' -e "s,^  url = .*,  url = \"$$url\"\, tag = \"v$(VERSION)\"\,," \
+		smtp-scm-1.rockspec >build/smtp-$(VERSION)-1.rockspec
+	@echo build/smtp-$(VERSION)-1.rockspec
+	@git rev-parse -q --verify refs/tags/v$(VERSION) >/dev/null || echo 'there is no tag v$(VERSION) yet' >&2
+
 clean: ## remove build/
 	rm -rf build
 
@@ -147,5 +200,5 @@ help: ## list the targets and the variables
 	@echo "  CC CFLAGS CPPFLAGS LDFLAGS LIBFLAG   the compiler and its flags; SANITIZE=1 adds ASan and UBSan"
 	@echo "  LUA_INCDIR OPENSSL_INCDIR OPENSSL_LIBDIR   headers and libraries, where pkg-config does not know them"
 
-.PHONY: all env check demo test portable bench bench-tools lint $(LINTS) install uninstall clean help
+.PHONY: all env check demo test portable bench bench-tools lint $(LINTS) install uninstall rockspec clean help FORCE
 .DELETE_ON_ERROR:

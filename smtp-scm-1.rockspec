@@ -17,7 +17,7 @@ dependencies = {
   "lua >= 5.1, < 5.6",
 }
 external_dependencies = {
-  OPENSSL = { header = "openssl/ssl.h" },
+  OPENSSL = { header = "openssl/ssl.h", library = "ssl" },
 }
 build = {
   type = "make",
