@@ -4,6 +4,7 @@ local check = require "smtp.check"
 local core = require "smtp.core"
 local errors = require "smtp.errors"
 local guess = require "smtp.guess"
+local hosts = require "smtp.protocol.host"
 local sasl = require "smtp.protocol.sasl"
 
 local options = {}
@@ -93,9 +94,15 @@ local function pair(value, label)
   if not fine then check.raise(label .. " must be a pair of name and value") end
 end
 
+local TRANSPORTS = {}
+for name in ("cqueues luv copas haproxy prosody skynet"):gmatch("%a+") do TRANSPORTS[name] = true end
+
 -- What else a transport has is its own business.
 local function transport_of(value, label)
-  if type(value.connect) ~= "function" then check.raise(label .. ": a transport has a function \"connect\"") end
+  if type(value.connect) == "function" then return end
+  check.raise(('%s: a transport has a function "connect": %s'):format(label, type(value.new) == "function"
+    and 'what its function "new" gives may be one'
+    or ("write one such as require %q, or leave it out for the built-in sockets"):format("smtp.transport.cqueues")))
 end
 
 -- What is inside the options that may be tables.
@@ -360,7 +367,9 @@ function options.plan(given, label, checked)
   end
   local transport = all.transport or "auto"
   if type(transport) == "string" and transport ~= "auto" then
-    check.raise(("%s: option \"transport\" must be \"auto\" or a transport, not %q"):format(label, transport))
+    local name = transport:lower():match("%a+$")
+    check.raise(("%s: option \"transport\" must be \"auto\" or a transport, not %q%s"):format(label, transport,
+      TRANSPORTS[name] and (': write transport = require "smtp.transport.%s"'):format(name) or ""))
   end
   local pipeline = all.pipeline
   if pipeline == nil or pipeline == true then pipeline = "auto" end
@@ -376,7 +385,11 @@ function options.plan(given, label, checked)
   end
   if all.client_key and not all.client_cert then return nil, errors.input "client_key needs client_cert" end
 
-  local proxy, host, server_name, reason
+  local proxy, host, server_name
+  local reason = given.host and hosts.flaw(given.host, "host", " url port path ")
+    or all.server_name and hosts.flaw(all.server_name, "server_name", "")
+    or all.bind and hosts.flaw(all.bind, "bind", "")
+  if reason then return nil, errors.input(reason) end
   if all.proxy then
     proxy, reason = parse_proxy(all.proxy)
     if not proxy then return nil, errors.input(reason) end

@@ -6,6 +6,7 @@ local core = require "smtp.core"
 local dialogue = require "smtp.dialogue"
 local errors = require "smtp.errors"
 local extension = require "smtp.protocol.extension"
+local hosts = require "smtp.protocol.host"
 local options = require "smtp.options"
 local socket = require "smtp.transport.socket"
 
@@ -31,6 +32,8 @@ end
 
 -- The values that can be wrong at run time. Each comparison is one that NaN does not pass.
 local function problem(self)
+  local flaw = hosts.flaw(self.host, "host", " port ")
+  if flaw then return flaw end
   local function whole(value, least, most) return value >= least and value <= most and value % 1 == 0 end
   if self.host == "" or self.host:find("%c") then return "host has a control character in it, or is empty" end
   if not whole(self.port, 0, 65535) then return "port must be from 0 to 65535" end
@@ -52,7 +55,7 @@ local function secure(self, given)
     cert, key = require "smtp.tls".mint(names)
     if not cert then return fail("tls", "tls", key) end
   end
-  local context, reason, hint = transport.context { server = true, cert = cert, key = key or cert }
+  local context, reason, hint = transport.context { server = true, cert = cert, key = key }
   if not context then return fail("tls", "tls", reason, hint) end
   self.certificate, self.context, self.secure = cert, context, transport.wrap
   return true
@@ -112,7 +115,7 @@ function server.new(given)
     transport = socket.new()
   end
   local self = setmetatable({
-    host = given.host or "127.0.0.1",
+    host = (given.host or "127.0.0.1"):gsub("^%[(.*)%]$", "%1"),
     port = given.port or 0,
     mode = given.tls or "none",
     auth = given.auth,

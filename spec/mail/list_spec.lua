@@ -117,7 +117,7 @@ describe("list", function()
     { { help = "https://a/b>" }, "percent-encoded in a URI at position 12" },
     { { help = "https://a/\195\182" }, "percent-encoded in a URI at position 11" },
     { { help = "https://a/%4" }, "percent-encoded in a URI at position 11" },
-    { { help = "https://a/" .. ("x"):rep(1000) }, "list.help: List-Help: a word too long" },
+    { { help = "https://a/" .. ("x"):rep(1000) }, "list.help: a word too long" },
     { { help = "NO" }, "list.help: must begin with mailto:" },
     { { owner = {} }, "list.owner: a URI is missing" },
     { { archive = { "https://a", "b" } }, "list.archive: item 2: must begin" },

@@ -347,7 +347,7 @@ describe("refusals", function()
     { { envelope = { to = {} } }, "envelope.to: no recipient" },
     { { envelope = { to = "<>" } }, "envelope.to: unexpected" },
     { { envelope = { from = "x" } }, "envelope.from: no \"@\"" },
-    { { subject = "\255" }, "subject: Subject: invalid UTF-8 at position 1" },
+    { { subject = "\255" }, "subject: invalid UTF-8 at position 1" },
     { { text = "ab\255" }, "text: invalid UTF-8 at position 3" },
     { { html = "\237\160\128" }, "html: invalid UTF-8 at position 1" },
     { { date = -1 }, "date: a Unix time" },

@@ -20,7 +20,7 @@ local source = require "smtp.mail.source"
 
 local message = {}
 
-local refuse, need, try = refusal.refuse, refusal.need, refusal.try
+local refuse, need, field_of, try = refusal.refuse, refusal.need, refusal.field, refusal.try
 
 ---@class smtp.Message
 ---@field id string|nil "<…@…>"; nil for `raw` where none was found
@@ -79,7 +79,7 @@ end
 local function option_fields(fields)
   local out, written = {}, {}
   local function add(option, label, name, field, why)
-    out[#out + 1] = need(label, field, why)
+    out[#out + 1] = field_of(label, name, field, why)
     written[lower(name)] = option
   end
   if fields.priority ~= nil then
@@ -127,7 +127,7 @@ local function id_field(option, name, value)
   if value == nil then
     return ""
   end
-  return need(option, header.field(name, table.concat(need(option, id.list(value)), " ")))
+  return field_of(option, name, header.field(name, table.concat(need(option, id.list(value)), " ")))
 end
 
 -- The Date field, nil and a reason where it is no time. In a batch many messages have the same.
@@ -150,7 +150,7 @@ local function head_of(fields, message_id, people_fields)
     .. header.field("Message-ID", message_id)
     .. id_field("in_reply_to", "In-Reply-To", fields.in_reply_to)
     .. id_field("references", "References", fields.references)
-    .. (fields.subject ~= nil and need("subject", header.text("Subject", fields.subject)) or "")
+    .. (fields.subject ~= nil and field_of("subject", "Subject", header.text("Subject", fields.subject)) or "")
   if fields.priority ~= nil or fields.list then
     own, written = option_fields(fields)
   end

@@ -10,7 +10,7 @@ local refusal = require "smtp.mail.refusal"
 
 local people = {}
 
-local refuse, need = refusal.refuse, refusal.need
+local refuse, need, field_of = refusal.refuse, refusal.need, refusal.field
 
 -- What an option says of people: their header field, "" where there are none; a list of their addresses, nil where the
 -- option is not given; whether one of these needs SMTPUTF8.
@@ -27,7 +27,7 @@ local function several(option, name, value, parse)
   for i, box in ipairs(boxes) do
     addresses[i], utf8 = box.address, utf8 or box.utf8 or false
   end
-  return #boxes.items > 0 and need(option, header.addresses(name, boxes)) or "", addresses, utf8
+  return #boxes.items > 0 and field_of(option, name, header.addresses(name, boxes)) or "", addresses, utf8
 end
 
 -- The same of one mailbox: its field, its address and whether that needs SMTPUTF8.
@@ -40,7 +40,7 @@ local function person(option, name, value)
     return field, one, false
   end
   local box = need(option, address.mailbox(value))
-  return need(option, header.addresses(name, { box })), box.address, box.utf8 or false
+  return field_of(option, name, header.addresses(name, { box })), box.address, box.utf8 or false
 end
 
 local function join(...)

@@ -24,6 +24,15 @@ function refusal.need(label, value, why)
   return value
 end
 
+--- The same for a header field that an option makes: the reason names the option, and not the field besides.
+---@param name string the field's
+function refusal.field(option, name, field, why)
+  if field == nil and why:sub(1, #name + 2) == name .. ": " then
+    why = why:sub(#name + 3)
+  end
+  return refusal.need(option, field, why)
+end
+
 --- What a function makes, or its refusal as an error.
 ---@param make function
 ---@return any|nil made

@@ -206,30 +206,33 @@ local function advice(reason)
   end
 end
 
-local function read_pem(value)
+-- What an option holds, as PEM text. What may be a key whose first line is lost is not shown.
+local function read_pem(option, value)
   if value:find("-----BEGIN", 1, true) then return value end
   local file, reason = io.open(value, "rb")
-  if not file then return nil, reason end
+  local shown = option == "client_cert" and #value < 256 and not value:find("%c") and value .. ": " or ""
+  if not file then return nil, option .. ": " .. shown .. reason:sub(#value + 3) end
   local pem = file:read(KEY_LIMIT)
   file:close()
-  return pem or nil, value .. ": it is empty"
+  return pem, option .. ": it is empty"
 end
 
--- Gives the handshake our certificate.
+-- Gives the handshake our certificate. Reasons name the option that was given: the key may be in the certificate's.
 local function identify(self, cert, key)
   local ssl = require "ngx.ssl"
   if not (self.sock.setclientcert and ssl.parse_pem_cert) then
     return nil, "client_cert needs a later lua-resty-core: this one has no setclientcert"
   end
+  local keeper = key and "client_key" or "client_cert"
   local cert_pem, key_pem, parsed_cert, parsed_key, reason
-  cert_pem, reason = read_pem(cert)
-  if not cert_pem then return nil, "client_cert: " .. reason end
-  key_pem, reason = read_pem(key or cert)
-  if not key_pem then return nil, "client_key: " .. reason end
+  cert_pem, reason = read_pem("client_cert", cert)
+  if not cert_pem then return nil, reason end
+  key_pem, reason = read_pem(keeper, key or cert)
+  if not key_pem then return nil, reason end
   parsed_cert, reason = ssl.parse_pem_cert(cert_pem)
   if not parsed_cert then return nil, "client_cert: " .. reason end
   parsed_key, reason = ssl.parse_pem_priv_key(key_pem)
-  if not parsed_key then return nil, "client_key: " .. reason end
+  if not parsed_key then return nil, keeper .. ": " .. reason end
   return self.sock:setclientcert(parsed_cert, parsed_key)
 end
 
