@@ -4,8 +4,8 @@ local loopback = require "spec.support.loopback"
 local smtp = require "smtp"
 
 -- Debian's command of that name is a script that gives it another configuration
-local PROGRAM = child.output("command -v /usr/lib/minetest/minetestserver || command -v luantiserver || command -v minetestserver")
-  :match "[^\n]+"
+local PROGRAM = child.output([[command -v /usr/libexec/luanti/luantiserver || command -v /usr/lib/minetest/minetestserver ||
+  command -v luantiserver || command -v minetestserver]]):match "[^\n]+"
 
 local CONFIGURATION = [[
 secure.enable_security = true

@@ -2,9 +2,11 @@
 # install.sh demo|test|bench: installs what `make demo` (and so on) needs and this machine lacks, with apt-get.
 # Whatever is there already is left alone. Without apt-get it only says what is missing, by its Debian names.
 # Exim and OpenSMTPD, which Debian does not install beside Postfix, are unpacked into build/; packages of npm go to build/npm.
+# It fails where something cannot be had that nothing goes without; what else cannot be had is said, and left to be skipped.
+# install.sh missing: only prints what `make test` would use and this machine lacks, a line each.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-export PATH=$PATH:/usr/sbin:/sbin
+export PATH=$PATH:/usr/sbin:/sbin:/usr/games
 
 header() { [ -e "/usr/include/$1" ] || echo "#include <$1>" | cc -E -; }
 
@@ -28,40 +30,51 @@ opensmtpd_here() {
 	id opensmtpd && id opensmtpq && [ -x build/opensmtpd/usr/sbin/smtpd ] &&
 		! ldd build/opensmtpd/usr/sbin/smtpd | grep "not found"
 }
-luanti_here() { command -v /usr/lib/minetest/minetestserver || command -v luantiserver || command -v minetestserver; }
+luanti_here() {
+	command -v /usr/libexec/luanti/luantiserver || command -v /usr/lib/minetest/minetestserver || command -v luantiserver ||
+		command -v minetestserver
+}
 c_of_32_bits() { echo '#include <stdio.h>' | gcc -m32 -idirafter "/usr/include/$(gcc -print-multiarch)" -fsyntax-only -xc -; }
+busted_here() { "$1" "$(command -v busted)" --version; }
 exim_here() { id Debian-exim && build/exim/usr/sbin/exim4 -C /dev/null -bV; }
 
-# want PACKAGE PURPOSE PROBE...: the package is missing where the probe fails; PACKAGE may name a second choice, "a|b"
-missing=()
+# want PACKAGE PURPOSE PROBE...: the package is missing where the probe fails; PACKAGE may name a second choice, "a|b".
+# need: likewise, and nothing goes without it.
+missing=() needed=()
 want() {
 	local package=$1 purpose=$2
 	shift 2
 	"$@" >/dev/null 2>&1 || missing+=("$package ($purpose)")
 }
+need() {
+	local before=${#missing[@]}
+	want "$@"
+	[ ${#missing[@]} -eq "$before" ] || needed+=("${missing[-1]}")
+}
 
-want_lua() {
-	local package=$1 headers=lib$1-dev
-	case $1 in
+# lua need|want LUA
+lua() {
+	local package=$2 headers=lib$2-dev
+	case $2 in
 	lua5.1) headers=liblua5.1-0-dev ;;
 	luajit) package='luajit2|luajit' headers='libluajit2-5.1-dev|libluajit-5.1-dev' ;;
 	esac
-	want "$package" "the interpreter $1" command -v "$1"
-	want "$headers" "lua.h of $1" lua_header "$1"
+	$1 "$package" "the interpreter $2" command -v "$2"
+	$1 "$headers" "lua.h of $2" lua_header "$2"
 }
 
 look() {
-	missing=()
-	want gcc 'C compiler' command -v cc
-	want libc6-dev 'C headers' header stdio.h
-	want make 'make' command -v make
-	want pkg-config 'finds the headers' command -v pkg-config
-	want libssl-dev 'OpenSSL headers' header openssl/ssl.h
-	want ca-certificates 'system trust store' trust_store
+	missing=() needed=()
+	need gcc 'C compiler' command -v cc
+	need libc6-dev 'C headers' header stdio.h
+	need make 'make' command -v make
+	need pkg-config 'finds the headers' command -v pkg-config
+	need libssl-dev 'OpenSSL headers' header openssl/ssl.h
+	need ca-certificates 'system trust store' trust_store
+	lua need "$lua"
 	case $1 in
-	demo) want_lua "$lua" ;;
 	test) look_test && look_bench ;;
-	bench) want_lua "$lua" && look_bench ;;
+	bench) look_bench ;;
 	esac
 }
 
@@ -72,8 +85,8 @@ look_bench() {
 	want lua-socket 'LuaSocket to compare with' "$lua" -e 'require "socket.smtp"'
 	want lua-sec 'its TLS' "$lua" -e 'require "ssl"'
 	want lua-posix 'forks' lua5.1 -e 'require "posix"'
-	want openssl 'makes test certificates' command -v openssl
-	want python3 'runs the benchmark' command -v python3
+	need openssl 'makes test certificates' command -v openssl
+	need python3 'runs the benchmark' command -v python3
 	want strace 'counts system calls' command -v strace
 	want valgrind 'counts instructions' command -v valgrind
 	want nodejs 'runs the packages of npm' command -v node
@@ -83,8 +96,12 @@ look_bench() {
 
 look_test() {
 	local each
-	for each in lua5.1 lua5.2 lua5.3 lua5.4 luajit; do want_lua "$each"; done
-	want lua-busted 'runs the specs' command -v busted
+	need lua-busted 'runs the specs' busted_here "$lua"
+	need procps 'finds the processes of a run' command -v pgrep
+	for each in lua5.1 lua5.2 lua5.3 luajit; do
+		lua want "$each"
+		! command -v busted >/dev/null || want lua-busted "runs the specs under $each" busted_here "$each"
+	done
 	want lua-check 'checks the Lua code' command -v luacheck
 	want luarocks 'packaging specs' command -v luarocks
 	want lua-socket 'sockets of another make' lua5.4 -e 'require "socket"'
@@ -131,34 +148,36 @@ look_test() {
 	want opensmtpd 'a real mail server whose TLS fails' opensmtpd_here
 }
 
+warn() {
+	printf '\n!!! %s\n\n' "$*" >&2
+}
+
 apt_install() {
 	"${root[@]}" apt-get install -y -q --no-install-recommends -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "$@"
 }
 
 # unpack PACKAGE FOLDER USER...: its libraries are installed; of itself only what runs, and the users that it runs as.
-unpack() {
-	local package=$1 folder=$2 libraries user
-	shift 2
-	libraries=$(apt-cache depends "$package" | sed -n 's/^ *Depends: \(lib[^ ]*\)$/\1/p')
-	# shellcheck disable=SC2086 # several packages
-	apt_install --no-upgrade $libraries
-	mkdir -p "build/$folder"
-	(
-		cd "build/$folder"
-		apt-get download -q "$package"
-		dpkg -x "$package"_*.deb .
-		rm "$package"_*.deb
-	)
-	for user in "$@"; do
+unpack() (
+	package=$1
+	# shellcheck disable=SC2046 # several packages
+	apt_install --no-upgrade $(apt-cache depends "$package" | sed -n 's/^ *Depends: \(lib[^ ]*\)$/\1/p') &&
+		mkdir -p "build/$2" && cd "build/$2" && apt-get download -q "$package" && dpkg -x "$package"_*.deb . &&
+		rm "$package"_*.deb || return
+	for user in "${@:3}"; do
 		id "$user" >/dev/null 2>&1 || "${root[@]}" useradd --system --user-group --home-dir /nonexistent --no-create-home \
-			--shell /usr/sbin/nologin "$user"
+			--shell /usr/sbin/nologin "$user" || return
 	done
-}
+)
 
 kind=${1:-}
-case $kind in demo | test | bench) ;; *) echo "usage: $0 demo|test|bench" >&2 && exit 2 ;; esac
+case $kind in demo | test | bench | missing) ;; *) echo "usage: $0 demo|test|bench|missing" >&2 && exit 2 ;; esac
 lua=$(basename "${LUA:-lua5.4}")
 
+if [ "$kind" = missing ]; then
+	look test
+	[ ${#missing[@]} -eq 0 ] || printf '%s\n' "${missing[@]}"
+	exit 0
+fi
 look "$kind"
 if [ ${#missing[@]} -eq 0 ]; then
 	echo "Everything 'make $kind' needs is installed."
@@ -211,17 +230,24 @@ for service in nginx prosody minetest-server luanti-server; do
 	"${root[@]}" mkdir -p /etc/systemd/system
 	[ -e /etc/systemd/system/$service.service ] || "${root[@]}" ln -s /dev/null /etc/systemd/system/$service.service
 done
-[ ${#packages[@]} -eq 0 ] || apt_install "${packages[@]}"
-[ -z "$exim" ] || unpack exim4-daemon-heavy exim Debian-exim
-[ -z "$opensmtpd" ] || unpack opensmtpd opensmtpd opensmtpd opensmtpq
+# one that is broken must not keep the others away
+[ ${#packages[@]} -eq 0 ] || apt_install "${packages[@]}" || for package in "${packages[@]}"; do
+	apt_install "$package" || warn "$package CANNOT BE INSTALLED."
+done
+[ -z "$exim" ] || unpack exim4-daemon-heavy exim Debian-exim || warn "Exim CANNOT BE UNPACKED."
+[ -z "$opensmtpd" ] || unpack opensmtpd opensmtpd opensmtpd opensmtpq || warn "OpenSMTPD CANNOT BE UNPACKED."
 if [ -n "$npm" ]; then # all of them: npm takes away what it is not told to keep
 	npm install --no-save --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error --prefix build/npm \
-		"${npm_packages[@]}"
+		"${npm_packages[@]}" || warn "The packages of npm CANNOT BE INSTALLED."
 fi
 
 look "$kind"
-if [ ${#missing[@]} -gt 0 ]; then
-	echo "Still missing:" >&2
-	printf '  %s\n' "${missing[@]}" >&2
+if [ ${#needed[@]} -gt 0 ]; then
+	echo "Nothing goes without these, which CANNOT BE HAD here (the names are Debian's):" >&2
+	printf '  %s\n' "${needed[@]}" >&2
 	exit 1
+fi
+if [ ${#missing[@]} -gt 0 ]; then
+	warn "These CANNOT BE HAD here: what takes them IS SKIPPED."
+	printf '  %s\n' "${missing[@]}" >&2
 fi

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # test.sh: every check there is: builds and specs under each Lua, the static checks, the specs again under ASan and UBSan.
-# The last line is "N passed, N failed". Under CI=true a skipped spec counts as failed: it means a component is missing.
+# The last line is "N passed, N failed", and how many were skipped: specs, and each component that this machine lacks. Under
+# CI=true what is skipped counts as failed.
 # Specs tagged #real (real servers, packaging) are slow and the same for every Lua, or go through the Luas themselves:
 # they run once, under lua5.4. Those tagged #linear look at how much work Lua code is: they run under one Lua and LuaJIT.
 # All is built first; then four jobs run at a time, as much of them is waiting, and each prints what it has to say at its
@@ -10,6 +11,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 # a make above lends us no jobs and must not hand on its variables
 unset MAKEFLAGS MFLAGS MAKELEVEL LUA
+export PATH=$PATH:/usr/games # where Debian has servers that root's does not name
 busted=$(command -v busted)
 mkdir -p build
 log=$(mktemp build/test.XXXXXX)
@@ -51,6 +53,11 @@ check() {
 		say "$title" 0 1 0
 		return 1
 	fi
+}
+
+# tool COMMAND TITLE COMMAND...: a check by that tool, where there is one
+tool() {
+	if command -v "$1" >/dev/null; then check "${@:2}" || true; else say "$1 is not installed" 0 0 1; fi
 }
 
 # specs TITLE COMMAND...: one run of busted, counted by its closing line
@@ -103,28 +110,29 @@ asan)
 	exit
 	;;
 lint)
-	check 'luacheck' make lint-luacheck || true
+	tool luacheck 'luacheck' make lint-luacheck
 	check 'warnings are errors, gcc and clang' make lint-warnings || true
-	check 'clang-tidy' make lint-tidy || true
+	tool clang-tidy 'clang-tidy' make lint-tidy
 	check 'floors' make lint-floors || true
 	exit
 	;;
 esac
 
 everything() {
-	local lua list=()
+	local lua component list=() missing
+	missing=$(bash spec/support/install.sh missing)
+	while read -r component; do say "$component is MISSING: what takes it is skipped" 0 0 1; done < <(grep . <<<"$missing")
 	for lua in lua5.1 lua5.2 lua5.3 lua5.4 lua5.5 luajit; do
-		if ! command -v $lua >/dev/null; then
-			[ $lua = lua5.5 ] || say "$lua is not installed" 0 0 1 # that one is not everywhere yet
-		elif check "build for $lua" make -j2 LUA=$lua; then
-			list+=("specs $lua")
-		fi
+		if ! command -v $lua >/dev/null || grep -q "lua.h of $lua)" <<<"$missing"; then continue; fi
+		check "build for $lua" make -j2 LUA=$lua || continue
+		if ! grep -q "under $lua)" <<<"$missing"; then list+=("specs $lua"); fi
 	done
 	# modules that stay loaded keep their names in a leak's stack
 	mkdir -p build/asan
 	echo 'int dlclose(void *handle); int dlclose(void *handle) { (void)handle; return 0; }' |
 		gcc -shared -fPIC -o build/asan/nodlclose.so -xc -
 	for lua in lua5.4 luajit; do
+		[[ " ${list[*]} " == *"specs $lua"* ]] || continue
 		if check "sanitized build for $lua" make -j2 SANITIZE=1 LUA=$lua; then list=("asan $lua" "${list[@]}"); fi
 	done
 	# the longest first
