@@ -4,6 +4,7 @@ local core = require "smtp.core"
 local crowd = require "spec.support.crowd"
 local play = require "spec.support.play"
 local smtp = require "smtp"
+local socket = require "smtp.transport.socket"
 
 local hello, message, letter, script = play.hello, crowd.message, crowd.letter, play.script
 
@@ -412,6 +413,68 @@ describe("a pool", function()
       pool:close()
       assert.are.equal(0, pool:counts().open)
       assert.is_true(transport.pipes[1].closed)
+    end)
+
+    it("counts none of a task that the collector has taken, and the next call ends its connection", function()
+      for _, asks in ipairs { true, false } do
+        local pool, transport = crowd.pool({ any(1), script(hello("X"), message "b") }, { size = 2 }, true)
+        do
+          local abandoned = smtp.task(pool.send, pool, letter "a")
+          for _ = 1, 3 do abandoned:step() end
+        end
+        collectgarbage()
+        collectgarbage()
+        if asks then
+          assert.are.equal(0, pool:counts().open)
+        else
+          clock.pass(2)
+          assert(crowd.run { function() return pool:send(letter "b") end }[1][1])
+        end
+        assert.is_true(transport.pipes[1].closed)
+      end
+    end)
+
+    it("wakes a task that pauses, between two attempts or for its pace", function()
+      local later = script(hello("X"), message(1, { final = "451 later" }), BYE)
+      for _, case in ipairs {
+        { { later }, { attempts = 9 } }, { { script(hello("X"), message(1), BYE) }, { rate = 0.01 } },
+      } do
+        local pool = crowd.pool(case[1], case[2])
+        local closed
+        local results = crowd.run {
+          function()
+            local receipt, err = pool:send(letter(1))
+            if receipt then err = select(2, pool:send(letter(1))) end
+            return err, core.now()
+          end,
+          function()
+            pool.transport.wait("read", -1, core.now() + 0.3)
+            pool:close()
+            closed = core.now()
+          end,
+        }
+        assert.are.same({ "closed", "not_sent" }, { results[1][1].kind, results[1][1].outcome })
+        assert.is_true(results[1][2] <= closed + 0.1)
+        assert.are.equal(0, pool:counts().open)
+      end
+    end)
+
+    it("wakes a coroutine of a host with a wait of its own at once: it pauses by a descriptor", function()
+      local fd
+      local host = socket.new(function(_, waited)
+        fd = waited
+        coroutine.yield()
+      end)
+      local pool, transport = crowd.pool({ script(hello("X"), message(1, { final = "451 later" }), BYE) })
+      transport.wait, transport.bell = host.wait, host.bell
+      local err
+      local thread = coroutine.create(function() err = select(2, pool:send(letter(1))) end)
+      assert(coroutine.resume(thread))
+      assert.is_false(core.wait("read", fd, 0))
+      pool:close()
+      assert.is_true(core.wait("read", fd, 0))
+      assert(coroutine.resume(thread))
+      assert.are.same({ "dead", "closed" }, { coroutine.status(thread), err.kind })
     end)
 
     it("opens no connection in a pause between two attempts", function()

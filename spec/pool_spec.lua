@@ -111,6 +111,33 @@ describe("smtp.pool", function()
     assert.are.same({ s2 = 1 }, seen)
   end)
 
+  it("has hundreds of tasks wait for their turn with a few descriptors, and each gets it in order", function()
+    open { size = 1 }
+    local before, most, tasks, order, inbox = loopback.descriptors(), 0, {}, {}, {}
+    for i = 1, 300 do
+      tasks[i] = smtp.task(function()
+        assert(pool:send(letter(i)))
+        order[#order + 1], inbox[#inbox + 1] = i, i
+      end)
+    end
+    local rounds, late = 0, core.now() + 60
+    while #order < 300 and core.now() < late do
+      for _, task in ipairs(tasks) do task:step() end
+      -- to count them takes its time
+      if rounds % 100 == 1 then most = math.max(most, loopback.descriptors() - before) end
+      rounds = rounds + 1
+      server:step(0)
+    end
+    table.sort(order)
+    assert.are.same(order, inbox)
+    assert.are.equal(300, #order)
+    -- a connection has two on this side
+    assert.is_true(most <= 40, most)
+    close()
+    collectgarbage()
+    assert.is_true(loopback.settle(before) <= before)
+  end)
+
   it("takes back the connection of a coroutine that an error has ended, though it is still there", function()
     open { size = 1 }
     local thread = coroutine.create(function() return pool:send(letter(1)) end)

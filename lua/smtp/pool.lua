@@ -20,7 +20,6 @@ Pool.__index = Pool
 local OWN = options.POOL
 local BACKOFF = 1  -- seconds before the second attempt; twice as long before each further one
 local LONGEST = 60 -- seconds, of such a pause and of a rest
-local LOOK = 1     -- seconds of a pause between two looks whether the pool is still open
 local SHARE = 0.1  -- what a connection takes at once, of what it has sent: at the end the others should not be idle
 
 local catch, huge = errors.catch, math.huge
@@ -72,6 +71,7 @@ function pool.new(given)
     calls = 0,             -- for one, so far
     queue = {},            -- who waits for one, by the number of the call
     waiting = setmetatable({}, { __mode = "k" }), -- coroutine -> true, of these
+    resting = setmetatable({}, { __mode = "k" }), -- bell of who rests -> true
     looked = -math.huge,   -- when users that are gone were looked for
     paced = 0,             -- messages that had to keep the pace so far,
     last = -math.huge,     -- and when the last of them went
@@ -82,17 +82,6 @@ function pool.new(given)
   local reason = problem(self)
   if reason then return nil, errors.input(reason) end
   return self
-end
-
--- Until then, without blocking a task or the transport's host.
-local function sleep(self, deadline)
-  local wait = self.transport.wait or socket.wait
-  while core.now() < deadline do wait("read", -1, deadline) end
-end
-
--- The same, but no longer than the pool is open.
-local function pause(self, deadline)
-  while core.now() < deadline and not self.closed do sleep(self, math.min(deadline, core.now() + LOOK)) end
 end
 
 -- When the next message on this connection may go, by `rate`: one after the other, in the order in which they came.
@@ -118,8 +107,10 @@ local function pace(self, one, job)
       break
     elseif now >= job.expires then
       ok, err = nil, turns.late()
+    elseif self.closed then
+      ok, err = nil, turns.closed()
     else
-      sleep(self, math.min(due, job.expires))
+      turns.pause(self, math.min(due, job.expires))
       ok, err = delivery.look(one.session)
       one.ended = not ok
     end
@@ -209,7 +200,7 @@ end
 local function send(self, mail)
   local job = new_job(self, mail)
   while true do
-    pause(self, job.due)
+    turns.pause(self, job.due)
     local receipt
     local one, err = turns.take(self, job.expires)
     if one then receipt, err = using(self, one, deliver, self, one, job) end
@@ -254,12 +245,7 @@ end
 
 -- Until then, or something happens, or a while has passed.
 function Run:rest(deadline)
-  local bell = turns.bell(self.pool)
-  self.bells[bell] = true
-  local ran, raised = catch(bell.wait, bell, math.min(deadline, core.now() + LONGEST))
-  self.bells[bell] = nil
-  bell:close()
-  if not ran then error(raised, 0) end
+  turns.rest(self.pool, math.min(deadline, core.now() + LONGEST), self.bells)
 end
 
 -- What was raised goes on when all that is under way has its result.
@@ -410,7 +396,7 @@ function Run:work()
     if not job then
       -- each job that others have and may give back, and each that rests, has a worker without this one
       if self.workers > self.under_way + #self.again then break end
-      if self.under_way == 0 then pause(this, due) else self:rest(due) end
+      if self.under_way == 0 then turns.pause(this, due) else self:rest(due) end
     else
       local one, err = turns.take(this, job.expires, others_work)
       if one then
@@ -429,7 +415,7 @@ function Run:work()
         if this.closed or not err.temporary or attempt >= this.attempts then
           self:despair(err)
         else
-          pause(this, core.now() + backoff(attempt))
+          turns.pause(this, core.now() + backoff(attempt))
           attempt = attempt + 1
         end
       end
@@ -475,6 +461,7 @@ end
 --- so far, `sent` and `failed`.
 ---@return { open: integer, idle: integer, limit: integer, waiting: integer, sent: integer, failed: integer }
 function Pool:counts()
+  turns.look(self)
   return { open = self.open, idle = #self.idle, limit = self.limit, waiting = #self.queue, sent = self.sent,
     failed = self.failed }
 end

@@ -1,9 +1,10 @@
 --- Who may use which of a pool's connections, and when: first come, first served. These functions take the pool as
---- `self`, and own its `idle`, `used`, `users`, `open`, `queue`, `waiting` and `limit`.
+--- `self`, and own its `idle`, `used`, `users`, `open`, `queue`, `waiting`, `resting` and `limit`.
 ---
 --- Who waits for a turn is woken by who gives a connection back. Of some users nobody tells that they are gone, so who
---- waits looks for them now and again: a coroutine that has ended by an error, one that the collector has taken (a task
---- that nobody steps any more), or what the transport calls so by its `gone` (inside nginx a request that has ended).
+--- takes a turn or waits for it looks for them now and again: a coroutine that has ended by an error, one that the
+--- collector has taken (a task that nobody steps any more), or what the transport calls so by its `gone` (inside nginx
+--- a request that has ended).
 local core = require "smtp.core"
 local delivery = require "smtp.delivery"
 local errors = require "smtp.errors"
@@ -14,7 +15,8 @@ local together = require "smtp.transport.together"
 
 local turns = {}
 
-local LOOK = 1    -- seconds between two looks for users that are gone
+local LOOK = 1    -- seconds between two looks for users that are gone,
+local GLANCE = 0.02 -- and in a task's pause, whether the pool is still open
 local GROWTH = 10 -- seconds until a server that took fewer connections is tried with one more
 
 local catch = errors.catch
@@ -50,6 +52,32 @@ function turns.bell(self)
   return together.bell(wait, nil, false, function()
     return wait == socket.wait and not socket.stepped[myself()]
   end)
+end
+
+--- Rests until then, or the pool is closed, or something rings the bell, which is in `bells` meanwhile. May yield.
+---@param bells table<table, boolean>?
+function turns.rest(self, deadline, bells)
+  if self.closed then return end
+  bells = bells or {}
+  local bell = turns.bell(self)
+  self.resting[bell], bells[bell] = true, true
+  local ran, raised = catch(bell.wait, bell, deadline)
+  self.resting[bell], bells[bell] = nil, nil
+  bell:close()
+  if not ran then error(raised, 0) end
+end
+
+--- Until then, but not much longer than the pool is open; without blocking a task or the transport's host. May yield.
+function turns.pause(self, deadline)
+  local wait, blocks = self.transport.wait or socket.wait, turns.bell(self):blocks()
+  while core.now() < deadline and not self.closed do
+    if not (blocks or socket.stepped[myself()]) then
+      turns.rest(self, deadline)
+    else
+      -- who steps a task does so for descriptors, or at every tick: a pause is not worth one of these
+      wait("read", -1, blocks and deadline or math.min(deadline, core.now() + GLANCE))
+    end
+  end
 end
 
 --- The error of who finds the pool closed.
@@ -153,8 +181,8 @@ local function is_gone(self, key, pipe)
   return type(user) == "thread" and coroutine.status(user) == "dead"
 end
 
--- Takes back what is used by nobody any more.
-local function look(self)
+--- Takes back what is used by nobody any more. Never waits.
+function turns.look(self)
   local gone = {}
   self.looked = core.now()
   for one in pairs(self.used) do
@@ -179,7 +207,7 @@ end
 local function rest(self, me, expires, others)
   while true do
     -- one look for all who wait
-    if core.now() >= self.looked + LOOK or is_stuck(self, me) then look(self) end
+    if core.now() >= self.looked + LOOK or is_stuck(self, me) then turns.look(self) end
     serve(self)
     if me.one or me.err then
       return
@@ -283,6 +311,7 @@ end
 ---@return smtp.Turn? one
 ---@return smtp.Error? err nil: there is none now
 function turns.take(self, expires, others)
+  if core.now() >= self.looked + LOOK then turns.look(self) end
   while self.idle[1] and core.now() - self.idle[1].since > self.max_idle do
     turns.leave(self, table.remove(self.idle, 1))
   end
@@ -317,8 +346,9 @@ end
 --- Ends the pool: who waits is told, what is idle says goodbye, what is being opened ends at once. May yield.
 function turns.close(self)
   self.closed = true
-  look(self)
+  turns.look(self)
   for _, waiting in ipairs(self.queue) do waiting.bell:ring() end
+  for bell in pairs(self.resting) do bell:ring() end
   for one in pairs(self.used) do
     if not one.made then one.session:close() end
   end

@@ -5,6 +5,7 @@ local core = require "smtp.core"
 local together = {}
 
 local GLANCE = 0.02 -- seconds between two looks at what cannot be waited for
+local MOST = 16     -- bells of this process that have descriptors, of which there may be few: hundreds may wait
 
 -- Waits by one poll.
 local function poll(tasks, waits, deadline)
@@ -124,6 +125,17 @@ end
 local Bell = {}
 Bell.__index = Bell
 
+local watched = setmetatable({}, { __mode = "k" }) -- bell that has a poller -> true
+
+-- A poller for a bell. Who finds none left looks again when it looks whether it was rung.
+local function poller_for(bell)
+  local count = 0
+  for _ in pairs(watched) do count = count + 1 end
+  local poller = count < MOST and core.poller()
+  if poller then watched[bell] = true end
+  return poller or nil
+end
+
 --- What one coroutine waits for and another rings.
 ---@param wait fun(mode: string, fd: integer, deadline: number) the host's
 ---@param forget? fun(fd: integer) the host's
@@ -140,7 +152,7 @@ end
 ---@param deadline number
 function Bell:wait(deadline)
   while not self.rung and core.now() < deadline do
-    if self.watches and not self.blocks() then self.poller = self.poller or core.poller() end
+    if self.watches and not self.blocks() then self.poller = self.poller or poller_for(self) end
     if self.poller then
       self.host_wait("read", self.poller:fd(), deadline)
     else
@@ -161,7 +173,7 @@ end
 --- Nobody waits for it any more.
 function Bell:close()
   local poller = self.poller
-  self.poller, self.watches = nil, false
+  self.poller, self.watches, watched[self] = nil, false, nil
   if poller then
     if self.forget then self.forget(poller:fd()) end
     poller:close()
