@@ -435,6 +435,54 @@ describe("a login along with the envelope", function()
     assert.are.equal("closed rcpt unknown", fate(nil, err))
   end)
 
+  local IN = { "C: AUTH LOGIN", "S: 334 VXNlcm5hbWU6", "C: YWRh", "S: 334 UGFzc3dvcmQ6", "C: cGVuY2lsLWNhc2U=" }
+  local VAIN = { "S: 504 5.5.4 unrecognized", "S: 502 5.5.1 what?", "S: 534 5.7.9 too weak" }
+
+  both("by a mechanism that the server does not take: the next one, and the envelope again", function(dribble)
+    for _, no in ipairs(VAIN) do
+      for _, case in ipairs {
+        { { "S: 530 5.7.0 log in", "S: 503 no", "S: 503 no" }, {}, {} }, { { "S: 250 1", "S: 530 5.7.0", "S: 503 no" }, "C: RSET", "S: 250 0" },
+      } do
+        local receipt, err, transport = send(script(OFFERS, AUTH, envelope(1), no, case[1], IN, "S: 235 in", case[2], envelope(1), case[3],
+          GO, content(1), "C: QUIT", "S: 250 in", "S: 221 bye"), "auth", dribble)
+        assert(receipt, err)
+        assert.are.same({ "to1@example.test" }, receipt.accepted)
+        play.finished(transport)
+      end
+    end
+  end)
+
+  both("by such a mechanism, where the server waits for content, or has it: on another connection", function(dribble)
+    for _, no in ipairs(VAIN) do
+      for pipeline, first in pairs {
+        auth = { envelope(1), no, GO }, ["auth+chunk"] = { whole(1), "C: QUIT", no, "S: 530 5.7.0 log in", "S: 503 no", "S: 503 no", "S: 221 bye" },
+      } do
+        local message = pipeline == "auth" and { envelope(1), GO, content(1), "C: QUIT", "S: 250 in" } or { whole(1), "C: QUIT", TAKEN }
+        local all = letter(1, LOGIN)
+        all.pipeline = pipeline
+        local given, transport = play.several({ script(OFFERS, AUTH, first), script(OFFERS, AUTH, no, IN, "S: 235 in", message, "S: 221 bye") },
+          all, dribble)
+        function transport.secure(pipe)
+          pipe.info = { version = "TLSv1.3" }
+          return pipe
+        end
+        local receipt, err = smtp.send(given)
+        assert(receipt, err)
+        assert.is_true(transport.pipes[1].closed)
+        assert.is_nil(table.concat(transport.pipes[1].written):find(pipeline == "auth" and "A: 1" or "\0"))
+        play.finished(transport)
+      end
+    end
+  end)
+
+  both("by such a mechanism, and no other, or one that is refused, too: that is told", function(dribble)
+    local no = { "S: 530 5.7.0 log in", "S: 503 no", "S: 503 no" }
+    local _, err = send(script(OFFERS, AUTH, envelope(1), VAIN[1], no), "auth", dribble, { auth = "PLAIN" })
+    assert.are.equal("auth auth not_sent 504", fate(nil, err))
+    _, err = send(script(OFFERS, AUTH, envelope(1), VAIN[1], no, IN, "S: 535 5.7.8 no"), "auth", dribble)
+    assert.are.equal("auth auth not_sent 535", fate(nil, err))
+  end)
+
   both("a challenge instead of a verdict ends the connection", function(dribble)
     local _, err = send(script(OFFERS, AUTH, envelope(1), "S: 334 more", GO), "auth", dribble)
     assert.are.equal("protocol auth not_sent 334", fate(nil, err))

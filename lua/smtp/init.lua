@@ -55,6 +55,13 @@ function smtp.send(given)
   if not open then return nil, err end
   receipt, err = delivery.send(one, mail, true)
   exchange.rethrow(one)
+  if err and err.kind == "auth" and one.vain and err.outcome == "not_sent" then
+    -- the server has the envelope, too, or waits for content: another mechanism needs another connection
+    one.pump.pipe:close()
+    open, err = one:reopen(one.life)
+    if open then receipt, err = delivery.send(one, mail, true) end
+    exchange.rethrow(one)
+  end
   if receipt then
     receipt.round_trips = one.pump.rounds
     receipt.time.total = core.now() - started

@@ -117,21 +117,30 @@ local function is_vain(err)
     or err.code == 534 and err.enhanced == "5.7.9" and not err.text:lower():find("application-specific", 1, true)
 end
 
--- One login, from the choice of the mechanism to the server's verdict. Where a mechanism was offered in vain the next
--- one that is no weaker has its turn, but after a refused password none: somebody may be making the server say so.
+-- The mechanism that is tried behind one that was offered in vain, if it was: the next one that is no weaker. After a
+-- refused password there is none: somebody may be making the server say so.
+local function next_one(self, way, wanted, mechanism, err)
+  if not (err and is_vain(err) and self.state == "ready") then return nil end
+  return (sasl.choose(way.credentials, way.server, wanted, mechanism))
+end
+
+-- One login, from its first mechanism to the server's verdict.
+local function try(self, way, wanted, mechanism)
+  local reply, err
+  repeat
+    self.midway, self.mechanism = true, mechanism
+    reply, err = converse(self, mechanism, way.credentials, way.server)
+    self.midway, self.known = false, self.known or reply ~= nil
+    mechanism = next_one(self, way, wanted, mechanism, err)
+  until not mechanism
+  return reply, err
+end
+
+-- The same, and the choice of the mechanism.
 local function attempt(self, credentials, wanted)
   local way, err = prepare(self, credentials, wanted)
   if not way then return nil, err end
-  local mechanism = way.mechanism
-  while true do
-    self.midway, self.mechanism = true, mechanism
-    local reply
-    reply, err = converse(self, mechanism, way.credentials, way.server)
-    self.midway, self.known = false, self.known or reply ~= nil
-    local again = err and is_vain(err) and self.state == "ready"
-    mechanism = again and sasl.choose(way.credentials, way.server, wanted, mechanism)
-    if not mechanism then return reply, err end
-  end
+  return try(self, way, wanted, way.mechanism)
 end
 
 --- What a login lacks, whatever the server offers; nil: nothing.
@@ -213,7 +222,14 @@ function login.along(self)
     if not reply or reply.code == 235 then return reply, lost end
     -- it would take the envelope for an answer
     if exchange.class(reply) == 3 then return exchange.expect(self, "auth", reply, 2) end
-    return exchange.refuse(self, "auth", reply, "auth")
+    local _, no = exchange.refuse(self, "auth", reply, "auth")
+    local wanted = self.plan.mechanisms or nil
+    local following = next_one(self, way, wanted, way.mechanism, no)
+    self.vain = following ~= nil
+    return nil, no, following and function()
+      self.vain = false
+      return try(self, way, wanted, following)
+    end
   end
   return true
 end

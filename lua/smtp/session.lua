@@ -44,7 +44,8 @@ local function unconnect(self)
   self.trusted = false        -- content may go in chunks
   self.transaction = false    -- MAIL was taken and nothing ended it,
   self.utf8 = false           -- with SMTPUTF8
-  self.prelude = nil          -- reads the reply to a login that goes along with the first envelope
+  self.prelude = nil          -- reads the reply to a login that goes along with the first envelope: see login.along
+  self.vain = false           -- the server does not take its mechanism, and there is another one
   self.whole = false          -- whole messages are on their way,
   self.leaving = nil          -- and the server has said 421: see transaction.leave
   self.terms, self.latest = nil, nil -- the server's, and the plan that was made last

@@ -257,7 +257,13 @@ function transaction.read(self, one)
   local deadline = exchange.deadline(self, "command")
   local written, kind, reason, words = self.pump:flush(deadline)
   if written and self.prelude then
-    local ok, err = self.prelude()
+    local ok, err, try_next = self.prelude()
+    if not ok and try_next and read_each(self, one, flight) and not one.open then
+      ok, err = try_next()
+      one.accepted, one.rejected, one.refused, one.data = {}, {}, nil, nil
+      if ok then ok, err = transaction.queue(self, one, self.transaction) end
+      if ok then return transaction.read(self, one) end
+    end
     if not ok then
       -- the server may wait for content now, and gets none
       exchange.kill(self, err)
