@@ -12,7 +12,7 @@ local CONFIGURATION = [[
 global
   nbthread 2
   %s
-  lua-prepend-path "%s/build/lua5.3/?.so" cpath
+  lua-prepend-path "%s/build/%s/?.so" cpath
   lua-prepend-path "%s/lua/?/init.lua"
   lua-prepend-path "%s/lua/?.lua"
   lua-load "%s/service.lua"
@@ -60,11 +60,14 @@ end)
 ---@return string|nil reason why there is none here (for `pending`)
 function haproxy.start(directive)
   if child.output "command -v haproxy" == "" then return nil, "NO HAPROXY (spec/support/install.sh test installs haproxy)" end
+  local version = child.output "haproxy -vv":match "Built with Lua version *: *Lua (%d%.%d)"
+  if not version then return nil, "NO HAPROXY with a Lua in it" end
+  local lua = "lua" .. version
   local self = setmetatable({ dir = child.output "mktemp -d /tmp/smtp-haproxy.XXXXXX":match "%S+", port = loopback.port() }, Haproxy)
   local here = child.output "pwd":match "[^\n]+"
   child.write(self.dir .. "/service.lua", SERVICE)
-  child.write(self.dir .. "/haproxy.cfg", CONFIGURATION:format((directive or ""):format(self.dir), here, here, here, self.dir, self.port))
-  local output = child.output "env -u LD_PRELOAD -u MAKEFLAGS -u MFLAGS make -s LUA=lua5.3"
+  child.write(self.dir .. "/haproxy.cfg", CONFIGURATION:format((directive or ""):format(self.dir), here, lua, here, here, self.dir, self.port))
+  local output = child.output("env -u LD_PRELOAD -u MAKEFLAGS -u MFLAGS make -s LUA=" .. lua)
     .. child.output(("env -u LD_PRELOAD -u LUA_PATH -u LUA_CPATH haproxy -D -p %s/pid -f %s/haproxy.cfg </dev/null >%s/log 2>&1")
       :format(self.dir, self.dir, self.dir))
   self.pid = child.read(self.dir .. "/pid"):match "%d+"
