@@ -7,6 +7,7 @@ local linear = require "spec.support.linear"
 local loopback = require "spec.support.loopback"
 local preview = require "smtp.mail.preview"
 local source = require "smtp.mail.source"
+local tls = require "smtp.tls"
 
 -- Start tags with their attributes, end tags and text of each file. Reading is strict: a page must be UTF-8.
 local PARSER = [[
@@ -158,7 +159,7 @@ describe("preview", function()
     local all = show(letter())
     assert.are.equal("html head meta meta meta meta title style body main header h1 bdi dl"
       .. (" dt dd bdi"):rep(5) .. " details summary dl dt dd bdi section input label input label div div iframe div pre"
-      .. " section h2 pre section h2 ul li b span bdi small", table.concat(all.elements, " "))
+      .. " section h2 pre section h2 ul li b span bdi small script", table.concat(all.elements, " "))
     assert.are.equal(0, all.comments)
     assert.are.same({ "Grüße" }, all.text.title)
     assert.are.same({ "Grüße" }, all.text.h1)
@@ -170,15 +171,22 @@ describe("preview", function()
     assert.are.same({ "Calendar", "1 attachment" }, all.text.h2)
   end)
 
-  it("gives the page and its frame a policy that loads nothing, and the frame no rights", function()
-    local all = show(letter())
-    local policy
-    for _, meta in ipairs(all.attributes.meta) do
-      if meta["http-equiv"] == "Content-Security-Policy" then policy = meta.content end
+  it("gives the page and its frame a policy that loads nothing and runs only the page's own script, and the frame no rights", function()
+    local function policy_of(all)
+      for _, meta in ipairs(all.attributes.meta) do
+        if meta["http-equiv"] == "Content-Security-Policy" then return meta.content end
+      end
     end
-    assert.are.equal("default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:; base-uri 'none'; form-action 'none'", policy)
+    local all = show(letter())
+    local policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:; base-uri 'none'; form-action 'none'"
+    assert.are.equal(1, #all.text.script)
+    local hash = core.base64(tls.hash("sha256", all.text.script[1]))
+    assert.are.equal(policy .. "; script-src 'sha256-" .. hash .. "'", policy_of(all))
+    local plain = show { fields = {}, text = "Hello" }
+    assert.are.equal(policy, policy_of(plain))
+    assert.is_nil(plain.attributes.script)
     local frame = all.attributes.iframe[1]
-    assert.are.equal("", frame.sandbox)
+    assert.are.equal("allow-same-origin", frame.sandbox) -- so that the page can measure it; nothing else
     assert.is_nil(frame.src)
     local inner = parse({ frame.srcdoc })[1]
     assert.are.equal("meta", inner.elements[1])
@@ -465,12 +473,29 @@ document.forms[0].submit(); open("URL/open");</script>
     assert.truthy(at, dom)
     local all = parse({ (dom:sub(at):gsub("</html>.*$", "</html>")) })[1]
     assert.are.same({ "</title>" .. text }, all.text.title)
-    assert.is_nil(all.attributes.script or all.attributes.img)
+    assert.are.equal(1, #all.attributes.script)
+    assert.is_nil(all.attributes.img)
     local _, count = page(view):gsub("<iframe ", "")
     assert.are.equal(1, count)
     browse(page { fields = {}, html = html }, "--screenshot=" .. shot)
     assert.are.equal(0, connections)
-    assert.are.equal("ffffff", python(PIXELS, { shot, "700,400" }):match("%x+")) -- the frame, not red
+    assert.are.equal("ffffff", python(PIXELS, { shot, "700,225" }):match("%x+")) -- the frame, not red
+  end)
+
+  it("makes the frame as high as its html, so that what follows stands under it", function()
+    local function height(html)
+      local dom = browse(page { fields = {}, html = "<style>body{margin:0}</style>" .. html, text = "t" }, "--dump-dom")
+      return tonumber(dom:match '<div class="frame" style="height: (%d+)px;">')
+    end
+    local short = height '<div style="height:200px"></div>'
+    assert.is_true(short >= 200 and short < 240, short)
+    local long = height '<div style="height:5000px"></div>'
+    assert.are.equal(short + 4800, long)
+    -- html that would be as high as its frame, and more, each time
+    assert.is_true(height '<div style="height:100vh"></div><div style="height:50px"></div>' < 600)
+    assert.are.equal(30000, height '<div style="height:10000000px"></div>')
+    -- elements that are called as what the script asks a document for
+    assert.are.equal(long, height '<img name=documentElement hidden><img name=querySelector hidden><div style="height:5000px">')
   end)
 
   it("shows an image of the message, in a frame that is as wide as the page", function()

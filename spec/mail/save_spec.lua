@@ -148,7 +148,7 @@ describe("message:save", function()
       assert.is_truthy(page:find(shown, 1, true), shown)
     end
     assert.is_nil(page:find("eHh4", 1, true))
-    assert.is_nil(page:find("<script", 1, true))
+    assert.are.equal(1, select(2, page:gsub("<script", ""))) -- its own
   end)
 
   it("preview shows the source of a finished message, and its decoded header", function()

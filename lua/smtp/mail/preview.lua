@@ -2,11 +2,14 @@
 --
 -- Does: the header, the html in a frame that can do nothing, the text, the calendar, the list of attachments; images
 -- that the html names by their Content-ID come with the page.
--- Never: loads anything from a network, holds a script, lets a value of the message be more than text in its place.
+-- Never: loads anything from a network, runs a script but its own, lets a value of the message be more than text in
+-- its place.
 -- Called by: message. RFC 2392 (cid:), RFC 2397 (data:), W3C Content Security Policy, the HTML standard's sandbox.
 --
--- Three walls stand around the html: the frame's sandbox (no scripts, forms, pop-ups, refreshes, no origin), the policy
--- of the page, which the frame inherits, and the same policy inside it. What no policy speaks of is renamed (defang).
+-- Three walls stand around the html: the frame's sandbox (no scripts, forms, pop-ups, refreshes), the policy of the
+-- page, which the frame inherits, and a stricter one inside it. What no policy speaks of is renamed (defang). The frame
+-- has the page's origin for one purpose: the page's own script, the only one that its policy allows, measures how high
+-- the html is. Nothing in the frame can make use of an origin, as no script runs there.
 
 local source = require "smtp.mail.source"
 local text = require "smtp.mail.text"
@@ -28,9 +31,28 @@ local preview = {}
 ---@field raw string|nil the source of a finished message, shown as it is in place of its parts
 ---@field attachments smtp.PreviewAttachment[]|nil
 
-local POLICY = [[<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; ]]
-  .. [[style-src 'unsafe-inline'; font-src data:; base-uri 'none'; form-action 'none'">]]
-  .. [[<meta http-equiv="x-dns-prefetch-control" content="off">]]
+-- Makes the frame as high as its html, within reason. An element of the html may go by the name of what its document
+-- has (<img name=querySelector>), which is then taken from where none can be.
+local SCRIPT = [[
+const frame = document.querySelector(".frame");
+function grow() {
+  if (!frame.offsetHeight) return;
+  const root = Document.prototype.querySelector.call(frame.firstChild.contentDocument, ":root"), y = scrollY;
+  frame.style.height = 0;
+  frame.style.height = Math.min(frame.offsetHeight + root.scrollHeight - root.clientHeight, 30000) + "px";
+  scrollTo(0, y);
+}
+for (const event of ["load", "resize", "change"]) addEventListener(event, grow);
+]]
+local SCRIPT_HASH = "cLD7qkMpATzctlAy9fxu4cRDgC/fsMt45u6OyaHvILc=" -- SHA-256, base64
+
+local POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:; base-uri 'none'; "
+  .. "form-action 'none'"
+
+local function policy(more)
+  return '<meta http-equiv="Content-Security-Policy" content="' .. POLICY .. more .. '">'
+    .. '<meta http-equiv="x-dns-prefetch-control" content="off">'
+end
 
 local STYLE = [[
 :root { color-scheme: light dark; --page: #f2f3f5; --card: #fff; --ink: #1c2127; --soft: #667079; --line: #e2e5e9;
@@ -67,7 +89,7 @@ pre { margin: 0; white-space: pre-wrap; font: 0.85rem/1.6 ui-monospace, "SF Mono
 .body > input:focus-visible + label { outline: 2px solid var(--accent); outline-offset: 2px; }
 .body > input ~ div { display: none; }
 #see-html:checked ~ .html, #see-text:checked ~ .text { display: block; }
-.frame { height: 70vh; min-height: 8rem; padding-bottom: 14px; overflow: hidden; resize: vertical; }
+.frame { height: 70vh; min-height: 4rem; padding-bottom: 14px; overflow: hidden; resize: vertical; }
 iframe { display: block; width: 100%; height: 100%; border: 1px solid var(--line); border-radius: 9px;
   background: #fff; color-scheme: light; }
 .notice { margin: 0 0 1rem; padding: 0.5rem 0.9rem; border-radius: 9px; font-size: 0.86rem; color: var(--soft);
@@ -92,11 +114,11 @@ li small { display: block; color: var(--soft); font-size: 0.8rem; }
   header dd + dt { margin-top: 0.45rem; }
   header dt { font-size: 0.78rem; }
 }
-@media print { .frame { height: auto; } iframe { height: 90vh; } }
+@media print { .frame:not([style]) { height: 90vh; } }
 ]]
 
 -- A mail's links would leave a browser's error page in the frame: a new window is what the sandbox forbids in silence.
-local FRAME_HEAD = "<!DOCTYPE html>" .. POLICY .. [[<base target="_blank"><style>body{font-family:system-ui,]]
+local FRAME_HEAD = "<!DOCTYPE html>" .. policy "" .. [[<base target="_blank"><style>body{font-family:system-ui,]]
   .. [["Segoe UI",Roboto,"Liberation Sans",sans-serif;overflow-wrap:break-word}</style>]]
 
 local FIRST = { from = 1, to = 2, cc = 3, ["reply-to"] = 4, date = 5 }
@@ -276,7 +298,7 @@ local function add_list(pieces, fields)
   pieces[#pieces + 1] = "</dl>\n"
 end
 
-local function add_header(pieces, fields)
+local function add_header(pieces, fields, script)
   local subject, first, others = nil, {}, {}
   for _, field in ipairs(fields) do
     local name = field[1]:lower()
@@ -290,7 +312,8 @@ local function add_header(pieces, fields)
   end
   table.sort(first, function(a, b) return a.rank < b.rank end)
   local title = subject and subject:find("[^ ]") and line(subject) or "(no subject)"
-  pieces[#pieces + 1] = '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n' .. POLICY
+  pieces[#pieces + 1] = '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+    .. policy(script and "; script-src 'sha256-" .. SCRIPT_HASH .. "'" or "")
     .. '\n<meta name="viewport" content="width=device-width, initial-scale=1">\n'
     .. '<title>' .. title .. "</title>\n<style>\n" .. STYLE .. "</style>\n</head>\n<body>\n"
     .. "<main>\n<header>\n<h1><bdi>" .. title .. "</bdi></h1>\n"
@@ -321,7 +344,7 @@ local function add_body(pieces, view, attachments)
       pieces[#pieces + 1] = ('<p class="notice">Remote content is not loaded: %d address%s.</p>\n')
         :format(remote, remote == 1 and "" or "es")
     end
-    pieces[#pieces + 1] = '<div class="frame"><iframe sandbox="" title="The message" srcdoc="'
+    pieces[#pieces + 1] = '<div class="frame"><iframe sandbox="allow-same-origin" title="The message" srcdoc="'
     shown = add_document(pieces, html, attachments)
     pieces[#pieces + 1] = '"></iframe></div>\n</div>\n'
   end
@@ -377,7 +400,7 @@ end
 ---@return fun(): string|nil, smtp.Error|nil read a piece, never ""; nil at the end; nil and an error of kind "source"
 function preview.page(view)
   local pieces, attachments, shown = {}, view.attachments or {}, {}
-  add_header(pieces, view.fields)
+  add_header(pieces, view.fields, view.html)
   if view.html or view.text then
     shown = add_body(pieces, view, attachments)
   end
@@ -390,7 +413,11 @@ function preview.page(view)
   if #attachments > 0 then
     add_attachments(pieces, attachments, shown)
   end
-  pieces[#pieces + 1] = "</main>\n</body>\n</html>\n"
+  pieces[#pieces + 1] = "</main>\n"
+  if view.html then
+    pieces[#pieces + 1] = "<script>" .. SCRIPT .. "</script>\n"
+  end
+  pieces[#pieces + 1] = "</body>\n</html>\n"
   for i, piece in ipairs(pieces) do
     pieces[i] = type(piece) == "string" and source.string(piece) or piece
   end
