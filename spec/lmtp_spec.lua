@@ -232,29 +232,17 @@ local DOVECOT = [=[
 set -e
 [ "$(id -u)" -eq 0 ] || { echo "Dovecot must be started as root"; exit 1; }
 [ -x /usr/lib/dovecot/lmtp ] || { echo "dovecot-lmtpd is not installed"; exit 1; }
-case $(dovecot --version) in 2.[0-3].*) ;; *) echo "this configuration is for Dovecot 2.3"; exit 1 ;; esac
 chmod 755 $1
 bash spec/support/pki.sh $1/pki >$1/openssl.log 2>&1
 mkdir $1/mail
 chown nobody:nogroup $1/mail
-cat >$1/users <<END
-a@example.test:::::::
-full@example.test:::::::userdb_quota_rule=*:bytes=1
-END
-cat >$1/dovecot.conf <<END
-base_dir = $1/run
-state_dir = $1/state
-log_path = $1/log
-protocols = lmtp
-default_login_user = dovenull
-default_internal_user = dovecot
-ssl = yes
+case $(dovecot --version) in
+2.[0-3].*)
+  quota=quota_rule=*:bytes=1
+  cat >$1/dovecot.conf <<END
 ssl_cert = <$1/pki/localhost.pem
 ssl_key = <$1/pki/localhost.key
 mail_location = maildir:$1/mail/%u
-mail_uid = nobody
-mail_gid = nogroup
-first_valid_uid = 1
 mail_plugins = quota
 plugin {
   quota = count:all
@@ -271,9 +259,51 @@ userdb {
   args = username_format=%u $1/users
   default_fields = home=$1/mail/%u
 }
+END
+  ;;
+*)
+  quota=quota_storage_size=1B
+  cat >$1/dovecot.conf <<END
+dovecot_config_version = 2.4.0
+dovecot_storage_version = 2.4.0
+ssl_server_cert_file = $1/pki/localhost.pem
+ssl_server_key_file = $1/pki/localhost.key
+mail_driver = maildir
+mail_path = $1/mail/%{user}
+mail_plugins = quota
+quota all {
+}
+quota_storage_grace = 0
+passdb passwd-file {
+  passwd_file_path = $1/users
+}
+userdb passwd-file {
+  passwd_file_path = $1/users
+  fields {
+    home:default = $1/mail/%{user}
+  }
+}
+END
+  ;;
+esac
+cat >$1/users <<END
+a@example.test:::::::
+full@example.test:::::::userdb_$quota
+END
+cat >>$1/dovecot.conf <<END
+base_dir = $1/run
+state_dir = $1/state
+log_path = $1/log
+protocols = lmtp
+listen = 127.0.0.1
+default_login_user = dovenull
+default_internal_user = dovecot
+ssl = yes
+mail_uid = nobody
+mail_gid = nogroup
+first_valid_uid = 1
 service lmtp {
   inet_listener lmtp {
-    address = 127.0.0.1
     port = $2
   }
   unix_listener $1/lmtp.sock {

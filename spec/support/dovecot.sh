@@ -13,37 +13,22 @@ die() {
 	exit 1
 }
 
-# start RELAY SUBMISSION SUBMISSIONS
-write_dovecot() {
+# What each version calls its own.
+write_2_3() {
 	cat >oauth2.conf <<-END
 		introspection_mode = local
 		local_validation_key_dict = fs:posix:prefix=$dir/keys/
 		username_attribute = sub
 	END
 	cat <<-END
-		base_dir = $dir/run
-		state_dir = $dir/state
-		log_path = $dir/log
-		protocols = submission
-		listen = 127.0.0.1
-		hostname = dovecot.test
-		default_login_user = dovenull
-		default_internal_user = dovecot
-		ssl = required
 		ssl_cert = <$dir/pki/localhost.pem
 		ssl_key = <$dir/pki/localhost.key
 		ssl_ca = <$dir/pki/ca.pem
 		ssl_verify_client_cert = yes
 		ssl_require_crl = no
-		auth_ssl_username_from_cert = yes
 		ssl_cert_username_field = commonName
 		disable_plaintext_auth = yes
-		auth_mechanisms = plain login cram-md5 scram-sha-1 scram-sha-256 xoauth2 oauthbearer external
-		auth_failure_delay = 0
 		mail_location = maildir:$dir/mail/%u
-		mail_uid = nobody
-		mail_gid = nogroup
-		first_valid_uid = 1
 		passdb {
 		  driver = passwd-file
 		  mechanisms = plain login cram-md5 scram-sha-1 scram-sha-256
@@ -63,6 +48,73 @@ write_dovecot() {
 		  driver = static
 		  args = uid=nobody gid=nogroup home=$dir/mail/%u allow_all_users=yes
 		}
+	END
+}
+
+write_2_4() {
+	cat <<-END
+		dovecot_config_version = 2.4.0
+		dovecot_storage_version = 2.4.0
+		ssl_server_cert_file = $dir/pki/localhost.pem
+		ssl_server_key_file = $dir/pki/localhost.key
+		ssl_server_ca_file = $dir/pki/ca.pem
+		ssl_server_request_client_cert = yes
+		ssl_server_require_crl = no
+		ssl_server_cert_username_field = commonName
+		auth_allow_cleartext = no
+		mail_driver = maildir
+		mail_path = $dir/mail/%{user}
+		passdb passwd-file {
+		  mechanisms_filter = plain login cram-md5 scram-sha-1 scram-sha-256
+		  passwd_file_path = $dir/users
+		}
+		passdb static {
+		  mechanisms_filter = external
+		  fields {
+		    nopassword = yes
+		  }
+		}
+		oauth2 {
+		  introspection_mode = local
+		  username_attribute = sub
+		  oauth2_local_validation {
+		    dict fs {
+		      fs posix {
+		        prefix = $dir/keys/
+		      }
+		    }
+		  }
+		}
+		userdb static {
+		  allow_all_users = yes
+		  fields {
+		    uid = nobody
+		    gid = nogroup
+		    home = $dir/mail/%{user}
+		  }
+		}
+	END
+}
+
+# start RELAY SUBMISSION SUBMISSIONS
+write_dovecot() {
+	case $(dovecot --version) in 2.[0-3].*) write_2_3 ;; *) write_2_4 ;; esac
+	cat <<-END
+		base_dir = $dir/run
+		state_dir = $dir/state
+		log_path = $dir/log
+		protocols = submission
+		listen = 127.0.0.1
+		hostname = dovecot.test
+		default_login_user = dovenull
+		default_internal_user = dovecot
+		ssl = required
+		auth_ssl_username_from_cert = yes
+		auth_mechanisms = plain login cram-md5 scram-sha-1 scram-sha-256 xoauth2 oauthbearer external
+		auth_failure_delay = 0
+		mail_uid = nobody
+		mail_gid = nogroup
+		first_valid_uid = 1
 		submission_relay_host = 127.0.0.1
 		submission_relay_port = $1
 		service submission-login {
@@ -93,7 +145,6 @@ greets() { head -c 4 <"/dev/tcp/127.0.0.1/$1" | grep -q 220; }
 start() {
 	[ "$(id -u)" -eq 0 ] || die 'Dovecot must be started as root'
 	[ -x /usr/lib/dovecot/submission-login ] || die 'dovecot-submissiond is not installed (spec/support/install.sh test installs it)'
-	case $(dovecot --version) in 2.[0-3].*) ;; *) die 'this configuration is for Dovecot 2.3' ;; esac
 	umask 022
 	mkdir -p "$1"
 	dir=$(cd "$1" && pwd)

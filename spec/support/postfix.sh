@@ -70,6 +70,7 @@ write_postfix() {
 		smtpd_relay_restrictions = permit_mynetworks, permit_sasl_authenticated, reject_unauth_destination
 		smtpd_sasl_type = dovecot
 		smtpd_sasl_path = private/auth
+		cyrus_sasl_config_path = $dir/config/sasl
 		smtpd_sasl_security_options = noanonymous
 		smtpd_error_sleep_time = 0
 		smtpd_client_connection_count_limit = 0
