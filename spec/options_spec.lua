@@ -391,6 +391,50 @@ describe("what a metatable adds", function()
     assert.is_truthy(raised(smtp.server, adds({}, { tls = "none" })):find "smtp.server: must hold itself")
     assert(with("cc", setmetatable({ "eve@example.org" }, {}))())
   end)
+
+  -- As class libraries make them: one class inherits from another, and each has methods and names of its own.
+  local Base = { _name = "Base", map = function() end, from = nil }
+  Base.__index, Base.new, Base.__eq = Base, Base, function() error "compared" end
+  local List = setmetatable({ _name = "List", _base = Base, filter = function() end, __index = nil }, Base)
+  List.__index, List.__eq = List, Base.__eq
+  local function list(items) return setmetatable(items, List) end
+
+  it("is nothing where it is a class with its methods: its objects are taken for what they hold", function()
+    for _, class in ipairs { list, pcall(require, "pl.List") and require "pl.List" or list } do
+      local mail = assert(smtp.message(list { from = "ada@example.org", to = class { "bob@example.org", list { address = "c@d.org" } },
+        cc = class { "eve@example.org" }, reply_to = list { address = "x@y.org", name = "X" }, references = class { "<a@b>" },
+        headers = class { class { "X-A", "1" } }, attachments = class { list { data = "x", filename = "x.txt" } }, text = "hi" }))
+      assert.are.same({ "bob@example.org", "c@d.org", "eve@example.org" }, mail.envelope.to)
+      assert.is_truthy(mail:tostring():find("X-A: 1\r\n", 1, true))
+      mail.envelope = list { from = "", to = class { "f@g.org" } }
+      local session = play.open(play.script(play.hello "PIPELINING", "C: MAIL FROM:<>", "C: RCPT TO:<f@g.org>", "C: DATA", "S: 550 no",
+        "S: 503 no", "S: 503 no"))
+      assert.are.equal("rejected", select(2, session:send(mail)).kind)
+    end
+  end)
+
+  it("is refused in an envelope that was changed, as an error of the input", function()
+    local function trap() error "asked for" end
+    local function adds(own, more) return setmetatable(own, more) end
+    for name, change in pairs {
+      ["envelope.to"] = function(mail) mail.envelope.to = adds({ "a@b.org" }, { __index = trap }) end,
+      ["envelope.to "] = function(mail) adds(mail.envelope.to, { __len = trap, __eq = trap }) mail.envelope.from = "" end,
+      ["envelope.to  "] = function(mail) mail.envelope.to = adds({}, { __index = { "a@b.org" }, __pairs = trap }) end,
+      ["envelope.to[1]"] = function(mail) mail.envelope.to = { adds({}, { __index = { address = "a@b.org" } }) } end,
+      ["envelope.from"] = function(mail) mail.envelope.from = adds({}, { __index = trap }) end,
+      ["envelope"] = function(mail) mail.envelope = adds({}, { __index = { from = "a@b.org", to = "a@b.org" } }) end,
+      ["envelope "] = function(mail) adds(mail.envelope, { __pairs = trap, __index = trap }).to = nil end,
+    } do
+      local mail = assert(smtp.message { from = "ada@example.org", to = "bob@example.org", text = "hi" })
+      change(mail)
+      local session, transport = play.open(play.hello "PIPELINING")
+      local receipt, err = session:send(mail)
+      assert.is_nil(receipt)
+      assert.are.same({ "input", name:gsub(" ", "") .. ": must hold itself what it says, not have it from a metatable" },
+        { err.kind, err.reason })
+      assert.are.equal(1, #transport.pipe.written)
+    end
+  end)
 end)
 
 describe("the usual timeouts", function()

@@ -48,15 +48,46 @@ function check.argument(value, types, label, name)
   check_type(value, types, label, name)
 end
 
---- Refuses a table to which a metatable adds what nobody has looked at.
+local CLASSES = 16 -- that one inherits from another
+
+-- Whether a class's table has what could be taken for a value: an item, a text, a number, or one of the names looked
+-- for. Its methods, and what else belongs to it, are none.
+local function has_values(class, known)
+  for key, value in next, class do
+    local kind, private = type(value), type(key) == "string" and key:find("^_")
+    local data = not private and (kind == "string" or kind == "number" or kind == "boolean")
+    if data or type(key) == "number" or known and known[key] then return true end
+  end
+  return false
+end
+
+--- What is wrong with a table to which a metatable may add what nobody has looked at; an object of a class holds itself
+--- what it says.
 ---@param value any
----@param label string
-function check.plain(value, label)
+---@param known table? the names looked for
+---@return string? reason
+function check.flaw(value, known)
   local meta = nil
   if type(value) == "table" then meta = getmetatable(value) end
-  if meta ~= nil and (type(meta) ~= "table" or meta.__index ~= nil or meta.__pairs ~= nil or meta.__len ~= nil) then
-    raise(label .. ": must hold itself what it says, not have it from a metatable")
+  local plain = type(meta) ~= "table" or rawget(meta, "__pairs") == nil and rawget(meta, "__len") == nil
+  for _ = 1, CLASSES do
+    if meta == nil and plain then return nil end
+    local class = type(meta) == "table" and rawget(meta, "__index")
+    if class == nil and plain then return nil end
+    plain = plain and type(class) == "table" and not has_values(class, known)
+    if not plain then break end
+    meta = getmetatable(class)
   end
+  return "must hold itself what it says, not have it from a metatable"
+end
+
+--- Refuses such a table.
+---@param value any
+---@param label string
+---@param known table?
+function check.plain(value, label, known)
+  local reason = check.flaw(value, known)
+  if reason then raise(label .. ": " .. reason) end
 end
 
 --- Refuses what lacks a function.
@@ -109,7 +140,7 @@ function check.record(known, inside, place)
   if place then guess.place(known, place) end
   local tables, look = { known }, inside and check.inside(inside)
   return function(value, label)
-    check.plain(value, label)
+    check.plain(value, label, known)
     check.options(value, tables, label)
     if look then look(value, label) end
   end

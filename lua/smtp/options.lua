@@ -272,7 +272,7 @@ end
 ---@param given table
 ---@param label string the call's name, for the message
 function options.check_message(given, label)
-  check.plain(given, label)
+  check.plain(given, label, MESSAGE)
   check.options(given, MESSAGE_ALONE, label)
   inside_message(given, label)
 end
@@ -326,7 +326,7 @@ end
 ---@param given table
 function options.check_login(given)
   local known = { username = SERVER.username, password = SERVER.password, token = SERVER.token, auth = SERVER.auth }
-  check.plain(given, "session:auth")
+  check.plain(given, "session:auth", known)
   check.options(given, { known }, "session:auth")
   inside_server(given, "session:auth")
 end

@@ -419,7 +419,7 @@ end
 --- Whether a value is a message.
 ---@return boolean
 function message.is(value)
-  return getmetatable(value) == Message
+  return rawequal(getmetatable(value), Message)
 end
 
 --- A message as it goes out now, by the envelope that its caller has made of it: the same table as long as that is the
@@ -433,8 +433,8 @@ function message.outgoing(self)
     return self
   end
   local envelope = self.envelope
-  if not (envelope == fixed.seen and envelope.from == fixed.from and envelope.to == fixed.seen_to
-    and has_same(envelope.to, fixed.to)
+  if not (rawequal(envelope, fixed.seen) and rawget(envelope, "from") == fixed.from
+    and rawequal(rawget(envelope, "to"), fixed.seen_to) and has_same(fixed.seen_to, fixed.to)
     and self.partial == fixed.partial and self.on_progress == fixed.on_progress) then
     local err
     fixed, err = try(fix_again, self)

@@ -4,6 +4,7 @@
 -- Called by: message. RFC 5322 3.6.2 and 3.6.3, RFC 5321 4.1.1.2 and 4.1.1.3.
 
 local address = require "smtp.mail.address"
+local check = require "smtp.check"
 local core = require "smtp.core"
 local header = require "smtp.mail.header"
 local refusal = require "smtp.mail.refusal"
@@ -115,11 +116,21 @@ function people.of(fields)
   return origin, distinct(to, given.to), utf8, head, head_utf8, sender
 end
 
+-- What a metatable adds to a table has not been looked at.
+local function check_plain(label, value)
+  local reason = check.flaw(value)
+  if reason then
+    refuse(label .. ": " .. reason)
+  end
+end
+
 -- Behind a hole of a list nothing would be seen.
 local function check_list(label, list)
+  check_plain(label, list)
   local last, count = type(list) == "table" and #list or 0, 0
-  for key in pairs(last > 0 and list or {}) do
+  for key, one in next, last > 0 and list or {} do
     count = count + 1
+    check_plain(("%s[%s]"):format(label, tostring(key)), one)
     if type(key) ~= "number" then
       refuse(("%s: is a list, %q is no number in it"):format(label, tostring(key)))
     end
@@ -137,7 +148,9 @@ function people.of_envelope(envelope)
   if type(envelope) ~= "table" then
     refuse("envelope: must be a table with from and to, not " .. type(envelope))
   end
-  for name in pairs(envelope) do
+  check_plain("envelope", envelope)
+  check_plain("envelope.from", envelope.from)
+  for name in next, envelope do
     if name ~= "from" and name ~= "to" then
       refuse(("envelope: has from and to, not %q"):format(tostring(name)))
     end
