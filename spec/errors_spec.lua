@@ -28,6 +28,13 @@ describe("an error value", function()
     end
   end)
 
+  it("speaks of no message where none was to be sent", function()
+    assert.are.equal("input at compose: no name", tostring(errors.apart(errors.input "no name")))
+    assert.are.equal("connect: refused; trying later may work; hint: do this",
+      tostring(errors.apart(errors.new { kind = "connect", stage = "connect", reason = "refused", hint = "do this" })))
+    assert.is_nil(errors.apart(nil))
+  end)
+
   it("can be put together with strings, numbers and its own kind", function()
     local err = errors.input "x"
     local text = tostring(err)

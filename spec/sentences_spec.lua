@@ -1,5 +1,7 @@
 -- What a newcomer gets wrong, and the whole sentence that it is answered with.
+local loopback = require "spec.support.loopback"
 local memory = require "smtp.transport.memory"
+local play = require "spec.support.play"
 local smtp = require "smtp"
 local tls = require "smtp.tls"
 
@@ -150,5 +152,93 @@ describe("What is wrong with a certificate names the option that was given:", fu
       assert.is_nil(server)
       assert.are.same({ "tls", case[2] }, { err.kind, err.reason })
     end
+  end)
+end)
+
+describe("What became of the message is told where one was to be sent, and nowhere else:", function()
+  local letter = { from = "ada@example.org", to = "bob@example.test", text = "x" }
+  local no_file = { from = "ada@example.org", to = "bob@example.test", attachments = { { path = "spec/sentences_spec.lua" } } }
+  local NONE = { "port must be from 1 to 65535", "input at compose: port must be from 1 to 65535" }
+
+  local function says(words, got, err)
+    assert.is_falsy(got)
+    assert.are.equal(words, tostring(err))
+  end
+
+  it("not by what makes a message, a session, a pool or a server", function()
+    says('input at compose: from: no "@" in this address at position 1: "x"', smtp.message { from = "x" })
+    for _, name in ipairs { "session", "connect", "pool", "verify" } do says(NONE[2], smtp[name] { host = "x", port = 0 }) end
+    says("input at compose: size must be a whole number, 1 or more", smtp.pool { host = "x", size = 0 })
+    says("input at compose: port must be from 0 to 65535", smtp.server { port = -1 })
+    says('tls: cannot read cert "/none.pem": No such file or directory', smtp.server { tls = "starttls", cert = "/none.pem" })
+    local server = assert(smtp.server())
+    says(("connect: cannot listen on 127.0.0.1 port %d: Address already in use"):format(server.port),
+      smtp.server { port = server.port })
+    server:close()
+    local closed = loopback.listen()
+    closed.close()
+    local words = ("connect: 127.0.0.1 port %d: Connection refused; trying later may work; hint: nothing listens there: check "
+      .. "host and port (587 for submission, 465 for implicit TLS)"):format(closed.port)
+    local given = { host = "127.0.0.1", port = closed.port }
+    says(words, smtp.connect(given))
+    local report, err = smtp.verify(given)
+    says(words, report, err)
+    assert.are.equal(words, err.report.steps[#err.report.steps].text)
+  end)
+
+  it("nor by what writes a message down or reads it", function()
+    local mail = assert(smtp.message(letter))
+    says("input at compose: save: /none/x.eml: No such file or directory", mail:save "/none/x.eml")
+    says("input at compose: save: not the name of a file", mail:save "")
+    says("input at compose: preview: /none/x.html: No such file or directory", mail:preview "/none/x.html")
+    local function raw()
+      return assert(smtp.message { from = "ada@example.org", to = "bob@example.test", raw = function() error("lost", 0) end })
+    end
+    says("source at body: raw: raised an error: lost", raw():tostring())
+    says("source at body: raw: raised an error: lost", raw():source()())
+    says("source at compose: raw: raised an error: lost", raw():save(os.tmpname()))
+    says("source at compose: raw: raised an error: lost", raw():preview(os.tmpname()))
+  end)
+
+  it("nor by a step that sends none", function()
+    local function closed()
+      local s = play.open(play.hello())
+      s:close()
+      return s
+    end
+    for _, name in ipairs { "ehlo", "starttls", "auth", "reset", "noop", "quit" } do
+      says(("closed at %s: the session is closed"):format(name), closed()[name](closed()))
+    end
+    says("closed at verify: the session is closed", closed():verify "bob")
+    says("closed at command: the session is closed", closed():command "HELP")
+    local s = play.open(play.script(play.hello(), "C: RSET", "S: 451 4.3.0 later"))
+    says("rejected at reset: 451 4.3.0 later; trying later may work", s:reset())
+    local pool = assert(smtp.pool { host = "x" })
+    pool:close()
+    says("closed at connect: the pool is closed", pool:send_many(print, print))
+  end)
+
+  it("but by all that sends one, from the composing on", function()
+    local function also(words, got, err) return says(words .. "; the message was not sent", got, err) end
+    local given = { host = "x", port = 0 }
+    for name, value in pairs(letter) do given[name] = value end
+    also(NONE[2], smtp.send(given))
+    also('input at compose: from: no "@" in this address at position 1: "x"', play.open(play.hello()):send { from = "x" })
+    local s = play.open(play.hello())
+    s:close()
+    also("closed at mail: the session is closed", s:send(letter))
+    also("closed at mail: the session is closed", s:mail "ada@example.org")
+    also("closed at rcpt: the session is closed", s:rcpt "bob@example.test")
+    also("closed at data: the session is closed", s:data "x")
+    also("closed at data: the session is closed", s:bdat "x")
+    also("closed at mail: the session is closed", s:send_many(function() return no_file end)())
+    local pool = assert(smtp.pool { host = "x" })
+    pool:close()
+    also("closed at connect: the pool is closed", pool:send(letter))
+    local options = play.options(play.script("S: 554 5.3.2 no mail here"))
+    for name, value in pairs(letter) do options[name] = value end
+    also("rejected at greeting: 554 5.3.2 no mail here", smtp.send(options))
+    pool = assert(smtp.pool(play.options(play.script("S: 554 5.3.2 no mail here"))))
+    also("rejected at greeting: 554 5.3.2 no mail here", pool:send(letter))
   end)
 end)

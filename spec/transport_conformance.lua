@@ -433,6 +433,32 @@ return function(name, transport, host)
       end)
     end
 
+    if host.spawn then
+      it("has a second coroutine on one session refused, and the first goes on", function()
+        local listener = loopback.listen()
+        host.run(function()
+          local s = assert(smtp.session { host = "127.0.0.1", port = listener.port, tls = "none", transport = transport })
+          local greeting, ended, late = nil, false, soon()
+          host.spawn(function()
+            greeting = s:connect()
+            ended = true
+          end)
+          while s.state ~= "connected" and core.now() < late do transport.wait("read", -1, core.now() + 0.01) end
+          for _, call in ipairs { "connect", "noop", "quit" } do
+            local reply, err = s[call](s)
+            assert.are.same({ nil, "another coroutine is in a call on this session" }, { reply, err.reason })
+          end
+          local peer = listener.accept()
+          peer:write "220 mail.example.test\r\n"
+          while not ended and core.now() < late do transport.wait("read", -1, core.now() + 0.01) end
+          assert.are.equal(220, greeting.code)
+          s:close()
+          peer:close()
+        end)
+        listener.close()
+      end)
+    end
+
     it("works in a task, whatever it is the transport of", function()
       local task = smtp.task(smtp.send, letter(servers.none.port))
       local what, fd, deadline, receipt

@@ -2,6 +2,8 @@
 --- the flight of the content before it; by BDAT several whole messages make a flight. The next message is composed
 --- while the server is busy.
 local bundle = require "smtp.bundle"
+local caller = require "smtp.caller"
+local check = require "smtp.check"
 local chunk = require "smtp.chunk"
 local core = require "smtp.core"
 local delivery = require "smtp.delivery"
@@ -49,7 +51,7 @@ function batch.each(self, iterator, most, finish)
   local left = 0                   -- when the last result was handed over
   local curious = true             -- perhaps the server's ways with chunks are worth finding out,
   local lost = false               -- and the server closed over the question
-  local inside = false             -- a result is being found out,
+  local inside, stopped = false, false -- a result is being found out; close() was called meanwhile, from elsewhere
   local front, handed = 0, false   -- of so many messages; their content may have been handed over
   local short = false              -- the connection is one for the short way,
   local own                        -- over a socket of its own
@@ -288,6 +290,8 @@ function batch.each(self, iterator, most, finish)
         keep(false, errors.new { kind = "closed", stage = "final", outcome = outcome, reason = BROKEN_OFF })
       end
     end
+    -- over a socket of its own it is the same coroutine as in the first call
+    if own and not socket.stepping then self.busy = true else caller.enter(self) end
     inside, handed, front = true, false, on_wire and 1 or 0
     expires = self.life or timeout and core.now() + timeout or huge
     self.expires = expires
@@ -299,6 +303,24 @@ function batch.each(self, iterator, most, finish)
     enter()
     keep(send(true))
     left, inside = core.now(), false
+  end
+
+  -- A result that was kept.
+  local function kept()
+    local receipt, err = done[next_done], errs[next_done]
+    if receipt ~= nil then done[next_done], next_done = nil, next_done + 1 end
+    return receipt, err
+  end
+
+  -- The result while another coroutine is in a call: each row's is that error.
+  local function refuse(err)
+    if inside then check.raise("send_many: another coroutine waits for the next of these results: use a pool") end
+    local receipt, why = kept()
+    if receipt ~= nil then return receipt, why end
+    look_ahead()
+    if ahead == nil then return nil end
+    receipt, why = take()
+    return false, receipt and err or why
   end
 
   -- The next result.
@@ -322,11 +344,8 @@ function batch.each(self, iterator, most, finish)
       if receipt then return receipt end
     end
     if receipt == nil then
-      receipt = done[next_done]
-      if receipt ~= nil then
-        err, done[next_done], next_done = errs[next_done], nil, next_done + 1
-        return receipt, err
-      end
+      receipt, err = kept()
+      if receipt ~= nil then return receipt, err end
       if not on_wire then
         look_ahead()
         if ahead == nil then return nil end
@@ -350,24 +369,12 @@ function batch.each(self, iterator, most, finish)
     return receipt or false, err
   end
 
-  local function results()
-    -- another batch may have been left
-    if self.settle ~= settle then
-      if self.settle then self.settle() end
-      self.settle = settle
-    end
-    enter()
-    local receipt, err = advance()
-    inside = false
-    if receipt == nil then
-      self.settle = nil
-      if finish then finish(self) end
-    end
-    return receipt, err
-  end
-
   local function close()
+    local elsewhere = self.busy and caller.refusal(self, "mail") ~= nil
     ended = true
+    -- who waits for a result ends what is on its way
+    stopped = elsewhere and inside
+    if stopped then return end
     if inside then
       enter()
       inside = false
@@ -379,13 +386,35 @@ function batch.each(self, iterator, most, finish)
       keep(false, mail and unbegun() or err)
       look_ahead()
     end
+    self.busy = elsewhere
+  end
+
+  local function results()
+    local err = self.busy and caller.refusal(self, "mail")
+    if err then return refuse(err) end
+    -- another batch may have been left
+    if self.settle ~= settle then
+      if self.settle then self.settle() end
+      self.settle = settle
+    end
+    enter()
+    local receipt
+    receipt, err = advance()
+    inside, self.busy = false, false
+    if stopped then close() end
+    if receipt == nil then
+      self.settle = nil
+      if finish then finish(self) end
+    end
+    return receipt, err
   end
 
   return results, close
 end
 
 ---@class smtp.Results called, the next result: fun(): smtp.Receipt|false|nil, smtp.Error?
----@field close fun(self: smtp.Results) nothing more is begun, and what is on its way is ended. May wait and yield
+---@field close fun(self: smtp.Results) nothing more is begun, and what is on its way is ended: by the coroutine that
+--- waits for a result, if another calls this meanwhile. May wait and yield
 
 --- Sends what a caller's iterator gives.
 ---@param self table the session

@@ -12,6 +12,7 @@ local errors = {}
 ---@field text string? its words, lines joined by "\n", control bytes escaped
 ---@field rejected table[]? refused recipients: {address=, code=, enhanced=, text=, temporary=}
 ---@field accepted string[]? LMTP, where the replies broke off: who has the message all the same
+---@field apart boolean? no message was on its way: `outcome` says nothing then
 ---@field hint string? what to do about it, where the cause is well known
 ---@field transcript string? the redacted dialogue, when `trace` was asked for
 local Error = {}
@@ -57,7 +58,9 @@ function Error:__tostring()
     local first = self.rejected[1]
     add((self.reason and ": " or "") .. ("<%s> %s"):format(first.address, errors.reply_line(first)))
   end
-  if self.outcome == "unknown" then
+  if self.apart then
+    if self.temporary then add "; trying later may work" end
+  elseif self.outcome == "unknown" then
     add("; the message may have been sent: sending it again may duplicate it")
   else
     add("; the message was not sent" .. (self.temporary and ", trying later may work" or ""))
@@ -83,6 +86,14 @@ function errors.new(fields)
     end
   end
   return setmetatable(fields, Error)
+end
+
+--- Marks the error of a call that sends no message: its words speak of none.
+---@param err smtp.Error?
+---@return smtp.Error? err
+function errors.apart(err)
+  if err then err.apart = true end
+  return err
 end
 
 --- A value that cannot be sent, found while composing: nothing was put on the network.

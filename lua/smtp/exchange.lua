@@ -1,6 +1,7 @@
 --- One command and its reply, or the error: what every verb of a session is built from. These functions take the
 --- session as `self` and keep its state honest: an error here knows its stage, what became of the message, and
 --- whether the session survives it.
+local caller = require "smtp.caller"
 local core = require "smtp.core"
 local errors = require "smtp.errors"
 local capability = require "smtp.protocol.capability"
@@ -176,6 +177,7 @@ end
 --- Every verb begins here: the call's deadline, and whether the session can be used at all.
 ---@param more boolean? the verb may go on after a 3xx reply to another of its kind
 function exchange.begin(self, stage, more)
+  caller.enter(self)
   if self.settle then self.settle() end
   exchange.set_deadline(self)
   self.outcome = "not_sent" -- whatever became of what was broken off

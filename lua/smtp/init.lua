@@ -4,6 +4,7 @@
 ---     local receipt, err = smtp.send { host = "mail.example.org", from = …, to = …, subject = …, text = … }
 local core = require "smtp.core"
 local delivery = require "smtp.delivery"
+local errors = require "smtp.errors"
 local exchange = require "smtp.exchange"
 local message = require "smtp.mail.message"
 local options = require "smtp.options"
@@ -79,7 +80,7 @@ end
 function smtp.message(given)
   if message.is(given) then return given end
   local mail, err = delivery.compose(given, "smtp.message")
-  return mail and mail.envelope and mail, err -- it is made when somebody asks for it, that is now
+  return mail and mail.envelope and mail, errors.apart(err) -- it is made when somebody asks for it, that is now
 end
 
 --- A session before its first step: s:connect(), s:ehlo(), s:starttls(), s:auth(), s:mail(), s:rcpt(), s:data(),
@@ -89,7 +90,7 @@ end
 ---@return smtp.Error? err kind "input"
 function smtp.session(given)
   local plan, err = options.plan(given, "smtp.session")
-  return plan and session.new(plan), err
+  return plan and session.new(plan), errors.apart(err)
 end
 
 --- A session that is connected, encrypted and logged in, as the options ask. May yield.
@@ -98,8 +99,9 @@ end
 ---@return smtp.Error? err
 function smtp.connect(given)
   local plan, err = options.plan(given, "smtp.connect")
-  if not plan then return nil, err end
-  return session.new(plan):open()
+  local one
+  if plan then one, err = session.new(plan):open() end
+  return one, errors.apart(err)
 end
 
 --- What is wrong with a server, or with the options for it: resolves, connects, encrypts, logs in, sends nothing.
@@ -109,7 +111,7 @@ end
 ---@return smtp.Error? err `err.report` is the report as far as it got (nil for kind "input" before the first step)
 function smtp.verify(given)
   local plan, err = options.plan(given, "smtp.verify")
-  if not plan then return nil, err end
+  if not plan then return nil, errors.apart(err) end
   return require "smtp.verify".run(plan)
 end
 
@@ -118,7 +120,8 @@ end
 ---@return smtp.Pool? pool
 ---@return smtp.Error? err kind "input"
 function smtp.pool(given)
-  return require "smtp.pool".new(given)
+  local made, err = require "smtp.pool".new(given)
+  return made, errors.apart(err)
 end
 
 --- A call in steps, for a host with its own loop: local t = smtp.task(smtp.send, {…}); t:step() at every tick.
@@ -133,7 +136,8 @@ end
 ---@return smtp.Server? server
 ---@return smtp.Error? err
 function smtp.server(given)
-  return require "smtp.server".new(given == nil and {} or given)
+  local made, err = require "smtp.server".new(given == nil and {} or given)
+  return made, errors.apart(err)
 end
 
 --- The clock of every deadline: monotonic, in seconds.

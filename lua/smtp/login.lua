@@ -152,13 +152,11 @@ end
 
 -- Whom to log in, if that may be done now.
 local function credentials_for(self, given)
+  if given then options.check_login(given) end
   local ok, err = exchange.begin(self, "auth")
   if not ok then return nil, err end
   local held = self.plan.credentials
-  if given then
-    options.check_login(given)
-    held = options.credentials(given)
-  end
+  if given then held = options.credentials(given) end
   if not held then
     return exchange.fail_input(self, "auth", "nothing to log in with: give username and password, or token")
   end

@@ -436,7 +436,7 @@ end
 function Pool:send_many(iterator, on_result)
   check.argument(iterator, "function", "pool:send_many", "iterator")
   check.argument(on_result, "function", "pool:send_many", "on_result")
-  if self.closed then return nil, turns.closed() end
+  if self.closed then return nil, errors.apart(turns.closed()) end
   local together = not turns.holds(self) and self.transport.together
   local run = setmetatable({
     pool = self, next_row = nil, on_result = on_result, again = {}, ended = false, raised = nil, broken = nil,
@@ -453,7 +453,7 @@ function Pool:send_many(iterator, on_result)
     error(raised, 0)
   end
   if run.raised then error(run.raised.value, 0) end
-  if run.broken and self.closed then return nil, run.broken end
+  if run.broken and self.closed then return nil, errors.apart(turns.closed()) end
   return true
 end
 

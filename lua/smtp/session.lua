@@ -1,5 +1,6 @@
 --- The dialogue: one connection to a server, each step of RFC 5321 a verb. Straight-line code that reads like the
 --- RFC; every wait is the transport's, so it may yield wherever the transport does.
+local caller = require "smtp.caller"
 local check = require "smtp.check"
 local chunk = require "smtp.chunk"
 local core = require "smtp.core"
@@ -26,6 +27,9 @@ local session = {}
 ---@field time table seconds: {connect=, tls=, auth=}
 local Session = {}
 Session.__index = Session
+
+-- The steps as they are inside of a call, by the names of the methods.
+local steps = {}
 
 -- A server that waits for TLS says nothing; one that greets late (against spammers) does so after some seconds.
 local PATIENCE = 3
@@ -73,6 +77,7 @@ function session.new(plan, expires)
     expires = math.huge,    -- the present call's deadline
     way = nil,              -- to the content, where it has an end of its own: { left=, since=, counts= }, see exchange
     settle = nil,           -- ends the message of send_many whose envelope is on the wire
+    busy = false,           -- a coroutine is in a call, see caller
     raised = nil,           -- what code of the caller's raised, until that may go on to the caller: { value }
   }, Session))
   local watch = plan.trace
@@ -192,6 +197,7 @@ end
 function Session:connect()
   local plan = self.plan
   if self.state ~= "new" then return exchange.fail_input(self, "connect", "the session was connected before") end
+  caller.enter(self)
   exchange.set_deadline(self)
   local now = core.now()
   local pipe, kind, reason, temporary, hint = reach(self, exchange.deadline(self, "connect"))
@@ -314,7 +320,7 @@ function Session:open(observe, along)
   local plan, life = self.plan, self.life
   local function take(verb)
     local began = core.now()
-    local reply, err = self[verb](self)
+    local reply, err = steps[verb](self)
     if observe then observe(verb, core.now() - began, reply, err) end
     return err
   end
@@ -348,7 +354,7 @@ end
 function Session:reopen(expires)
   local life = self.life
   unconnect(self).life = expires
-  local ok, err = self:open()
+  local ok, err = steps.open(self)
   self.life = life
   return ok, err
 end
@@ -357,13 +363,13 @@ end
 
 -- `utf8`: it goes with SMTPUTF8 or needs that.
 local function envelope_command(self, stage, verb, mailbox, params, utf8)
+  local words, reason = parameter.words(params, "session:" .. stage)
   local ok, err = exchange.begin(self, stage)
   if ok then ok, err = exchange.guard(self, stage) end
   if not ok then return nil, err end
   if utf8 and not (self.capabilities and self.capabilities.SMTPUTF8) then
     return exchange.fail_input(self, stage, "the server does not offer SMTPUTF8")
   end
-  local words, reason = parameter.words(params, "session:" .. stage)
   if not words then return exchange.fail_input(self, stage, reason) end
   local reply
   reply, err = exchange.command(self, stage, verb .. ":<" .. mailbox.address .. ">" .. words, nil, mailbox.utf8)
@@ -583,5 +589,7 @@ function Session:close()
 end
 
 Session.__close = Session.close
+
+caller.guard(Session, steps)
 
 return session

@@ -5,6 +5,7 @@
 --- takes a turn or waits for it looks for them now and again: a coroutine that has ended by an error, one that the
 --- collector has taken (a task that nobody steps any more), or what the transport calls so by its `gone` (inside nginx
 --- a request that has ended).
+local caller = require "smtp.caller"
 local core = require "smtp.core"
 local delivery = require "smtp.delivery"
 local errors = require "smtp.errors"
@@ -19,7 +20,7 @@ local LOOK = 1    -- seconds between two looks for users that are gone,
 local GLANCE = 0.02 -- and in a task's pause, whether the pool is still open
 local GROWTH = 10 -- seconds until a server that took fewer connections is tried with one more
 
-local catch = errors.catch
+local catch, myself = errors.catch, caller.myself
 
 ---@class smtp.Turn one connection
 ---@field session smtp.Session
@@ -28,12 +29,6 @@ local catch = errors.catch
 ---@field made boolean it has been opened
 ---@field since number? when it was used last, where it is idle
 ---@field ended boolean? the server ended it while it waited for its pace
-
--- This coroutine; Lua 5.1 has no name for the main one.
-local function myself()
-  local thread = coroutine.running()
-  return thread or "main"
-end
 
 --- Whether this coroutine has a connection of the pool already.
 function turns.holds(self)
@@ -99,6 +94,7 @@ end
 
 local function use(self, one, user)
   self.used[one], self.users[one] = true, user
+  one.session.busy = false
 end
 
 -- A connection that is still to be opened.

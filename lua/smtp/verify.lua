@@ -2,6 +2,7 @@
 local capability = require "smtp.protocol.capability"
 local core = require "smtp.core"
 local delivery = require "smtp.delivery"
+local errors = require "smtp.errors"
 local session = require "smtp.session"
 
 local verify = {}
@@ -91,6 +92,7 @@ function verify.run(plan)
     self.steps[#self.steps + 1] = { name = name, time = seconds, ok = not err, text = err and tostring(err) or text }
   end
   local function note(name, seconds, reply, err)
+    errors.apart(err)
     if name == "connect" then
       -- all that comes before the greeting, as far as it came
       local took, words = one.time, one.tls and one.tls.version
@@ -120,7 +122,7 @@ function verify.run(plan)
   self.ok, self.error, self.time = not err, err, core.now() - began
   if not err then return self end
   err.report = self
-  return nil, err
+  return nil, errors.apart(err)
 end
 
 local function milliseconds(seconds)

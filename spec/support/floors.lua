@@ -73,6 +73,7 @@ local floors = {
   { "^smtp%.protocol%.", 2 },
   { "^smtp%.pump$", 3 },
   { "^smtp%.transport%.", 3 },
+  { "^smtp%.caller$", 4 },
   { "^smtp%.exchange$", 4 },
   { "^smtp%.chunk$", 4 },
   { "^smtp%.delivery$", 4 },

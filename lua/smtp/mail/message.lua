@@ -489,7 +489,11 @@ end
 ---@return fun(): string|nil, smtp.Error|nil read a chunk, never ""; nil at the end; nil and an error of kind "source"
 ---@return fun() close for who does not read to the end: closes the file that is open then
 function Message:source(form)
-  return self:form(form or "7bit").content.open()
+  local read, close = self:form(form or "7bit").content.open()
+  return function()
+    local chunk, err = read()
+    return chunk, errors.apart(err)
+  end, close
 end
 
 --- The whole message in memory, with CRLF line ends, before dot-stuffing.
@@ -523,7 +527,8 @@ end
 ---@return smtp.Error|nil err stage "compose"; kind "source": the message cannot be read; "input": cannot write there
 function Message:save(path)
   check_path(path, "save")
-  return file.write(path, "save", self:source())
+  local written, err = file.write(path, "save", self:source())
+  return written, errors.apart(err)
 end
 
 --- Writes one HTML page that shows the message as a person would see it: header, html with its inline images, text,
@@ -535,10 +540,13 @@ end
 function Message:preview(path)
   check_path(path, "preview")
   local view, err = (self.raw and view_raw or view_composed)(self)
-  if not view then
-    return nil, errors.new { kind = "source", stage = "compose", reason = err.reason, temporary = false }
+  local written
+  if view then
+    written, err = file.write(path, "preview", require "smtp.mail.preview".page(view))
+  else
+    err = errors.new { kind = "source", stage = "compose", reason = err.reason, temporary = false }
   end
-  return file.write(path, "preview", require "smtp.mail.preview".page(view))
+  return written, errors.apart(err)
 end
 
 return message

@@ -1,0 +1,71 @@
+--- Who is in a call on a session: one coroutine at a time. What another calls meanwhile is refused, and changes nothing
+--- for the first. A coroutine that has ended, or that the collector has taken, is in none: it was broken off.
+local errors = require "smtp.errors"
+
+local caller = {}
+
+-- session -> the coroutine that is, or was last, in a call on it
+local threads = setmetatable({}, { __mode = "kv" })
+
+--- This coroutine; Lua 5.1 has no name for the main one.
+---@return thread|"main"
+function caller.myself()
+  local thread = coroutine.running()
+  return thread or "main"
+end
+
+--- From now on this coroutine is in a call on the session.
+function caller.enter(self)
+  threads[self], self.busy = caller.myself(), true
+end
+
+--- The error of a call that comes while another coroutine is in one; nil: it may go on.
+---@param self table the session, which is busy
+---@param stage string of the call
+---@return smtp.Error?
+function caller.refusal(self, stage)
+  local user = threads[self]
+  if user == nil or user == caller.myself() or self.state == "dead" or self.state == "closed" then return nil end
+  if user ~= "main" and coroutine.status(user) == "dead" then return nil end
+  return errors.new { kind = "protocol", stage = stage, temporary = true,
+    reason = "another coroutine is in a call on this session",
+    hint = "a session is for one coroutine at a time: use a pool (smtp.pool) for several" }
+end
+
+-- A method that is for one coroutine at a time. `about`: what becomes of its error.
+local function alone(method, stage, about)
+  local function finish(self, result, err, ...)
+    self.busy = false
+    return result, about(err), ...
+  end
+  return function(self, ...)
+    local err = self.busy and caller.refusal(self, stage)
+    if err then return nil, about(err) end
+    return finish(self, method(self, ...))
+  end
+end
+
+-- The methods of a session that wait, and the stage of each; the first ones send no message.
+local APART = {
+  connect = "connect", ehlo = "ehlo", starttls = "starttls", auth = "auth", reset = "reset", noop = "noop",
+  verify = "verify", command = "command", quit = "quit",
+}
+local SENDING = { open = "connect", mail = "mail", rcpt = "rcpt", data = "data", bdat = "data", send = "mail" }
+
+local function same(err)
+  return err
+end
+
+--- Makes a session's methods be for one coroutine at a time.
+---@param class table the methods
+---@param steps table<string, function> gets them as they were, for use inside of a call
+function caller.guard(class, steps)
+  for name, stage in pairs(APART) do
+    steps[name], class[name] = class[name], alone(class[name], stage, errors.apart)
+  end
+  for name, stage in pairs(SENDING) do
+    steps[name], class[name] = class[name], alone(class[name], stage, same)
+  end
+end
+
+return caller
