@@ -155,6 +155,82 @@ describe("What is wrong with a certificate names the option that was given:", fu
   end)
 end)
 
+describe("A port of another protocol", function()
+  local ASKS = "; hint: is this an SMTP port? %s587 and 465 are usual for mail"
+  local function asks(who) return ASKS:format(who and who .. " answers there; " or "") end
+
+  for start, words in pairs {
+    ["SSH-2.0-OpenSSH_9.2\r\n"] = { "SSH-2.0-OpenSSH_9.2", "an SSH server" },
+    ["SSH-2.0-OpenSSH_9.2"] = { "SSH-2.0-OpenSSH_9.2", "an SSH server" },
+    ["* OK IMAP4rev1 ready\r\n"] = { "* OK IMAP4rev1 ready", "an IMAP server" },
+    ["+OK ready\r\n"] = { "+OK ready", "a POP3 server" },
+    ["HTTP/1.1 400 Bad Request\r\nServer: x\r\n\r\n"] = { "HTTP/1.1 400 Bad Request", "a web server (a captive portal's?)" },
+    ["<html>"] = { "<html>", "a web server (a captive portal's?)" },
+    ["hello, world"] = { "hello, world" },
+    ["\255\253\24"] = { "\\xff\\xfd\\x18" },
+    ["J\0\0\0\n8.0.33\0"] = { "J\\x00\\x00\\x00" },
+    ["1"] = { "1" },
+    ["22O mail.example.org"] = { "22O mail.example.org" },
+    ["220ready\r\n"] = { "220ready" },
+    ["\r\n-ERR what\r\n"] = { "-ERR what" },
+  } do
+    play.both(it, ("is known at once by %q"):format(start), function(dribble)
+      -- behind it all is silent: whoever waited for more would run into a timeout
+      local given = play.options({ "S! " .. start, "hang" }, nil, dribble)
+      local session, err = smtp.connect(given)
+      assert.is_nil(session)
+      assert.are.equal(('protocol at greeting: the server\'s reply is not SMTP: "%s"'):format(words[1]) .. asks(words[2]),
+        tostring(err))
+    end)
+  end
+
+  play.both(it, "is named where its greeting could be a mail server's", function(dribble)
+    local given = play.options({ "S: 220 (vsFTPd 3.0.3)", "C: EHLO client.example.org",
+      "S: 530 Please login with USER and PASS." }, { tls = "starttls" }, dribble)
+    assert.are.equal("rejected at ehlo: 530 Please login with USER and PASS." .. asks "an FTP server",
+      tostring(select(2, smtp.connect(given))))
+    given = play.options({ "S: 220 sftp.example.org ESMTP", "C: EHLO client.example.org", "S: 530 no" }, { tls = "starttls" }, dribble)
+    assert.is_nil(select(2, smtp.connect(given)).hint:find("FTP", 1, true))
+  end)
+
+  it("that wakes only when it is spoken to is known by what it says to TLS", function()
+    for answer, words in pairs { ["HTTP/1.1 400 Bad Request\r\n\r\n"] = { "HTTP/1.1 400 Bad Request", "a web server (a captive portal's?)" },
+      ["-ERR unknown command"] = { "-ERR unknown command" } } do
+      local given, transport = play.options { "hang", "hang" }
+      local connect, count = transport.connect, 0
+      transport.secure = nil
+      function transport.connect()
+        count = count + 1
+        if count == 1 then return connect() end
+        return { write = function() return true end, read = function() return answer end, close = function() end }
+      end
+      given.port = 8080
+      assert.are.equal(('protocol at greeting: the server\'s reply is not SMTP: "%s"'):format(words[1]) .. asks(words[2]),
+        tostring(select(2, smtp.connect(given))))
+    end
+  end)
+
+  it("that says nothing, or hangs up, is asked about too", function()
+    local words = "timeout at greeting: the server did not answer in time; trying later may work"
+    assert.are.equal(words .. asks(), tostring(select(2, smtp.connect(play.options { "hang", "hang" }))))
+    assert.are.equal("closed at greeting: the peer closed the connection; trying later may work" .. asks(),
+      tostring(select(2, smtp.connect(play.options { "close" }))))
+  end)
+
+  play.both(it, "is none where a mail server greets in pieces, behind empty lines, or in several lines", function(dribble)
+    for _, greeting in ipairs { { "S! 2", "S! 20 hi\r\n" }, { "S! \r\n\r\n220 hi\r\n" }, { "S! 220\r\n" }, { "S! 220-a\r\n220 b\r\n" } } do
+      assert(smtp.connect(play.options(play.script(greeting, play.ehlo()), nil, dribble)))
+    end
+  end)
+
+  it("that answers with a TLS alert speaks TLS from the first byte", function()
+    for _, more in ipairs { "hang", "close" } do
+      assert.are.equal("tls at greeting: the server answered with a TLS alert; hint: this port speaks TLS from the first byte: "
+        .. 'use tls = "implicit"', tostring(select(2, smtp.connect(play.options { "S! \21\3\1\0\2\2\70", more }))))
+    end
+  end)
+end)
+
 describe("What became of the message is told where one was to be sent, and nowhere else:", function()
   local letter = { from = "ada@example.org", to = "bob@example.test", text = "x" }
   local no_file = { from = "ada@example.org", to = "bob@example.test", attachments = { { path = "spec/sentences_spec.lua" } } }

@@ -37,7 +37,7 @@ end
 
 -- What there is beside an error that tells what to do about it.
 local function scene(self)
-  return { known = self.known, mechanism = self.mechanism,
+  return { greeting = self.greeting and self.greeting.text, known = self.known, mechanism = self.mechanism,
     offered = self.capabilities and capability.mechanisms(self.capabilities),
     late = self.way ~= nil and self.way.counts and core.now() >= self.way.since + self.way.left }
 end

@@ -216,6 +216,50 @@ function pump.odd(line)
   return "protocol", "the server's reply is not SMTP" .. (line and line ~= "" and (': "%s"'):format(line) or "")
 end
 
+-- How a reply begins, by as many octets as have come.
+local BEGINNINGS = { "^[2-5]", "^[2-5]%d", "^[2-5]%d%d", "^[2-5]%d%d[- \r\n]" }
+local SHOWN = 80 -- octets of what is no reply that are worth having
+
+--- What is wrong with the first octets of a peer, which may speak another protocol; nil: a reply may begin so.
+---@param start string
+---@return string? reason
+function pump.odd_start(start)
+  local line = start:match("^[\r\n]*(.*)$")
+  if line == "" or line:find(BEGINNINGS[math.min(#line, 4)]) then return nil end
+  local wire = core.wire(1)
+  wire:feed(line:sub(1, SHOWN) .. "\n")
+  local _, _, shown = wire:reply()
+  local _, reason = pump.odd(shown)
+  return reason
+end
+
+--- The first reply. What cannot begin one is not waited for to end.
+---@param deadline number
+---@return smtp.Reply? reply
+---@return string? kind "timeout"|"closed"|"protocol"
+---@return string? reason
+---@return string? start what has come in its place, where that is none
+function Pump:greeting(deadline)
+  local wire, pipe, start = self.wire, self.pipe, ""
+  while wire:residue() == #start and #start < 4 do
+    if self.fresh then self.rounds, self.fresh = self.rounds + 1, false end
+    local bytes, kind, reason = pipe:read(deadline)
+    if type(bytes) ~= "string" then return nil, errors.failure(kind, reason, "closed") end
+    wire:feed(bytes)
+    start = start .. bytes
+    if pump.odd_start(start) then
+      -- what is there already, for a person to see
+      while #start < SHOWN and not start:find("[^\r\n]\r?\n") and pipe:peek() == "data" do
+        bytes = pipe:read(0)
+        if type(bytes) ~= "string" then break end
+        start = start .. bytes
+      end
+      return nil, "protocol", pump.odd_start(start), start
+    end
+  end
+  return self:reply(deadline)
+end
+
 --- Takes the next replies, unread, if they are of these classes ("2223", where 3 is 354 alone); what is queued has been
 --- written. The trace does not hear of them.
 ---@param classes string

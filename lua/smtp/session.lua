@@ -154,7 +154,7 @@ local function reach(self, limit)
 end
 
 -- Whether the silent port speaks TLS from the first byte, found out on a second connection so as not to disturb a
--- server that only greets late.
+-- server that only greets late. If it does not: what it says to that.
 local function speaks_tls(self, limit)
   local plan = self.plan
   -- on port 25 a server that greets late may take a client that speaks first for a spammer, and nobody speaks TLS at
@@ -162,28 +162,27 @@ local function speaks_tls(self, limit)
   local probe = self.transport.probe
   if plan.port == 25 or not (probe or self.wrapper or pcall(require, "smtp.tls")) then return false end
   local pipe = reach(self, limit)
-  return pipe and (probe or require "smtp.transport.tls".probe)(pipe, limit)
-end
-
--- Whether what came in place of a greeting is the record of an alert (RFC 8446 5.1 and 6).
-local function speaks_alert(wire)
-  local bytes = wire:octets(wire:residue())
-  return bytes ~= nil and bytes:find("^\21\3.") ~= nil
+  if not pipe then return false end
+  return (probe or require "smtp.transport.tls".probe)(pipe, limit)
 end
 
 local function greet(self)
   local now, limit = core.now(), exchange.deadline(self, "greeting")
   local patience = math.min(PATIENCE, (limit - now) / 2)
   local soon = now + patience
-  local reply, kind, reason = self.pump:reply(self.tls and limit or soon)
+  local reply, kind, reason, start = self.pump:greeting(self.tls and limit or soon)
   if kind == "timeout" and not self.tls then
-    if speaks_tls(self, soon + patience) then
+    local speaks, words = speaks_tls(self, soon + patience)
+    if speaks then
       return exchange.fail(self, "greeting", "tls", "the server waits for TLS before it greets",
         { hint = 'this port speaks TLS from the first byte: use tls = "implicit"' })
     end
-    reply, kind, reason = self.pump:reply(limit)
+    local odd = words and pump.odd_start(words)
+    if odd then return exchange.fail(self, "greeting", "protocol", odd) end
+    reply, kind, reason, start = self.pump:greeting(limit)
   end
-  if not reply and not self.tls and speaks_alert(self.pump.wire) then
+  -- the record of an alert (RFC 8446 5.1 and 6)
+  if start and not self.tls and start:find("^\21\3.") then
     return exchange.fail(self, "greeting", "tls", "the server answered with a TLS alert")
   end
   if not reply then return exchange.fail_pump(self, "greeting", kind, reason) end

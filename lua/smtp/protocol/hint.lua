@@ -20,13 +20,15 @@ local NAMELESS = "the receiver wants this machine's address to have a name (PTR)
   .. "a provider's server"
 local NAME = "the server does not like the name that this machine gives: set helo to its full name in DNS"
 local IMPLICIT = 'this port speaks TLS from the first byte: use tls = "implicit"'
-local PORTS = "587 and 465 are usual for mail"
+local PORTS = "is this an SMTP port? 587 and 465 are usual for mail"
+local OTHER = "is this an SMTP port? %s answers there; 587 and 465 are usual for mail"
 
 -- What is known, the first that applies. All that one names must be so: `kind`, `stage`, `port`; `code`, `class` (its
 -- first digit) and `enhanced` of the reply, or one of several; `says`, one of these in its words, in lower case;
 -- `replied`, whether there is a reply; `reason`, a pattern; `greets`, the beginning of what came in place of a
--- greeting; `later`, whether it may work later; `known`, whether a login succeeded; `mechanism` of the last login, and
--- what is `offered` beside it; `late`, whether the way to the content took all its time.
+-- greeting, or one of several; `greeted`, words of a greeting that does not speak of SMTP; `later`, whether it may work
+-- later; `known`, whether a login succeeded; `mechanism` of the last login, and what is `offered` beside it; `late`,
+-- whether the way to the content took all its time.
 local KNOWN = {
   -- encryption
   { kind = "insecure", stage = "starttls", replied = false,
@@ -128,6 +130,7 @@ local KNOWN = {
   -- the name in EHLO: Postfix, Exim
   { kind = "rejected", says = { "helo command rejected", "helo argument", "ehlo argument", "helo name", "bad helo",
     "invalid helo" }, hint = NAME },
+  { kind = "rejected", stage = "ehlo", greeted = "ftp", hint = OTHER:format "an FTP server" },
   { kind = "rejected", stage = "ehlo", code = { 501, 550, 553, 554 }, hint = NAME },
 
   -- a login that is missing: Exim, Postfix, Exchange, cPanel
@@ -146,16 +149,14 @@ local KNOWN = {
     hint = "many networks block port 25: use the submission port, 587 or 465" },
   { kind = "timeout", stage = "connect", hint = "check host and port, and whether a firewall is between" },
   { kind = "resolve", later = false, hint = "check the spelling of host" },
-  { kind = "protocol", greets = "* ", hint = "this is an IMAP server: mail is sent to port 587 or 465" },
-  { kind = "protocol", greets = "+OK", hint = "this is a POP3 server: mail is sent to port 587 or 465" },
-  { kind = "protocol", greets = "HTTP/",
-    hint = "a web server answers here: a captive portal perhaps, or the wrong port (" .. PORTS .. ")" },
-  { kind = "protocol", greets = "<",
-    hint = "a web server answers here: a captive portal perhaps, or the wrong port (" .. PORTS .. ")" },
-  { kind = "protocol", greets = "SSH-", hint = "this is an SSH server: " .. PORTS },
+  { kind = "protocol", greets = "* ", hint = OTHER:format "an IMAP server" },
+  { kind = "protocol", greets = "+OK", hint = OTHER:format "a POP3 server" },
+  { kind = "protocol", greets = { "HTTP/", "<" }, hint = OTHER:format "a web server (a captive portal's?)" },
+  { kind = "protocol", greets = "SSH-", hint = OTHER:format "an SSH server" },
   { kind = "protocol", greets = "\\x15\\x03", hint = IMPLICIT },
   { kind = "tls", stage = "greeting", reason = "TLS alert", hint = IMPLICIT },
-  { kind = "protocol", stage = "greeting", hint = "is this an SMTP port? " .. PORTS },
+  { kind = "protocol", stage = "greeting", hint = PORTS },
+  { kind = { "timeout", "closed" }, stage = "greeting", replied = false, hint = PORTS },
 }
 
 -- Whether a list, or one value, has it.
@@ -176,7 +177,7 @@ end
 
 -- How each that is named is compared; `scene` is what there is besides the error.
 local TESTS = {
-  kind = function(wanted, err) return err.kind == wanted end,
+  kind = function(wanted, err) return has(wanted, err.kind) end,
   stage = function(wanted, err) return err.stage == wanted end,
   port = function(wanted, err) return err.port == wanted end,
   code = function(wanted, err) return has(wanted, err.code) end,
@@ -187,8 +188,16 @@ local TESTS = {
   says = function(wanted, err) return err.text ~= nil and says(err.text:lower():gsub("\n", " "), wanted) end,
   reason = function(wanted, err) return err.reason ~= nil and err.reason:find(wanted) ~= nil end,
   greets = function(wanted, err)
-    local words = 'not SMTP: "' .. wanted
-    return err.stage == "greeting" and err.reason ~= nil and err.reason:find(words, 1, true) ~= nil
+    local start = err.stage == "greeting" and err.reason and err.reason:match('not SMTP: "(.*)')
+    if not start then return false end
+    for _, one in ipairs(type(wanted) == "table" and wanted or { wanted }) do
+      if start:sub(1, #one) == one then return true end
+    end
+    return false
+  end,
+  greeted = function(wanted, _, scene)
+    local words = (scene.greeting or ""):lower()
+    return words:find(wanted, 1, true) ~= nil and not words:find("smtp", 1, true)
   end,
   known = function(wanted, _, scene) return (scene.known or false) == wanted end,
   mechanism = function(wanted, _, scene) return scene.mechanism == wanted end,
@@ -206,9 +215,9 @@ end
 
 --- The hint for an error, or nil.
 ---@param err table the fields of an error value, and `port`
----@param scene { known: boolean?, mechanism: string?, offered: table<string, boolean>?, late: boolean? }? whether a
---- login succeeded; the mechanism of the last one, and those that the server offers; whether the way to the content
---- took all its time
+---@param scene { greeting: string?, known: boolean?, mechanism: string?, offered: table<string, boolean>?,
+--- late: boolean? }? the words of the greeting; whether a login succeeded; the mechanism of the last one, and those
+--- that the server offers; whether the way to the content took all its time
 ---@return string?
 function hint.find(err, scene)
   for _, known in ipairs(KNOWN) do

@@ -267,6 +267,7 @@ end
 ---@param pipe table
 ---@param deadline number absolute, monotonic seconds
 ---@return boolean
+---@return string|nil answer what it says to a ClientHello
 function M.probe(pipe, deadline)
   local context = tls.context { verify = false }
   local engine = context and context:engine()
@@ -279,7 +280,7 @@ function M.probe(pipe, deadline)
   end
   pipe:close()
   local record = answer and answer:byte(1)
-  return record == 22 or record == 21 -- a handshake record or an alert
+  return record == 22 or record == 21, answer -- a handshake record or an alert
 end
 
 -- An end as the engine tells it: kind, text, hint.
