@@ -126,10 +126,11 @@ if url then
   os.exit(0)
 end
 
-local server = assert(smtp.server {
+local server, problem = smtp.server {
   tls = "starttls",
   auth = function(username, password) return username == "ada" and password == "correct horse" end,
-})
+}
+if not server then show(nil, problem) end
 say("A receiving server listens on %s port %d, its certificate made for this run.", server.host, server.port)
 say("Sending to it. The dialogue (C: client, S: server):\n")
 

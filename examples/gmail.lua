@@ -8,52 +8,53 @@ local smtp = require "smtp"
 local user = os.getenv "GMAIL_USER" or "you@gmail.com"
 local to = os.getenv "TO" or user
 
-local function check(step, reply, err)
-  if not reply then
-    io.stderr:write(step, ": ", tostring(err), "\n")
-    os.exit(1)
-  end
+-- An error says by itself at which step it is.
+local function check(value, err)
+  if value then return value end
+  io.stderr:write(tostring(err), "\n")
+  os.exit(1)
+end
+
+local function show(step, ...)
+  local reply = check(...)
   print(("%-9s %d %s"):format(step, reply.code, (reply.text:gsub("\n", "\n              "))))
-  return reply
 end
 
 -- 1. The options. tls = "starttls" is the default on port 587; the certificate is always verified.
-local s, err = smtp.session {
+local s = check(smtp.session {
   host = os.getenv "SMTP_HOST" or "smtp.gmail.com",
   port = tonumber(os.getenv "SMTP_PORT" or 587),
   username = user,
   password = os.getenv "GMAIL_APP_PASSWORD",
   token = os.getenv "GMAIL_TOKEN",
-}
-if not s then error(tostring(err)) end
+})
 
 -- 2. Connect. The server greets with a 220.
-check("connect", s:connect())
+show("connect", s:connect())
 
 -- 3. EHLO: we give our name, the server lists what it can do. Before TLS that is little.
-check("ehlo", s:ehlo())
+show("ehlo", s:ehlo())
 print("          STARTTLS offered: " .. tostring(s.capabilities.STARTTLS ~= nil))
 
 -- 4. STARTTLS. From here on everything is encrypted, and what the server said before is forgotten.
-check("starttls", s:starttls())
+show("starttls", s:starttls())
 print(("          %s, certificate of %s"):format(s.tls.version, s.tls.peer.subject))
-check("ehlo", s:ehlo())
+show("ehlo", s:ehlo())
 
 -- 5. Log in. With a token it is OAUTHBEARER or XOAUTH2, with an app password PLAIN; never before step 4.
-check("auth", s:auth())
+show("auth", s:auth())
 
--- 6. The message: who it is from, who it is for, and the content, which ends with a line that is a lone dot (the
--- library
---    writes that line, and takes care of dots of yours).
-local message = assert(smtp.message {
+-- 6. The message: who it is from, who it is for, and the content, which ends with a line that is a lone dot: the
+--    library writes that line, and takes care of dots of yours.
+local message = check(smtp.message {
   from = user,
   to = to,
   subject = "Hello from Lua",
   text = "Sent step by step.\n",
 })
-check("mail", s:mail(message.envelope.from, { SIZE = message:size() }))
-for _, address in ipairs(message.envelope.to) do check("rcpt", s:rcpt(address)) end
-check("data", s:data(message))
+show("mail", s:mail(message.envelope.from, { SIZE = message:size() }))
+for _, address in ipairs(message.envelope.to) do show("rcpt", s:rcpt(address)) end
+show("data", s:data(message))
 
 -- 7. Say goodbye.
-check("quit", s:quit())
+show("quit", s:quit())

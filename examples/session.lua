@@ -21,7 +21,7 @@ for i, address in ipairs { os.getenv "TO" or "grace@example.org", "alan@example.
     print(("%d: delivered to %s in %d round trips"):format(i, receipt.accepted[1], receipt.round_trips))
   elseif failure.outcome == "unknown" then
     -- the connection broke after the message was handed over: sending it again may duplicate it
-    print(("%d: may have been delivered: %s"):format(i, failure))
+    print(("%d: may have been delivered: %s"):format(i, tostring(failure)))
   else
     print(("%d: not sent: %s"):format(i, tostring(failure)))
   end

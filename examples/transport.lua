@@ -2,6 +2,10 @@
 local smtp = require "smtp"
 local socket = require "socket"
 
+local function ended(reason)
+  return nil, "closed", reason == "closed" and "the peer closed the connection" or reason
+end
+
 local Pipe = {}
 Pipe.__index = Pipe
 
@@ -20,7 +24,7 @@ function Pipe:read(deadline)
     local bytes, reason = self:take()
     self.held = ""
     if bytes then return bytes end
-    if reason ~= "timeout" then return nil, "closed", reason end
+    if reason ~= "timeout" then return ended(reason) end
     if smtp.now() >= deadline then return nil, "timeout", "nothing came in time" end
     socket.select({ self.tcp }, nil, deadline - smtp.now())
   end
@@ -31,7 +35,7 @@ function Pipe:write(bytes, deadline)
   while true do
     local last, reason, partly = self.tcp:send(bytes, from)
     if last then return true end
-    if reason ~= "timeout" then return nil, "closed", reason end
+    if reason ~= "timeout" then return ended(reason) end
     if smtp.now() >= deadline then return nil, "timeout", "the peer took nothing in time" end
     from = partly + 1
     socket.select(nil, { self.tcp }, deadline - smtp.now())
@@ -55,7 +59,8 @@ function transport.connect(host, port, _, deadline)
   local ok, reason = tcp:connect(host, port)
   if not ok then
     tcp:close()
-    return nil, reason == "timeout" and "timeout" or "connect", reason
+    if reason == "timeout" then return nil, "timeout", "the peer did not answer in time" end
+    return nil, "connect", reason
   end
   tcp:settimeout(0)
   return setmetatable({ tcp = tcp, held = "" }, Pipe)

@@ -129,6 +129,50 @@ describe("the example", function()
     assert.truthy(output:find("3: not sent: input at compose", 1, true), output)
   end)
 
+  it("bulk sends to each reader, and sums up what became of them", function()
+    local readers = child.keep("Grace <grace@example.org>\nalan@example.org\nno@@example.org\nJoan <joan@example.org>\n")
+    local code, output = example("bulk.lua " .. readers)
+    os.remove(readers)
+    assert.are.equal(1, code, output)
+    assert.are.equal(3, #server.inbox)
+    assert.truthy(server.inbox[1].data:find("\r\nList-Unsubscribe: <mailto:leave@example.org>\r\n", 1, true))
+    assert.truthy(output:find("^3 sent\n0 not sent; [^\n]*\n1 not sent, [^\n]*\n  no@@example.org: input at compose: [^\n]*\n0 perhaps"), output)
+    code, output = example "bulk.lua"
+    assert.are.equal(0, code, output)
+    assert.are.equal(5, #server.inbox)
+  end)
+
+  it("bulk stops where every message would fail, and says why", function()
+    local readers = child.keep(("grace@example.org\n"):rep(50))
+    local code, output = run("bulk.lua " .. readers, ("SSL_CERT_FILE=%s SMTP_URL=smtp://ada:mistaken@localhost:%d"):format(certificate,
+      server.port), server)
+    os.remove(readers)
+    assert.are.equal(1, code, output)
+    assert.truthy(output:find("^0 sent\n"), output)
+    assert.truthy(output:find("Nobody else was tried: auth: 535", 1, true), output)
+    assert.is_true(select(2, output:gsub("grace@example.org", "")) < 50, output)
+  end)
+
+  it("dkim signs", function()
+    local key = os.tmpname()
+    os.execute("openssl genrsa -out " .. key .. " 2048 2>/dev/null")
+    local code, output = example("dkim.lua", "DKIM_KEY=" .. key)
+    os.remove(key)
+    assert.are.equal(0, code, output)
+    assert.truthy(server.inbox[1].data:find "DKIM%-Signature: v=1;[^=]*a=rsa%-sha256;.-d=example.org;.-s=mail;", server.inbox[1].data)
+    code, output = example("dkim.lua", "DKIM_KEY=/nowhere/mail.key")
+    assert.are.equal(1, code, output)
+    assert.truthy(output:find("^input at compose: dkim: key_file: No such file[^\n]*\n$"), output)
+    assert.are.equal(1, #server.inbox)
+  end)
+
+  it("orders_spec tests the program beside it", function()
+    local code, output = child.beside(("sh -c 'cd examples/testing && env ASAN_OPTIONS=detect_leaks=0 %s %s orders_spec.lua'")
+      :format(child.interpreter, child.output "command -v busted":match "%S+"))
+    assert.are.equal(0, code, output)
+    assert.truthy(output:find("3 successes / 0 failures / 0 errors", 1, true), output)
+  end)
+
   it("progress fills its bar", function()
     local code, output = example("progress.lua")
     assert.are.equal(0, code, output)
@@ -187,6 +231,81 @@ describe("the example", function()
     while not output:find("Hello.", 1, true) and smtp.now() < limit do output = child.read(out) end
     os.remove(out)
     assert.truthy(output:find("Subject: over there", 1, true), output)
+  end)
+end)
+
+-- Those that send, and with what they are called.
+local SENDERS = { "attachments", "bulk", "demo", "dkim", "game_loop", "gmail", "progress", "quickstart", "session", "verify" }
+if not loops.cqueues.missing then SENDERS[#SENDERS + 1] = "cqueues" end
+if not loops.luv.missing then SENDERS[#SENDERS + 1] = "luv" end
+if pcall(require, "socket") then SENDERS[#SENDERS + 1] = "transport" end
+
+describe("an example tells its reader in words, on every Lua,", function()
+  local key
+
+  setup(function()
+    key = os.tmpname()
+    os.execute("openssl genpkey -algorithm ed25519 -out " .. key)
+  end)
+
+  teardown(function() os.remove(key) end)
+
+  -- Runs it; what it prints holds no error as a table, none of Lua's own, and no kind that is said twice.
+  local function tell(name, server, url, more)
+    local code, output = run(name .. ".lua", ("DKIM_KEY=%s SMTP_URL='%s' FROM=ada@example.org TO=grace@example.org %s"):format(key, url,
+      more or ""), server)
+    assert.is_nil(output:find "stack traceback" or output:find "table: 0x" or output:find "error object"
+      or output:find "userdata: 0x", name .. "\n" .. output)
+    for word in ("auth connect closed timeout tls resolve rejected"):gmatch "%a+" do
+      assert.is_nil(output:find(word .. ": " .. word .. ":", 1, true), name .. "\n" .. output)
+    end
+    return output, code
+  end
+
+  it("that nobody listens", function()
+    local port = loopback.port()
+    for _, name in ipairs(SENDERS) do
+      if name ~= "gmail" then -- its port is below
+        local output, code = tell(name, nil, "smtp+insecure://127.0.0.1:" .. port)
+        assert.truthy(output:find("connection refused", 1, true) or output:find("Connection refused", 1, true), name .. "\n" .. output)
+        assert.are.equal(1, code, name)
+      end
+    end
+    assert.truthy(tell("gmail", nil, "", "SMTP_HOST=127.0.0.1 SMTP_PORT=" .. port):find "^connect: [^\n]*refused[^\n]*\n$")
+  end)
+
+  it("that its options are wrong", function()
+    for _, name in ipairs(SENDERS) do
+      local output = tell(name, nil, "nonsense", "SMTP_HOST=")
+      assert.truthy(output:find("input at compose: ", 1, true), name .. "\n" .. output)
+    end
+  end)
+
+  it("that the login is refused", function()
+    local server = assert(smtp.server { tls = "starttls", auth = function() return false end })
+    local certificate = child.keep(server.certificate)
+    for _, name in ipairs(SENDERS) do
+      local output, code = tell(name, server, "smtp://ada:wrong@localhost:" .. server.port, ("SSL_CERT_FILE=%s SMTP_HOST=localhost SMTP_PORT=%d "
+        .. "GMAIL_USER=ada GMAIL_APP_PASSWORD=wrong"):format(certificate, server.port))
+      assert.truthy(output:find("auth: 535 5.7.8", 1, true), name .. "\n" .. output)
+      assert.are.equal(1, code, name)
+    end
+    server:close()
+    os.remove(certificate)
+  end)
+
+  it("that its message may have been sent", function()
+    local server
+    server = assert(smtp.server { on_message = function()
+      for _, connection in ipairs(server.connections) do connection:close() end
+    end })
+    for _, name in ipairs(SENDERS) do
+      if name ~= "verify" and name ~= "gmail" then -- the one sends nothing, the other only over TLS
+        local output = tell(name, server, "smtp+insecure://127.0.0.1:" .. server.port)
+        assert.truthy(output:find("may have been", 1, true), name .. "\n" .. output)
+      end
+    end
+    server:close()
   end)
 end)
 

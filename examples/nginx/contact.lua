@@ -4,9 +4,10 @@ local smtp = require "smtp"
 local contact = {}
 
 -- One for the worker: its connections are kept from one visitor to the next.
-local pool = assert(smtp.pool {
+local pool, wrong = smtp.pool {
   url = os.getenv "SMTP_URL", server_name = os.getenv "SMTP_NAME", timeout = 30, attempts = 2,
-})
+}
+if not pool then error(tostring(wrong), 0) end -- nginx logs a string
 
 local ENTITIES = { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;" }
 
@@ -30,13 +31,27 @@ local function one_line(value)
   return type(value) == "string" and value:gsub("%s+", " ") or ""
 end
 
-function contact.send()
-  if ngx.req.get_method() ~= "POST" then return ngx.redirect("/", 303) end
+-- What has been written; and whether into a field that no person sees.
+local function written()
   ngx.req.read_body()
   local given = ngx.req.get_post_args()
-  local form = { name = one_line(given.name), address = one_line(given.address),
-    message = type(given.message) == "string" and given.message or "" }
-  if (given.website or "") ~= "" then return page(200, {}, "Thank you.") end -- no person sees that field
+  return { name = one_line(given.name), address = one_line(given.address),
+    message = type(given.message) == "string" and given.message or "" }, (given.website or "") ~= ""
+end
+
+function contact.often()
+  ngx.header["Retry-After"] = 10
+  page(429, written(), "You have sent several messages just now. Please wait some seconds, then send this one.")
+end
+
+function contact.large()
+  page(413, {}, "Your message is too long. Please send a shorter one.")
+end
+
+function contact.send()
+  if ngx.req.get_method() ~= "POST" then return ngx.redirect("/", 303) end
+  local form, by_a_program = written()
+  if by_a_program then return page(200, {}, "Thank you.") end
   if form.name == "" or form.address == "" or not form.message:find "%S" then
     return page(400, form, "Please fill in all three fields.")
   end

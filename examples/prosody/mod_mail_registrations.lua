@@ -21,8 +21,8 @@ local mailer = async.runner(function(user)
   if receipt then
     module:log("info", "mailed as %s", receipt.message_id)
   else
-    module:log("error", "%s", err)
+    module:log("error", "%s", tostring(err))
   end
-end, { error = function(_, reason) module:log("error", "%s", reason) end })
+end, { error = function(_, reason) module:log("error", "%s", tostring(reason)) end })
 
 module:hook("user-registered", function(user) mailer:run(user) end)

@@ -587,11 +587,16 @@ describe("nginx #real", function()
     local wrong = post { name = "Grace", address = "not an address", message = "<b>" }
     local sent = post { name = 'Grace "<i>" ✉\r\nBcc: x@example.org', address = "grace@example.org", message = "Hello.\n.\n" }
     local often = post { name = "Grace", address = "grace@example.org", message = "Again." }
+    local large = post { name = "Grace", address = "grace@example.org", message = ("x"):rep(70000) }
+    local seen = post { name = "Grace", address = "grace@example.org", message = "</textarea><b>" }
     form:stop()
     assert.truthy(empty:find "Please fill in all three fields.*400$", empty)
     assert.truthy(wrong:find "Please check your address.*&lt;b&gt;.*400$", wrong)
     assert.truthy(sent:find "Thank you.*200$", sent)
-    assert.truthy(often:find "429$", often)
+    -- pages of its own, which keep what was written
+    assert.truthy(often:find "You have sent several messages just now.*value=\"Grace\".*>Again.</textarea>.*</html>\n429$", often)
+    assert.truthy(seen:find ">&lt;/textarea&gt;&lt;b&gt;</textarea>.*429$", seen)
+    assert.truthy(large:find "Your message is too long.*</html>\n413$", large)
     assert.are.equal(1, #server.inbox)
     assert.are.same({ "you@example.org" }, server.inbox[1].to)
     assert.truthy(server.inbox[1].data:find "\r\nReply%-To: [^\r]*\r\n <grace@example.org>\r\n", server.inbox[1].data)
