@@ -153,6 +153,25 @@ describe("a TLS server", function()
       os.remove(rsa_key)
     end)
 
+    it("is all that a system's configuration allows: that is told, and does not matter to TLS 1.3", function()
+      local config = child.keep("openssl_conf = conf\n[conf]\nssl_conf = ssl\n[ssl]\nsystem_default = all\n[all]\nCipherString = kRSA\n")
+      local output = child.run([[
+        local smtp = require "smtp"
+        local together = require "spec.support.together"
+        local server = assert(smtp.server { tls = "none" })
+        for _, min in ipairs { "1.2", "1.3" } do
+          local context, reason, hint = require "smtp.tls".context { verify = false, min = min }
+          print(min, context and "made", reason, hint)
+        end
+        print(select(2, smtp.connect { host = "127.0.0.1", port = server.port, tls = "implicit", tls_min = "1.2", timeout = 5 }))
+      ]], "OPENSSL_CONF=" .. config)
+      os.remove(config)
+      local words = "this system's configuration of OpenSSL allows no cipher suite of TLS 1.2 with forward secrecy"
+      local hint = 'use tls_min = "1.3", or let CipherString in openssl.cnf allow ECDHE'
+      assert.are.equal(("1.2\tnil\t%s\t%s\n1.3\tmade\tnil\tnil\n"):format(words, hint), output:match("^.-\n.-\n"))
+      assert.is_truthy(output:find("tls: " .. words, 1, true), output)
+    end)
+
     it("is told no cipher suite, and given nothing", function()
       local server = tls_peer.start(rsa_cert, rsa_key, "1.2-static", {})
       local receipt, err = smtp.send {

@@ -345,24 +345,33 @@ static int set_versions(SSL_CTX *ctx, const struct smtp_context_options *options
 	return 1;
 }
 
-/* Leaves, of the cipher suites that OpenSSL and the system's configuration chose, those with forward secrecy. */
-static int set_ciphers(SSL_CTX *ctx)
+/* Leaves, of the cipher suites that OpenSSL and the system's configuration chose for TLS 1.2, those with forward secrecy. */
+static enum smtp_status set_ciphers(SSL_CTX *ctx, int server, struct smtp_fault *fault)
 {
 	const STACK_OF(SSL_CIPHER) *ciphers = SSL_CTX_get_ciphers(ctx);
 	struct smtp_buf names;
 	int ok = 1;
+	if (SSL_CTX_get_min_proto_version(ctx) >= TLS1_3_VERSION)
+		return SMTP_OK; /* which has no others */
 	smtp_buf_init(&names, 65536);
 	for (int i = 0; ok && i < sk_SSL_CIPHER_num(ciphers); i++) {
 		const SSL_CIPHER *cipher = sk_SSL_CIPHER_value(ciphers, i);
 		const char *name = SSL_CIPHER_get_name(cipher);
-		int exchange = SSL_CIPHER_get_kx_nid(cipher); /* kx_any: of TLS 1.3, which has no others */
-		if (exchange == NID_kx_ecdhe || exchange == NID_kx_dhe || exchange == NID_kx_any)
+		int exchange = SSL_CIPHER_get_kx_nid(cipher);
+		if (exchange == NID_kx_ecdhe || exchange == NID_kx_dhe)
 			ok = smtp_buf_append(&names, name, strlen(name)) == SMTP_OK && smtp_buf_append(&names, ":", 1) == SMTP_OK;
+	}
+	if (ok && smtp_buf_length(&names) == 0) {
+		smtp_fault_set(fault, "this system's configuration of OpenSSL allows no cipher suite of TLS 1.2 with forward secrecy",
+		               server ? NULL : "use tls_min = \"1.3\", or let CipherString in openssl.cnf allow ECDHE");
+		return SMTP_E_INPUT;
 	}
 	ok = ok && smtp_buf_append(&names, "", 1) == SMTP_OK &&
 	     SSL_CTX_set_cipher_list(ctx, (const char *)smtp_buf_view(&names));
 	smtp_buf_wipe(&names);
-	return ok;
+	if (!ok)
+		smtp_fault_drain(fault, "cannot set up TLS");
+	return ok ? SMTP_OK : SMTP_E_MEMORY;
 }
 
 static int set_policy(SSL_CTX *ctx, const struct smtp_context_options *options)
@@ -373,14 +382,14 @@ static int set_policy(SSL_CTX *ctx, const struct smtp_context_options *options)
 	SSL_CTX_set_default_passwd_cb(ctx, smtp_no_password);
 	if (!options->server && SSL_CTX_get_security_level(ctx) < 2)
 		SSL_CTX_set_security_level(ctx, 2);
-	return set_versions(ctx, options) && set_ciphers(ctx) && SSL_CTX_set_max_early_data(ctx, 0) &&
+	return set_versions(ctx, options) && SSL_CTX_set_max_early_data(ctx, 0) &&
 	       SSL_CTX_set_session_id_context(ctx, (const unsigned char *)"smtp", 4);
 }
 
 enum smtp_status smtp_context_init(struct smtp_context *context, const struct smtp_context_options *options,
                                    struct smtp_fault *fault)
 {
-	enum smtp_status status = SMTP_OK;
+	enum smtp_status status;
 	smtp_fault_set(fault, "", NULL);
 	ERR_clear_error();
 	context->server = options->server;
@@ -391,7 +400,8 @@ enum smtp_status smtp_context_init(struct smtp_context *context, const struct sm
 		smtp_fault_drain(fault, "cannot set up TLS");
 		return SMTP_E_MEMORY;
 	}
-	if (context->verify) {
+	status = set_ciphers(context->ctx, options->server, fault);
+	if (status == SMTP_OK && context->verify) {
 		SSL_CTX_set_verify(context->ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
 		status = set_trust(context->ctx, options, fault);
 	} else {
