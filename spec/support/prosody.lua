@@ -133,6 +133,7 @@ end
 ---@return boolean ended in time
 function Prosody:finish()
   os.execute(("kill %s 2>/dev/null"):format(self.pid))
+  self:run "prosody.main_thread:run(function() end)" -- by select, Prosody 13 hears of a signal when that thread runs next
   local late = core.now() + 60
   local runs
   repeat
