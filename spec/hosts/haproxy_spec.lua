@@ -146,6 +146,41 @@ describe("inside HAProxy #real", function()
     silent.close()
   end)
 
+  it("gives up to connect at the deadline, with no further attempts of HAProxy's own", function()
+    if missing then return pending(missing) end
+    local crowded = loopback.listen()
+    local crowd = loopback.crowd(crowded)
+    local peer = (":%04X 02"):format(crowded.port) -- whom it is that SYNs are sent to
+    local attempts = {}
+    local function look()
+      for line in io.lines "/proc/net/tcp" do
+        local from, to = line:match "^%s*%d+: (%x+:%x+) %x+(:%x+ %x+)"
+        if to == peer then attempts[from] = true end
+      end
+      local count = 0
+      for _ in pairs(attempts) do count = count + 1 end
+      return count
+    end
+    local before = look()
+    local out, requests = os.tmpname(), {}
+    for i = 1, 8 do -- in both threads
+      requests[i] = host:request(i % 2 == 0 and "service" or "task",
+        [[return (select(2, transport.connect("127.0.0.1", %d, {}, require "smtp.core".now() + 0.5)))]], crowded.port)
+    end
+    os.execute(("(%s & wait; echo over) >%s &"):format(table.concat(requests, " & "), out))
+    local late = core.now() + 60
+    while not child.read(out):find "over" and core.now() < late do
+      look()
+      core.wait("read", -1, core.now() + 0.01)
+    end
+    local made = look() - before
+    for _, sock in ipairs(crowd) do sock:close() end
+    crowded.close()
+    assert.are.equal(("timeout"):rep(8) .. "over\n", child.read(out))
+    os.remove(out)
+    assert.is_true(made <= 8, made .. " attempts of 8 calls")
+  end)
+
   it("keeps a pool's connections, and finds a new one where the server has given them up", function()
     if missing then return pending(missing) end
     local before = #servers.none:messages()

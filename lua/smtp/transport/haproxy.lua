@@ -15,7 +15,8 @@ local haproxy = {}
 local SLACK = 0.02      -- seconds: HAProxy counts a timeout from its last look at the clock
 local LONGEST = 2000000 -- seconds of a timeout
 local SLICE = 16384     -- octets of a write: HAProxy's timeout begins anew whenever some of them are taken
-local FIRST, MOST = 0.001, 0.02 -- seconds between two looks at a look-up
+-- seconds between two looks at what is under way, and between two at a look-up at most
+local FIRST, MOST = 0.001, 0.02
 
 -- What receive takes for "some": a count below those of "*l" and "*a" is what is there, in every HAProxy from 2.0 to
 -- 3.4. It is nowhere written down; one that refuses it is asked for octet after octet.
@@ -128,11 +129,29 @@ local function resolve(name, port, deadline)
   end
 end
 
+-- Ends an attempt to connect at its deadline. A HAProxy later than 2.6 would not: its timeout begins anew for each of
+-- four attempts, and is that of whichever socket was given one last.
+local function guard(sock, deadline)
+  local over = false
+  host.register_task(function()
+    local rest = FIRST
+    while not over and core.now() < deadline do
+      haproxy.wait("read", -1, math.min(deadline, core.now() + rest))
+      rest = rest * 2
+    end
+    -- close is for the thread that opened it, and this may be another; the collector may be in any
+    if not over then getmetatable(sock).__gc(sock) end
+  end)
+  return function() over = true end
+end
+
 -- A pipe to one address; or nil and why not.
 local function dial(deadline, ...)
   local made, sock = pcall(host.tcp)
   if not made then return nil, tostring(sock) end
-  local ran, connected = pcall(perform, sock, deadline, "connect", ...)
+  local guarded, settle = pcall(guard, sock, deadline)
+  local ran, connected = pcall(perform, sock, guarded and math.huge or deadline, "connect", ...)
+  if guarded then settle() end
   if ran and connected then return setmetatable({ sock = sock }, Pipe) end
   pcall(sock.close, sock)
   if not ran then return nil, tostring(connected) end
