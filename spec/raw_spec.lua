@@ -107,6 +107,33 @@ describe("Bcc in a finished message", function()
   end)
 end)
 
+describe("A long header of a finished message", function()
+  -- A line of it, and the instructions (in tens) that an octet may cost.
+  for line, most in pairs {
+    ["X-Header: a value that is neither short nor long\r\n"] = 0.02, ["X-A: b\r\n folded\r\n"] = 0.02, ["X-A: b\n"] = 0.02,
+    ["Received: from a.example.org\r\n\tby b.example.org; now\r\n"] = 0.15, ["B: c\r\n"] = 1.5,
+  } do
+    it(("is hardly looked at where nothing is to be taken out: %q"):format(line), function()
+      local raw = line:rep(math.ceil(600000 / #line)) .. "\r\n"
+      local whole = steps(compose, raw)
+      assert.is_true(whole < most * #raw, whole)
+      local pieces = steps(function()
+        local read = compose(feed(raw, 65536)):source()
+        repeat until not read()
+      end)
+      assert.is_true(pieces < most * #raw, pieces)
+    end)
+  end
+
+  it("is the same in whatever pieces, with lines that end otherwise and a Bcc among them", function()
+    local filler = ("X: y\r\n"):rep(900)
+    local raw = filler .. "B: 1\rBcc: a\nBc\n bcc: no\r\nResent-Bcc : a\r\n b\r\nRese: x\rX: y\r\rbody\nBcc: c\n"
+    local wanted = (filler .. "B: 1\rBc\n bcc: no\r\nRese: x\rX: y\r\rbody\nBcc: c\n"):gsub("\r\n", "\n"):gsub("[\r\n]", "\r\n")
+    for size = 1, 40 do assert.are.equal(wanted, compose(feed(raw, size)):tostring()) end
+    assert.are.equal(wanted, compose(raw):tostring())
+  end)
+end)
+
 describe("NUL in a finished message", function()
   for _, raw in ipairs { "A: b\r\n\r\n\0", "A: \0b\r\n\r\n", "\0", "A: b\r\nBcc: \0\r\n\r\nx" } do
     it(("is refused in a string: %q"):format(raw), function()

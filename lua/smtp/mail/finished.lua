@@ -30,6 +30,22 @@ local function may_become_one(name)
   return false
 end
 
+-- Where the line ends, from a place on, behind which one has to be looked at: an empty one, or the beginning of a name.
+local function next_look(piece, at)
+  while true do
+    local stop = piece:find("\n[\r\nBbRr]", at)
+    if not stop then
+      return math.huge
+    end
+    at = stop + 1
+    -- of a line that is not there yet the first letters do not tell
+    if at + LONGEST > #piece or piece:find("^[\r\n]", at) or piece:find("^[Bb][Cc][Cc]", at)
+      or piece:find("^[Rr][Ee][Ss][Ee]", at) then
+      return stop
+    end
+  end
+end
+
 -- Takes the fields out of a message that comes in pieces: a function that gives what is left of the next one (nil: of
 -- what was held back, at the end), and whether the header goes on.
 local function filter_of()
@@ -44,16 +60,27 @@ local function filter_of()
       return table.concat(held), false
     elseif place == "body" then
       return piece, false
+    elseif place == "field" and not piece:find("[\r\n]") then
+      return dropping and "" or piece, true
     end
     local out, at = {}, 1
+    local look, lone = 0, 0 -- the next line end of note, and the next CR that is one by itself
     while at <= #piece do
-      if place == "field" then
+      if place == "field" and not dropping then
+        look = look < at and next_look(piece, at) or look
+        lone = lone < at and (piece:find("\r[^\n]", at) or math.huge) or lone
+        local stop = math.min(look, lone, #piece)
+        local last = piece:byte(stop)
+        out[#out + 1] = piece:sub(at, stop)
+        at = stop + 1
+        if last == 13 or last == 10 then
+          place, held, name, gap, cr, bare = "line", {}, "", false, last == 13, false
+        end
+      elseif place == "field" then
         local stop = piece:find("[\r\n]", at)
-        out[#out + 1] = not dropping and piece:sub(at, stop) or nil
         at = (stop or #piece) + 1
         if stop then
           place, held, name, gap, cr = "line", {}, "", false, piece:byte(stop) == 13
-          bare = bare and dropping
         end
       elseif cr then
         cr = false
