@@ -4,6 +4,7 @@ local core = require "smtp.core"
 local tls = require "smtp.tls"
 local transport = require "smtp.transport.tls"
 local child = require "spec.support.child"
+local lifetime = require "spec.support.lifetime"
 local tls_peer = require "spec.support.tls_peer"
 
 local NAME = "mail.example.test"
@@ -170,8 +171,8 @@ local function mint_all()
     extensions[#extensions + 1] = ("[%s]\n%s\n"):format(name, extension)
     local by = issuer == name and "-signkey " .. (options.signer or name .. ".key")
       or ("-CA %s.pem -CAkey %s.key -set_serial %d"):format(issuer, issuer, #extensions)
-    add("openssl x509 -req -in %s.csr %s -subj '%s' -days %d -%s -extfile extensions -extensions %s -out %s.pem", request, by,
-      options.subject or "/CN=" .. name, options.days or 30, options.hash or "sha256", name, name)
+    add("openssl x509 -req -in %s.csr %s -subj '%s' %s -%s -extfile extensions -extensions %s -out %s.pem", request, by,
+      options.subject or "/CN=" .. name, lifetime(options.days or 30), options.hash or "sha256", name, name)
   end
   for kind, words in pairs(KEYS) do
     add("openssl genpkey -algorithm %s -out %s.key", words, kind)

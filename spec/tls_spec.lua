@@ -1,6 +1,7 @@
 local core = require "smtp.core"
 local tls = require "smtp.tls"
 local child = require "spec.support.child"
+local lifetime = require "spec.support.lifetime"
 local tls_peer = require "spec.support.tls_peer"
 
 local function hex(bytes)
@@ -40,7 +41,7 @@ local function forge(name, subject, san, days, extra)
   local extensions = san and "subjectAltName=" .. san or "basicConstraints=critical,CA:TRUE"
   save(name .. ".ext", extensions .. "\n" .. (extra or ""))
   sh(NEW_KEY, name, subject)
-  sh("openssl x509 -req -in @$1.csr -signkey @$1.key -days $2 -extfile @$1.ext -out @$1.pem", name, days or 30)
+  sh("openssl x509 -req -in @$1.csr -signkey @$1.key $2 -extfile @$1.ext -out @$1.pem", name, lifetime(days or 30))
   return slurp(dir .. "/" .. name .. ".pem"), slurp(dir .. "/" .. name .. ".key")
 end
 
