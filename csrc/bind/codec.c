@@ -165,7 +165,7 @@ static int encoder_pour(lua_State *L)
 /* A file of Lua's io library, open. Every Lua has its FILE * first. */
 static FILE *check_file(lua_State *L, int index)
 {
-	FILE **file = luaL_checkudata(L, index, LUA_FILEHANDLE);
+	FILE **file = (FILE **)luaL_checkudata(L, index, LUA_FILEHANDLE);
 #if LUA_VERSION_NUM >= 502
 	luaL_argcheck(L, ((luaL_Stream *)(void *)file)->closef != NULL, index, "the file is closed");
 #endif
@@ -188,7 +188,8 @@ static int encoder_pour_file(lua_State *L)
 	/* the encoder's own queue, empty between two calls, is where the octets stand meanwhile */
 	if (encoder->status == SMTP_OK)
 		encoder->status = smtp_buf_reserve(&encoder->out, most_read, &room);
-	check(L, encoder->status);
+	if (encoder->status != SMTP_OK)
+		return luaL_error(L, "%s", smtp_status_text(encoder->status));
 	errno = 0;
 	count = fread(room, 1, most_read, file);
 	if (count == 0 && ferror(file))
