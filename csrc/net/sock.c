@@ -20,8 +20,6 @@ _Static_assert(sizeof(((struct smtp_address *)0)->bytes) >= sizeof(struct sockad
 #define MSG_NOSIGNAL 0
 #endif
 
-enum { LONGEST = 1000000 }; /* seconds: the system's own fields need not hold more */
-
 static const struct sockaddr *as_sockaddr(const struct smtp_address *address)
 {
 	return (const struct sockaddr *)(const void *)address->bytes;
@@ -148,9 +146,10 @@ ssize_t smtp_sock_read(int fd, void *bytes, size_t size)
 ssize_t smtp_sock_await(int fd, double *patience, double seconds, void *bytes, size_t size)
 {
 #ifdef __linux__
+	const double longest = 1000000; /* seconds: the system's own fields need not hold more */
 	if (*patience == 0 || *patience > seconds) {
 		/* somewhat less, since what is left of one deadline is never the same twice */
-		double share = seconds > LONGEST ? LONGEST : seconds * 0.9;
+		double share = seconds > longest ? longest : seconds * 0.9;
 		struct timeval limit = {.tv_sec = (time_t)share, .tv_usec = 0};
 		limit.tv_usec = (suseconds_t)((share - (double)limit.tv_sec) * 1e6);
 		/* a limit of zero would be none */

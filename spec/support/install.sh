@@ -115,6 +115,7 @@ look_test() {
 	want prosody 'a chat server to send from' command -v prosody
 	want lua-event 'another loop for it' lua5.4 -e 'require "luaevent"'
 	want tarantool 'a database to send from' command -v tarantool
+	want git 'fetches rocks' command -v git
 	want zip 'packs rocks' command -v zip
 	want unzip 'unpacks rocks' command -v unzip
 	want clang-tidy 'checks the C code' command -v clang-tidy
