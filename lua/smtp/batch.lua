@@ -51,9 +51,10 @@ function batch.each(self, iterator, most, finish)
   local left = 0                   -- when the last result was handed over
   local curious = true             -- perhaps the server's ways with chunks are worth finding out,
   local lost = false               -- and the server closed over the question
-  local inside, stopped = false, false -- a result is being found out; close() was called meanwhile, from elsewhere
-  local front, handed = 0, false   -- of so many messages; their content may have been handed over
-  local short = false              -- the connection is one for the short way,
+  local front                      -- a result is being found out, of so many messages; nil: none is,
+  local handed = false             -- and their content may have been handed over
+  local stopped = false            -- close() was called meanwhile, from elsewhere
+  local short = false              -- the connection, and the envelope on it, are for the short way,
   local own                        -- over a socket of its own
   local timeouts, timeout = self.plan.timeouts, self.plan.timeout
   local expires = huge             -- the present call's deadline
@@ -69,14 +70,16 @@ function batch.each(self, iterator, most, finish)
       if first == last then first, last = 1, 0 else first = first + 1 end
     elseif not ended then
       ahead, problem = iterator()
-      ended = ahead == nil
+      if ahead == nil then ended = true end
     end
   end
 
   local function look_further()
     local mail, err = iterator()
-    ended = mail == nil
-    if ended then return end
+    if mail == nil then
+      ended = true
+      return
+    end
     last = last + 1
     further[last], problems[last] = mail, err
   end
@@ -94,7 +97,7 @@ function batch.each(self, iterator, most, finish)
     if one and not one.plan.terms.chunks and transaction.queue(self, one, reset) then
       on_wire, on_plan, began, rounds = take(), one.plan, core.now(), self.pump.rounds
       own = socket.alone(self.pump.pipe)
-      short = self.pump.pipe.send ~= nil
+      short = self.pump.pipe.send ~= nil and on_plan.bytes
         and not (reset or self.trace.wanted or self.plan.lmtp or self.capabilities.LIMITS)
     end
     return true
@@ -124,13 +127,13 @@ function batch.each(self, iterator, most, finish)
 
   -- One message whose envelope is on the wire, by the shortest way, which holds as long as all goes well. Nil: nothing
   -- was done, the long way is due.
-  local function quick(mail)
-    local plan, after, follower = on_plan, ahead, nil
-    local bytes, block, lines, utf8 = plan.bytes, nil, nil, nil
-    if not bytes or curious and most() > 1 then return nil end
+  local function quick()
+    local plan, after, follower, bytes, block, lines, utf8 = on_plan, ahead
+    if curious and most() > 1 then return nil end
+    bytes = plan.bytes
     if after then
       -- with an envelope on the wire the terms stay as they are
-      follower = after == mail and plan or transaction.plan(self, after, plan.terms)
+      follower = after == on_wire and plan or transaction.plan(self, after, plan.terms)
       if not (follower and follower.bytes) then return nil end
       block, lines, utf8 = follower.block, follower.lines, after.utf8
     end
@@ -146,15 +149,15 @@ function batch.each(self, iterator, most, finish)
     else
       return nil
     end
-    now = now or core.now()
-    local due = ok == nil and min(now + timeouts.command, expires)
-    while ok == nil and pipe:receive(wire, due) do
-      ok, went = wire:turn(plan.agreed, bytes, block, lines, utf8)
-      now = core.now()
-    end
-    if not ok then
+    if ok == nil then
+      local due = min(core.now() + timeouts.command, expires)
+      while ok == nil and pipe:receive(wire, due) do
+        ok, went = wire:turn(plan.agreed, bytes, block, lines, utf8)
+      end
       -- the long way waits no longer for what did not come
       if ok == nil then self.expires = due end
+    end
+    if not ok then
       if not went then return nil end
       on_wire = nil
       -- a reply too many would pass for the final one, and each for the next message's
@@ -165,16 +168,17 @@ function batch.each(self, iterator, most, finish)
       return false, select(2, exchange.fail(self, "body", "protocol", went))
     end
 
-    local started, rounds_before, kind, reason, unsent = began, rounds, nil, nil, nil
+    now = now or core.now()
+    local started, rounds_before, kind, reason, unsent = began, rounds
     on_wire = nil
     if not sent then sent, kind, reason, unsent = pipe:send(wire, min(now + timeouts.block, expires)) end
-    local code, text, enhanced, id, limit, came = nil, "again", nil, nil, nil, nil
+    local code, text, enhanced, id, limit, came = nil, "again"
     if sent then
       rounds = line.rounds + 1
       line.rounds = rounds
       if went then on_wire, on_plan, began, ahead = after, follower, now, nil end
       handed = true
-      if ahead == nil then look_ahead() end
+      look_ahead()
       limit = now + timeouts.final
       if limit > expires then limit = expires end
       -- whoever makes the messages may have closed the session
@@ -283,7 +287,7 @@ function batch.each(self, iterator, most, finish)
 
   -- Begins a call. One before it that was broken off by an error leaves a connection that nobody knows the state of.
   local function enter()
-    if inside then
+    if front then
       local outcome = (handed or self.outcome == "unknown") and "unknown" or "not_sent"
       exchange.kill(self, { kind = "closed", stage = "mail", reason = BROKEN_OFF })
       for _ = 1, front do
@@ -292,17 +296,17 @@ function batch.each(self, iterator, most, finish)
     end
     -- over a socket of its own it is the same coroutine as in the first call
     if own and not socket.stepping then self.busy = true else caller.enter(self) end
-    inside, handed, front = true, false, on_wire and 1 or 0
+    handed, front = false, on_wire and 1 or 0
     expires = self.life or timeout and core.now() + timeout or huge
     self.expires = expires
   end
 
   -- Ends the message whose envelope is on the wire; its result waits.
   local function settle()
-    if inside or not on_wire then return end
+    if front or not on_wire then return end
     enter()
     keep(send(true))
-    left, inside = core.now(), false
+    left, front = core.now(), nil
   end
 
   -- A result that was kept.
@@ -314,7 +318,7 @@ function batch.each(self, iterator, most, finish)
 
   -- The result while another coroutine is in a call: each row's is that error.
   local function refuse(err)
-    if inside then check.raise("send_many: another coroutine waits for the next of these results: use a pool") end
+    if front then check.raise("send_many: another coroutine waits for the next of these results: use a pool") end
     local receipt, why = kept()
     if receipt ~= nil then return receipt, why end
     look_ahead()
@@ -323,7 +327,7 @@ function batch.each(self, iterator, most, finish)
     return false, receipt and err or why
   end
 
-  -- The next result.
+  -- The next result, the long way.
   local function advance()
     local receipt, err
     if lost and self.opened then
@@ -339,31 +343,25 @@ function batch.each(self, iterator, most, finish)
       end
       self.expires = expires
     end
-    if on_wire and short and self.state == "ready" then
-      receipt, err = quick(on_wire)
-      if receipt then return receipt end
+    receipt, err = kept()
+    if receipt ~= nil then return receipt, err end
+    if not on_wire then
+      look_ahead()
+      if ahead == nil then return nil end
     end
-    if receipt == nil then
-      receipt, err = kept()
-      if receipt ~= nil then return receipt, err end
-      if not on_wire then
-        look_ahead()
-        if ahead == nil then return nil end
-      end
-      if not on_wire and ahead and delivery.fits(self, ahead) then
-        local ok
-        ok, err = delivery.look(self)
-        if ok then
-          local mails, plans = flight()
-          handed = true
-          done, errs = bundle.send(self, mails, plans, look_far_ahead)
-          receipt, err, next_done = done[1], errs[1], 2
-        else
-          take()
-        end
+    if not on_wire and ahead and delivery.fits(self, ahead) then
+      local ok
+      ok, err = delivery.look(self)
+      if ok then
+        local mails, plans = flight()
+        handed = true
+        done, errs = bundle.send(self, mails, plans, look_far_ahead)
+        receipt, err, next_done = done[1], errs[1], 2
       else
-        receipt, err = send()
+        take()
       end
+    else
+      receipt, err = send()
     end
     left = core.now()
     return receipt or false, err
@@ -373,11 +371,11 @@ function batch.each(self, iterator, most, finish)
     local elsewhere = self.busy and caller.refusal(self, "mail") ~= nil
     ended = true
     -- who waits for a result ends what is on its way
-    stopped = elsewhere and inside
+    stopped = elsewhere and front ~= nil
     if stopped then return end
-    if inside then
+    if front then
       enter()
-      inside = false
+      front = nil
     end
     settle()
     look_ahead()
@@ -399,8 +397,9 @@ function batch.each(self, iterator, most, finish)
     end
     enter()
     local receipt
-    receipt, err = advance()
-    inside, self.busy = false, false
+    if on_wire and short and self.state == "ready" then receipt, err = quick() end
+    if receipt == nil then receipt, err = advance() end
+    front, self.busy = nil, false
     if stopped then close() end
     if receipt == nil then
       self.settle = nil

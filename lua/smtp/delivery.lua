@@ -181,9 +181,9 @@ end
 ---@return smtp.Message? mail
 ---@return smtp.Error? err kind "input"
 function delivery.compose(given, label)
-  if message.is(given) then return message.outgoing(given) end
-  local letter = message.letter(given)
-  if letter then return letter end
+  local mail, err = message.outgoing(given)
+  mail = mail or not err and message.letter(given)
+  if mail or err then return mail, err end
   return delivery.compose_any(given, label)
 end
 

@@ -8,7 +8,7 @@ local message = require "smtp.mail.message"
 local rows = {}
 
 local SEED = message.SEED
-local catch, is, letter, outgoing = errors.catch, message.is, message.letter, message.outgoing
+local catch, letter, outgoing = errors.catch, message.letter, message.outgoing
 
 -- The error of a row that cannot be composed, with its number.
 local function name(count, fine, err)
@@ -17,30 +17,24 @@ local function name(count, fine, err)
   return err
 end
 
---- Calls an iterator until it gives nil or raises.
+--- Calls an iterator, which has given nil or raised at last.
 ---@param iterator fun(): table? messages or message options; nil: no more
 ---@param owner table what the iterator raises is kept here, in `raised`: { value }. Whoever called has to raise it when
 --- all that was given before has its result
 ---@return fun(): smtp.Message|false|nil, smtp.Error?, any next a message, or false and its error; nil: no more. And
 --- what the iterator gave
 function rows.new(iterator, owner)
-  local count, ended = 0, false
+  local count = 0
   -- random octets are asked for by the dozen, a system call less a message
   local random, used = "", 0
 
   return function()
-    if ended then return nil end
     local ran, given = catch(iterator)
     if not ran then owner.raised = { value = given } end
-    if not ran or given == nil then
-      ended = true
-      return nil
-    end
+    if not ran or given == nil then return nil end
     count = count + 1
-    local fine, mail, err = true
-    if is(given) then
-      mail, err = outgoing(given)
-    else
+    local fine, mail, err = true, outgoing(given)
+    if not (mail or err) then
       if used >= #random then random, used = core.random(12 * SEED) or "", 0 end
       used = used + SEED
       mail = letter(given, random, used - SEED)

@@ -363,14 +363,12 @@ function Message:__index(key)
 end
 
 local function has_same(list, items)
-  local count = 0
-  for i, one in next, list do
-    if items[i] ~= one then
+  for i = 1, #items do
+    if list[i] ~= items[i] then
       return false
     end
-    count = count + 1
   end
-  return count == #items
+  return next(list, #items) == nil
 end
 
 -- The same, with what the caller has made of it since.
@@ -424,10 +422,13 @@ end
 
 --- A message as it goes out now, by the envelope that its caller has made of it: the same table as long as that is the
 --- same. Whatever happens to the message afterwards, this stays as it is.
----@param self smtp.Message
----@return smtp.Message|nil
+---@param self any
+---@return smtp.Message|nil nil without an error: it is no message
 ---@return smtp.Error|nil err kind "input": the envelope cannot be used
 function message.outgoing(self)
+  if getmetatable(self) ~= Message then
+    return nil
+  end
   local fixed = self.fixed
   if not fixed then -- nobody has seen its envelope
     return self
