@@ -247,6 +247,36 @@ static int core_distinct(lua_State *L)
 	return 0;
 }
 
+/* Whether the field of the table at index 1 is the value at `index`. */
+static bool has_field(lua_State *L, const char *name, int index)
+{
+	lua_pushstring(L, name);
+	lua_rawget(L, 1);
+	bool same = lua_rawequal(L, -1, index);
+	lua_pop(L, 1);
+	return same;
+}
+
+/* is_envelope(envelope, seen, from, to, addresses) -> whether it is the table that was seen, with that sender and that list,
+ * and the list has these addresses and nothing else. Asks no metatable. */
+static int core_is_envelope(lua_State *L)
+{
+	luaL_checktype(L, 5, LUA_TTABLE);
+	size_t count = 0, length = lua_rawlen(L, 5);
+	bool same = lua_istable(L, 1) && lua_rawequal(L, 1, 2) && has_field(L, "from", 3) && has_field(L, "to", 4) &&
+	            lua_istable(L, 4);
+	lua_settop(L, 5);
+	lua_pushnil(L);
+	while (same && lua_next(L, 4)) {
+		lua_pushvalue(L, -2);
+		lua_rawget(L, 5);
+		same = lua_rawequal(L, -1, -2) && ++count <= length;
+		lua_pop(L, 2);
+	}
+	lua_pushboolean(L, same && count == length);
+	return 1;
+}
+
 /* text(s) -> s with CRLF line ends; nil: it is not plain, or empty */
 static int core_text(lua_State *L)
 {
@@ -431,6 +461,7 @@ void smtp_open_plain(lua_State *L)
 		{"field", core_field},
 		{"mailboxes", core_mailboxes},
 		{"distinct", core_distinct},
+		{"is_envelope", core_is_envelope},
 		{"text", core_text},
 		{"hex", core_hex},
 		{"body", core_body},

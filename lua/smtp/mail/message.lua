@@ -34,6 +34,8 @@ local refuse, need, field_of, try = refusal.refuse, refusal.need, refusal.field,
 --- transport has taken, before dot-stuffing; called after each block and when all is out. What it raises ends the
 --- connection and is raised by send. It must not yield (a task would take that for a wait of its own)
 local Message = {}
+-- By what metatable a message is one: a class of the caller's may have an __eq.
+local IS_MESSAGE = { [Message] = true }
 
 -- The fields that have an option, lower-case -> the option.
 local OWN = {
@@ -362,15 +364,6 @@ function Message:__index(key)
   return part
 end
 
-local function has_same(list, items)
-  for i = 1, #items do
-    if list[i] ~= items[i] then
-      return false
-    end
-  end
-  return next(list, #items) == nil
-end
-
 -- The same, with what the caller has made of it since.
 local function fix_again(self)
   local from, to, utf8 = people.of_envelope(self.envelope)
@@ -417,7 +410,7 @@ end
 --- Whether a value is a message.
 ---@return boolean
 function message.is(value)
-  return rawequal(getmetatable(value), Message)
+  return IS_MESSAGE[getmetatable(value)] or false
 end
 
 --- A message as it goes out now, by the envelope that its caller has made of it: the same table as long as that is the
@@ -426,16 +419,14 @@ end
 ---@return smtp.Message|nil nil without an error: it is no message
 ---@return smtp.Error|nil err kind "input": the envelope cannot be used
 function message.outgoing(self)
-  if getmetatable(self) ~= Message then
+  if not IS_MESSAGE[getmetatable(self)] then
     return nil
   end
   local fixed = self.fixed
   if not fixed then -- nobody has seen its envelope
     return self
   end
-  local envelope = self.envelope
-  if not (rawequal(envelope, fixed.seen) and rawget(envelope, "from") == fixed.from
-    and rawequal(rawget(envelope, "to"), fixed.seen_to) and has_same(fixed.seen_to, fixed.to)
+  if not (core.is_envelope(self.envelope, fixed.seen, fixed.from, fixed.seen_to, fixed.to)
     and self.partial == fixed.partial and self.on_progress == fixed.on_progress) then
     local err
     fixed, err = try(fix_again, self)
