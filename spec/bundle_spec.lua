@@ -469,7 +469,7 @@ describe("a login along with the envelope", function()
         local receipt, err = smtp.send(given)
         assert(receipt, err)
         assert.is_true(transport.pipes[1].closed)
-        assert.is_nil(table.concat(transport.pipes[1].written):find "A: 1")
+        if pipeline == "auth" then assert.is_nil(table.concat(transport.pipes[1].written):find "A: 1") end
         play.finished(transport)
       end
     end

@@ -147,7 +147,7 @@ function bundle.send(self, mails, plans, meanwhile, more)
   end
 
   local results, errs, gone = {}, {}, self.state ~= "ready" and denied or nil
-  local amiss = false
+  local refused, amiss = false, false
   for i = 1, #jobs do
     local one = jobs[i]
     local receipt, err = nil, one.err
@@ -170,11 +170,12 @@ function bundle.send(self, mails, plans, meanwhile, more)
     end
     self.outcome = "not_sent"
     results[i], errs[i] = receipt or false, err
+    refused = refused or err or receipt.rejected[1]
     amiss = amiss or one.cleared == false and not self.leaving
   end
   if not (written or gone) then exchange.kill(self, { kind = kind, stage = "final", reason = reason }) end
   -- with QUIT behind, its reply is still due: see delivery.farewell
-  local strays = self.state == "ready" and not behind and line:strays() or {}
+  local strays = self.state == "ready" and not behind and line:strays(refused) or {}
   -- RSET is never refused: that is another command's reply
   if strays[1] or amiss then doubt_all(self, jobs, results, errs, strays) end
   if self.leaving and self.state == "ready" then

@@ -138,7 +138,7 @@ function chunk.content(self, source, report)
 
   local function put(final)
     local ok, why = true, nil
-    if owed == 0 and self.pump:strays()[1] then ok, why = exchange.listen(self) end
+    if owed == 0 and self.pump:strays(true)[1] then ok, why = exchange.listen(self) end
     if not ok then return nil, why end
     ok, why = self.pump:chunk(table.concat(pieces), final)
     if not ok then return broken("input", why) end
@@ -170,7 +170,7 @@ function chunk.content(self, source, report)
   if ok and refused then ok, err = settle(0, "body") end
   local ended = self.outcome == "unknown"
   -- a reply too many may have come before the last one: then that is another chunk's, and the message's is behind it
-  for _, reply in ipairs(ok and ended and self.pump:strays() or {}) do
+  for _, reply in ipairs(ok and ended and self.pump:strays(true) or {}) do
     if (exchange.class(reply) == 2) == (refused ~= nil) then
       chunk.distrust(self)
       return exchange.fail(self, "final", "protocol", pump.SURPLUS)

@@ -34,8 +34,9 @@ end
 -- it may as well be a goodbye.
 local function unexpected(self, replies)
   local line = self.pump
-  local strays = line.wire:expected() == 0 and line:strays() or {}
-  local goodbye = #strays == 1 and #replies == 1 and exchange.class(replies[1]) == 2
+  local single = #replies == 1 and exchange.class(replies[1]) == 2
+  local strays = line.wire:expected() == 0 and line:strays(not single) or {}
+  local goodbye = single and #strays == 1
     and (strays[1].code == 421 or line.pipe:peek() == "closed")
   return goodbye and {} or strays
 end

@@ -118,10 +118,11 @@ function Pump:unasked()
 end
 
 --- The replies that have come and that no command waits for; they stay unread. Never waits.
+---@param closely boolean? look at the connection itself, too: a read of our own pipes has taken all that was there then
 ---@return smtp.Reply[] replies one of which only a part has come has the code 0
-function Pump:strays()
+function Pump:strays(closely)
   local found, own, pipe = {}, self.wire, self.pipe
-  if own:unread() == 0 and pipe:peek() ~= "data" then return found end
+  if own:unread() == 0 and (pipe.receive and not closely or pipe:peek() ~= "data") then return found end
   local wire, held = core.wire(MOST_STRAYS), own:octets(own:residue())
   local more = held
   while more and wire:feed(more) do
