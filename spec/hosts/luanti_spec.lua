@@ -132,9 +132,10 @@ describe("a Luanti server #real", function()
       end
       debug.sethook(function()
         local info = getinfo(2, "fS")
-        if info.source:match "mailer/" and not mine[info.func] then
-          mine[info.func] = true
-          pcall(info.func, look)
+        local what = info.func or info.source -- a newer Luanti gives nobody the function
+        if info.source:match "mailer/" and not mine[what] then
+          mine[what] = true
+          if info.func then pcall(info.func, look) end
         end
         look()
       end, "c")
