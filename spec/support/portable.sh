@@ -48,6 +48,7 @@ made() {
 
 mounted() {
 	local root=$chroots/$1 ports=/tmp/smtp-ports.0
+	mount --bind "$root" "$root" # a root of its own: unshare, which some specs use, wants one
 	mount -t proc proc "$root/proc"
 	mount -t sysfs -o ro sysfs "$root/sys"
 	mkdir -p "$root/dev/pts" "$root/dev/shm"
