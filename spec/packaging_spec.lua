@@ -54,7 +54,9 @@ describe("packaging #real", function()
     succeed(clean .. "luarocks lint smtp-scm-1.rockspec")
   end)
 
-  for _, lua in ipairs({ "lua5.1", "lua5.2", "lua5.3", "lua5.4", "luajit" }) do
+  local luas = { "lua5.1", "lua5.2", "lua5.3", "lua5.4", "luajit" }
+  if run("command -v lua5.5") then luas[#luas + 1] = "lua5.5" end -- it is not everywhere yet
+  for _, lua in ipairs(luas) do
     it("makes, packs and installs a rock for " .. lua, function()
       if not (run("command -v luarocks") and run("command -v " .. lua)) then
         return pending(lua .. " or luarocks is not installed")

@@ -35,6 +35,7 @@ luanti_here() {
 		command -v minetestserver
 }
 c_of_32_bits() { echo '#include <stdio.h>' | gcc -m32 -idirafter "/usr/include/$(gcc -print-multiarch)" -fsyntax-only -xc -; }
+packaged() { command -v "$1" || [ -n "$(apt-cache madison "$1")" ]; }
 busted_here() { "$1" "$(command -v busted)" --version; }
 exim_here() { id Debian-exim && build/exim/usr/sbin/exim4 -C /dev/null -bV; }
 
@@ -95,10 +96,11 @@ look_bench() {
 }
 
 look_test() {
-	local each
+	local each luas=(lua5.1 lua5.2 lua5.3 luajit)
+	if packaged lua5.5 >/dev/null 2>&1; then luas+=(lua5.5); fi # it is not everywhere yet
 	need lua-busted 'runs the specs' busted_here "$lua"
 	need procps 'finds the processes of a run' command -v pgrep
-	for each in lua5.1 lua5.2 lua5.3 luajit; do
+	for each in "${luas[@]}"; do
 		lua want "$each"
 		! command -v busted >/dev/null || want lua-busted "runs the specs under $each" busted_here "$each"
 	done
@@ -196,6 +198,10 @@ fi
 
 echo "Installing them."
 root+=(env DEBIAN_FRONTEND=noninteractive)
+if printf '%s\n' "${missing[@]}" | grep -qv '^npm:'; then
+	"${root[@]}" apt-get update -q || echo "apt-get update failed; going on with the lists that are here." >&2
+	look "$kind" # what is packaged is known now
+fi
 apt=() npm='' exim='' opensmtpd=''
 for item in "${missing[@]}"; do
 	case $item in
@@ -205,9 +211,6 @@ for item in "${missing[@]}"; do
 	*) apt+=("$item") ;;
 	esac
 done
-if [ ${#apt[@]} -gt 0 ] || [ -n "$exim$opensmtpd" ]; then
-	"${root[@]}" apt-get update -q || echo "apt-get update failed; going on with the lists that are here." >&2
-fi
 packages=()
 for item in ${apt[@]+"${apt[@]}"}; do
 	IFS='|' read -r -a choices <<<"${item%% (*}"

@@ -131,7 +131,7 @@ everything() {
 	mkdir -p build/asan
 	echo 'int dlclose(void *handle); int dlclose(void *handle) { (void)handle; return 0; }' |
 		gcc -shared -fPIC -o build/asan/nodlclose.so -xc -
-	for lua in lua5.4 luajit; do
+	for lua in lua5.4 lua5.5 luajit; do
 		[[ " ${list[*]} " == *"specs $lua"* ]] || continue
 		if check "sanitized build for $lua" make -j2 SANITIZE=1 LUA=$lua; then list=("asan $lua" "${list[@]}"); fi
 	done
