@@ -54,7 +54,7 @@ local CALLS = {
 }
 
 local REFUSED = "another coroutine is in a call on this session"
-local HINT = "; hint: a session is for one coroutine at a time: use a pool (smtp.pool) for several"
+local HINT = "; hint: a session does one thing at a time: use a pool (smtp.pool) for several"
 
 -- Each of these calls is refused.
 local function refused(s, only)
@@ -148,7 +148,7 @@ describe("A second coroutine on a session", function()
         -- to take another's results would be to lose them
         local fine, words = pcall(results)
         assert.is_false(fine)
-        assert.are.equal("send_many: another coroutine waits for the next of these results: use a pool",
+        assert.are.equal("send_many: the next of these results is being waited for already: use a pool",
           (words:gsub("^%S+:%d+: ", "")))
       end
     until coroutine.status(first) == "dead"
@@ -240,5 +240,77 @@ describe("A second coroutine on a session", function()
     refused(s)
     resume(first)
     assert.are.same({ "dead", "ready", 1 }, { coroutine.status(first), s.state, reached })
+  end)
+end)
+
+describe("What a call has called for it", function()
+  local INSIDE = "this comes from inside of a call on the same session"
+
+  -- Notes what a session's methods answer there, and takes its words back.
+  local function meddle(s, told)
+    for _, name in ipairs { "noop", "send", "quit" } do
+      local got, err = s[name](s, letter(9))
+      assert.is_nil(got)
+      assert.are.same({ INSIDE, "not_sent" }, { err.reason, err.outcome })
+      told[#told + 1] = name
+    end
+  end
+
+  it("cannot use the session, and the call goes on: on_progress, whose message then has the right outcome", function()
+    for _, ending in ipairs { "S: 250 in", "hang" } do
+      local s, transport = play.open(script(hello "PIPELINING", envelope(1), GO, content(1), ending))
+      local told = {}
+      local receipt, err = s:send(letter(1, { on_progress = function() meddle(s, told) end }))
+      assert.are.same({ "noop", "send", "quit" }, told)
+      if receipt then
+        play.finished(transport)
+      else
+        assert.are.same({ "timeout", "final", "unknown" }, { err.kind, err.stage, err.outcome })
+      end
+    end
+  end)
+
+  it("likewise an iterator, which ends a batch by closing its results", function()
+    local s, transport = play.open(script(hello "PIPELINING", envelope(1), GO, content(1), envelope(2), "S: 250 in", GO, content(2),
+      "S: 250 in", "C: NOOP", "S: 250 ok"))
+    local told, results, i = {}, nil, 0
+    results = s:send_many(function()
+      i = i + 1
+      if i == 2 then meddle(s, told) end
+      if i == 3 then results:close() end
+      return letter(i)
+    end)
+    assert.are.equal("<1@example.org>", assert(results()).message_id)
+    assert.are.equal("<2@example.org>", assert(results()).message_id)
+    local receipt, err = results()
+    assert.are.same({ false, "no more messages were wanted before this one was begun" }, { receipt, err.reason })
+    assert.is_nil((results()))
+    assert.are.same({ "noop", "send", "quit" }, told)
+    assert(s:noop())
+    play.finished(transport)
+  end)
+
+  it("likewise a token, a trace, and a source", function()
+    local told, s = {}, nil
+    local transport
+    s, transport = play.session(script(hello "AUTH OAUTHBEARER", "C~ ^AUTH OAUTHBEARER ", "S: 235 in", "C: DATA", "S: 354 go", "C: x",
+      "C: .", "S: 250 in"), { username = "ada", allow_insecure_auth = true,
+      token = function()
+        meddle(s, told)
+        return "t"
+      end,
+      trace = function(_, line)
+        if line == "DATA" then meddle(s, told) end
+      end })
+    assert(s:open())
+    local given = false
+    assert(s:data(function()
+      if given then return nil end
+      given = true
+      meddle(s, told)
+      return "x"
+    end))
+    assert.are.equal(9, #told)
+    play.finished(transport)
   end)
 end)

@@ -318,7 +318,7 @@ function batch.each(self, iterator, most, finish)
 
   -- The result while another coroutine is in a call: each row's is that error.
   local function refuse(err)
-    if front then check.raise("send_many: another coroutine waits for the next of these results: use a pool") end
+    if front then check.raise("send_many: the next of these results is being waited for already: use a pool") end
     local receipt, why = kept()
     if receipt ~= nil then return receipt, why end
     look_ahead()
@@ -387,7 +387,8 @@ function batch.each(self, iterator, most, finish)
     self.busy = elsewhere
   end
 
-  local function results()
+  local results
+  function results()
     local err = self.busy and caller.refusal(self, "mail")
     if err then return refuse(err) end
     -- another batch may have been left
@@ -396,6 +397,7 @@ function batch.each(self, iterator, most, finish)
       self.settle = settle
     end
     enter()
+    self.call = results
     local receipt
     if on_wire and short and self.state == "ready" then receipt, err = quick() end
     if receipt == nil then receipt, err = advance() end

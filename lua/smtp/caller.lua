@@ -1,5 +1,6 @@
---- Who is in a call on a session: one coroutine at a time. What another calls meanwhile is refused, and changes nothing
---- for the first. A coroutine that has ended, or that the collector has taken, is in none: it was broken off.
+--- Who is in a call on a session: one coroutine at a time. What is called meanwhile, by another or by a function of the
+--- caller's in that call, is refused, and changes nothing for the first. A coroutine that has ended, or that the
+--- collector has taken, is in none: it was broken off.
 local errors = require "smtp.errors"
 
 local caller = {}
@@ -19,17 +20,34 @@ function caller.enter(self)
   threads[self], self.busy = caller.myself(), true
 end
 
---- The error of a call that comes while another coroutine is in one; nil: it may go on.
+local getinfo = debug and debug.getinfo
+
+-- Whether this coroutine is inside of a function, beside the one that asks for a refusal. What raised is not.
+local function is_inside(call)
+  local level, one = 4, getinfo and getinfo(4, "f")
+  while one and one.func ~= call do
+    level = level + 1
+    one = getinfo(level, "f")
+  end
+  return one and true or false
+end
+
+--- The error of a call that comes while another is under way; nil: it may go on.
 ---@param self table the session, which is busy
 ---@param stage string of the call
 ---@return smtp.Error?
 function caller.refusal(self, stage)
   local user = threads[self]
-  if user == nil or user == caller.myself() or self.state == "dead" or self.state == "closed" then return nil end
-  if user ~= "main" and coroutine.status(user) == "dead" then return nil end
-  return errors.new { kind = "protocol", stage = stage, temporary = true,
-    reason = "another coroutine is in a call on this session",
-    hint = "a session is for one coroutine at a time: use a pool (smtp.pool) for several" }
+  if user == nil or self.state == "dead" or self.state == "closed" then return nil end
+  local reason = "another coroutine is in a call on this session"
+  if user == caller.myself() then
+    if not is_inside(self.call) then return nil end
+    reason = "this comes from inside of a call on the same session"
+  elseif user ~= "main" and coroutine.status(user) == "dead" then
+    return nil
+  end
+  return errors.new { kind = "protocol", stage = stage, temporary = true, reason = reason,
+    hint = "a session does one thing at a time: use a pool (smtp.pool) for several" }
 end
 
 -- A method that is for one coroutine at a time. `about`: what becomes of its error.
@@ -38,11 +56,13 @@ local function alone(method, stage, about)
     self.busy = false
     return result, about(err), ...
   end
-  return function(self, ...)
+  local function call(self, ...)
     local err = self.busy and caller.refusal(self, stage)
     if err then return nil, about(err) end
+    self.call = call
     return finish(self, method(self, ...))
   end
+  return call
 end
 
 -- The methods of a session that wait, and the stage of each; the first ones send no message.

@@ -77,7 +77,8 @@ function session.new(plan, expires)
     expires = math.huge,    -- the present call's deadline
     way = nil,              -- to the content, where it has an end of its own: { left=, since=, counts= }, see exchange
     settle = nil,           -- ends the message of send_many whose envelope is on the wire
-    busy = false,           -- a coroutine is in a call, see caller
+    busy = false,           -- a coroutine is in a call, see caller,
+    call = nil,             -- of this function
     raised = nil,           -- what code of the caller's raised, until that may go on to the caller: { value }
   }, Session))
   local watch = plan.trace
