@@ -141,8 +141,6 @@ local KNOWN = {
     "unauthenticated senders", "authenticate first", "need to authenticate", "log in first" }, hint = LOGIN },
 
   -- the way there
-  { kind = "timeout", late = true,
-    hint = "before the content a server has 60 seconds altogether: a slow one gets more by timeout or timeouts" },
   { kind = "connect", reason = "refused",
     hint = "nothing listens there: check host and port (587 for submission, 465 for implicit TLS)" },
   { kind = "timeout", stage = "connect", port = 25,
@@ -157,6 +155,8 @@ local KNOWN = {
   { kind = "tls", stage = "greeting", reason = "TLS alert", hint = IMPLICIT },
   { kind = "protocol", stage = "greeting", hint = PORTS },
   { kind = { "timeout", "closed" }, stage = "greeting", replied = false, hint = PORTS },
+  { kind = "timeout", late = true,
+    hint = "before the content a server has 60 seconds altogether: a slow one gets more by timeout or timeouts" },
 }
 
 -- Whether a list, or one value, has it.
