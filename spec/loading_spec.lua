@@ -39,6 +39,61 @@ describe("require \"smtp\"", function()
   end)
 end)
 
+describe("a module in C that cannot be loaded", function()
+  local MAKE = "make LUA=" .. (jit and "luajit" or _VERSION:lower():gsub(" ", ""))
+
+  -- What is printed where the loader says `reason` of smtp.core, or of smtp.tls once smtp is there; the second time, too.
+  local function told(module, reason, call)
+    local path = child.keep(([[
+      local name = %q
+      table.insert(package.loaders or package.searchers, 2, function(wanted)
+        if wanted == name then error(%q, 0) end
+      end)
+      local function try() %s end
+      for _ = 1, 2 do
+        local fine, text = pcall(try)
+        print(fine, (tostring(text):gsub("^" .. arg[0] .. ":%%d+: ", "here: ")))
+      end]]):format(module, reason, call))
+    local output = child.output(child.interpreter .. " " .. path)
+    os.remove(path)
+    return output
+  end
+
+  for reason, words in pairs {
+    ["error loading module from file '/x.so':\n\t/x.so: undefined symbol: lua_newuserdatauv"] =
+      "is built for another Lua: " .. MAKE .. " (/x.so: undefined symbol: lua_newuserdatauv)",
+    ["/x.so: undefined symbol: luaL_setfuncs"] = "is built for another Lua: " .. MAKE .. " (/x.so: undefined symbol: luaL_setfuncs)",
+    ["Error relocating /x.so: lua_rotate: symbol not found"] =
+      "is built for another Lua: " .. MAKE .. " (Error relocating /x.so: lua_rotate: symbol not found)",
+    ["version mismatch: app. needs 503, Lua core provides 502"] =
+      "is built for another Lua: " .. MAKE .. " (version mismatch: app. needs 503, Lua core provides 502)",
+    ["core and library have incompatible numeric types"] =
+      "is built for another Lua: " .. MAKE .. " (core and library have incompatible numeric types)",
+    ["/x.so: wrong ELF class: ELFCLASS32"] = "is built for another kind of machine: " .. MAKE .. " (/x.so: wrong ELF class: ELFCLASS32)",
+    ["/x.so: file too short"] = "is damaged: " .. MAKE .. " (/x.so: file too short)",
+    ["/lib/libc.so.6: version `GLIBC_2.38' not found (required by /x.so)"] =
+      "is built for a newer system: " .. MAKE .. " (/lib/libc.so.6: version `GLIBC_2.38' not found (required by /x.so))",
+    ["libssl.so.3: cannot open shared object file: No such file or directory"] = "needs OpenSSL 3, libssl and libcrypto, which "
+      .. "are not here: install them, or " .. MAKE .. " (libssl.so.3: cannot open shared object file: No such file or directory)",
+    ["whatever"] = "cannot be loaded; where it is built for another Lua: " .. MAKE .. " (whatever)",
+  } do
+    it("says what is wrong and what to do: " .. reason:match("[^\n]*$"), function()
+      local line = "false\there: smtp.%s " .. words:gsub("%%", "%%%%") .. "\n"
+      assert.are.equal(line:format("core"):rep(2), told("smtp.core", reason, 'require "smtp"'))
+      assert.are.equal(line:format("tls"):rep(2), told("smtp.tls", reason, 'require "smtp".send { host = "x", from = "a@b.c", to = "a@b.c" }'))
+    end)
+  end
+
+  it("says so where it is not built", function()
+    local path = child.keep [[package.cpath = "/nowhere/?.so" print(pcall(require, "smtp"))]]
+    local output = child.output(child.interpreter .. " " .. path)
+    os.remove(path)
+    local name = MAKE:match "=(.*)"
+    assert.are.equal("false\t" .. path .. ":1: smtp.core is not built, or not where this Lua looks for it: " .. MAKE
+      .. " and make install LUA=" .. name .. ', or eval "$(make -s env LUA=' .. name .. ')"\n', output)
+  end)
+end)
+
 describe("the C core", function()
   it("asks for nothing of the library of mathematics, which not every host has loaded", function()
     local function symbols(what, file)

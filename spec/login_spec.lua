@@ -91,6 +91,42 @@ describe("The order of mechanisms", function()
   end)
 end)
 
+describe("A refused token", function()
+  local WORDS = "the token is refused: it has expired (most last an hour), was revoked, or is for another account or "
+    .. "purpose; get a new one (where token is a function it is called for each login)"
+  local WHY = core.base64 '{"status":"401","schemes":"Bearer","scope":"https://mail.google.com/"}'
+
+  for _, mechanism in ipairs { "XOAUTH2", "OAUTHBEARER" } do
+    for _, no in ipairs {
+      "535 5.7.8 Username and Password not accepted. For more information, go to https://support.google.com/mail/?p=BadCredentials",
+      "535 5.7.3 Authentication unsuccessful", "535 5.7.139 Authentication unsuccessful, the user credentials were incorrect.",
+      "535 5.7.0 (#AUTH005) app password", "550 5.7.1 no", "535 Authentication credentials invalid",
+    } do
+      it("is told as that, not as a password: " .. mechanism .. ", " .. no, function()
+        for _, told in ipairs { {}, { "S: 334 " .. WHY, mechanism == "XOAUTH2" and "C: " or "C: AQ==" } } do
+          local _, err = log_in(mechanism, { "C~ ^AUTH " .. mechanism .. " ", told, "S: " .. no }, { token = "a-token" })
+          assert.are.same({ "auth", WORDS }, { err.kind, err.hint })
+        end
+      end)
+    end
+
+    it("is told of a switch, a policy or a browser where that is what stands in the way: " .. mechanism, function()
+      for no, words in pairs {
+        ["535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Tenant."] = "an administrator has to allow",
+        ["535 5.7.139 Authentication unsuccessful, user is locked by your organization's security defaults policy."] = "a policy",
+        ["534 5.7.14 Please log in via your web browser and then try again."] = "log in by your web browser",
+      } do
+        local _, err = log_in(mechanism, { "C~ ^AUTH " .. mechanism .. " ", "S: " .. no }, { token = "a-token" })
+        assert.is_truthy(err.hint:find(words, 1, true), err.hint)
+      end
+      local scope = core.base64 '{"status":"insufficient_scope","schemes":"bearer","scope":"mail.send"}'
+      local _, err = log_in(mechanism, { "C~ ^AUTH " .. mechanism .. " ", "S: 334 " .. scope,
+        mechanism == "XOAUTH2" and "C: " or "C: AQ==", "S: 535 5.7.8 no" }, { token = "a-token" })
+      assert.are.equal("the token is not for sending mail: get one with the provider's scope for SMTP", err.hint)
+    end)
+  end
+end)
+
 describe("What no login can carry", function()
   -- Refused before a connection is made; none of it in the error.
   local function refused(given, words)
@@ -138,14 +174,56 @@ describe("What no login can carry", function()
     end
   end)
 
+  it("is a name and a password where auth names mechanisms; they are not shown", function()
+    local beside = "; a login is given by username and password, or token"
+    for _, auth in ipairs { "ada:pencil", "ada@example.org", { "ada@example.org", "pencil" } } do
+      refused({ auth = auth }, "auth has a name that no mechanism can have (RFC 4422 3.1)" .. beside)
+    end
+    for _, auth in ipairs { "pencil", { "ada", "pencil" }, "X-OWN" } do
+      refused({ auth = auth }, "auth names no mechanism that is known here, such as PLAIN, LOGIN or XOAUTH2" .. beside)
+    end
+  end)
+
+  it("is half of a login, of a session step by step, of a pool and of smtp.verify, too", function()
+    local words = "password is missing: a username is given without one, and without a token (is an environment "
+      .. "variable not set?)"
+    local function given(lines)
+      local options = play.options(lines, { tls = "implicit" })
+      options.username = "ada"
+      return options
+    end
+    local function told(result, err)
+      assert.is_nil(result)
+      assert.are.same({ "input", words }, { err.kind, err.reason })
+    end
+    told(smtp.verify(given {}))
+    told(assert(smtp.pool(given {})):send { from = "ada@example.org", to = "bob@example.test", text = "x" })
+    local session = assert(smtp.session(given(hello("AUTH PLAIN"))))
+    assert(session:connect())
+    assert(session:ehlo())
+    told(session:auth())
+  end)
+
   it("is half of what a login needs", function()
-    refused({ username = "ada" }, "username needs a password, or a token")
-    refused({ password = "pencil" }, "password needs a username")
-    refused({ username = "ada", auth = "PLAIN" }, "PLAIN needs a password")
-    refused({ token = "pencil", auth = { "XOAUTH2" } }, "XOAUTH2 needs a username")
-    refused({ url = "smtps://ada@mail.example.org" }, "username needs a password")
+    local UNSET = " (is an environment variable not set?)"
+    local alone = "password is missing: a username is given without one, and without a token" .. UNSET
+    refused({ username = "ada" }, alone)
+    refused({ username = "ada", password = os.getenv "NO_SUCH_VARIABLE" }, alone)
+    refused({ url = "smtps://ada@mail.example.org" }, alone)
+    refused({ password = "pencil" }, "username is missing: a password is given without one" .. UNSET)
+    refused({ username = "ada", auth = "PLAIN" }, "password is missing: PLAIN needs one" .. UNSET)
+    refused({ username = "ada", password = "pencil", auth = "xoauth2" }, "token is missing: XOAUTH2 needs one" .. UNSET)
+    refused({ token = "pencil", auth = { "XOAUTH2" } }, "username is missing: XOAUTH2 needs one" .. UNSET)
+    refused({ username = "ada", password = "" }, "password is missing: it is empty" .. UNSET)
+    refused({ username = "", password = "pencil" }, "username is missing: it is empty" .. UNSET)
+    refused({ username = "ada", token = "" }, "token is missing: it is empty" .. UNSET)
+    refused({ url = "smtps://ada:@mail.example.org" }, "password is missing: it is empty" .. UNSET)
+    refused({ proxy = "socks5://ada@127.0.0.1" }, "the proxy's " .. alone)
+    refused({ proxy = "http://ada@127.0.0.1" }, "the proxy's " .. alone)
+    refused({ proxy = "socks5://ada:@127.0.0.1" }, "the proxy's password is missing: it is empty" .. UNSET)
+    refused({ proxy = "socks5://:pencil@127.0.0.1" }, "the proxy's username is missing: it is empty" .. UNSET)
     for _, whole in ipairs { { username = "ada", auth = "EXTERNAL" }, { token = "pencil" }, { username = "ada", auth = false },
-      { username = "ada", client_cert = "cert.pem", client_key = "key.pem" }, { username = "ada", auth = "X-OWN" } } do
+      { username = "ada", client_cert = "cert.pem", client_key = "key.pem" } } do
       local options, transport = play.options({ "close" }, { tls = "implicit" })
       for name, value in pairs(whole) do options[name] = value end
       assert.are.equal("closed", select(2, smtp.connect(options)).kind)

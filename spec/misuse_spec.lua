@@ -125,6 +125,95 @@ describe("Misuse says whose line it is", function()
   end)
 end)
 
+describe("A method called by a dot, and a function by a colon,", function()
+  -- What a call raises begins with this line of its caller's.
+  local function told(words, call, ...)
+    local where = here():gsub(":%d+: $", ":")
+    local fine, text = pcall(call, ...)
+    assert.is_false(fine)
+    assert.are.equal("string", type(text))
+    assert.are.equal(where, text:sub(1, #where))
+    assert.are.equal(words, text:match("^:?%d+: (.*)$", #where + 1))
+  end
+
+  local GIVEN = { from = "ada@example.org", to = "bob@example.test", text = "x" }
+
+  local function objects()
+    local server = assert(smtp.server {})
+    server:close()
+    return {
+      session = open(), pool = assert(smtp.pool { host = "x", transport = memory.new {} }), message = assert(smtp.message(GIVEN)),
+      task = smtp.task(print), server = server,
+    }
+  end
+
+  for name, methods in pairs {
+    session = "connect ehlo starttls auth open mail rcpt data bdat send send_many reset noop verify command quit close",
+    pool = "send send_many counts close", message = "size tostring source save preview", task = "step", server = "step run close",
+  } do
+    for method in methods:gmatch "%S+" do
+      it(("say so: %s.%s"):format(name, method), function()
+        local one = objects()[name]
+        local words = ("%s:%s: is a method: write %s:%s(…), with a colon"):format(name, method, name, method)
+        for _, odd in ipairs { GIVEN, "x", 7, false, smtp } do
+          told(words, function() one[method](odd) end)
+        end
+        told(words, function() one[method]() end)
+        told(words, one[method])
+        told(words, function() return one[method](GIVEN) end)
+      end)
+    end
+  end
+
+  for _, name in ipairs { "send", "message", "session", "connect", "verify", "pool", "task", "server", "now" } do
+    it("say so: smtp:" .. name, function()
+      local words = ("smtp.%s: is a function: write smtp.%s(…), with a dot"):format(name, name)
+      told(words, function() smtp[name](smtp, GIVEN) end)
+      told(words, function() return smtp[name](smtp) end)
+      told(words, smtp[name], smtp)
+    end)
+  end
+end)
+
+describe("Whatever a public function raises of its own", function()
+  it("is a string that begins with the caller's line, by a tail call, a pcall and a message object, too", function()
+    local server = assert(smtp.server {})
+    local pool = assert(smtp.pool { host = "x", transport = memory.new {} })
+    local message = assert(smtp.message { from = "ada@example.org", to = "bob@example.test", text = "x" })
+    local nested = { from = "ada@example.org", attachments = { { cid = "x" } } }
+    for _, case in ipairs {
+      { smtp.send }, { smtp.send, { form = "x" } }, { smtp.send, { host = 7 } }, { smtp.send, { host = "x", tls = "ssl" } },
+      { smtp.send, { host = "x", transport = {} } }, { smtp.send, { host = "x", to = { 1 } } }, { smtp.send, nested },
+      { smtp.send, { host = "x", auth = { user = "ada" } } }, { smtp.message }, { smtp.message, nested },
+      { smtp.message, { dkim = { sel = "x" } } }, { smtp.session, { host = "x", pipeline = "y" } }, { smtp.connect, { timeouts = { x = 1 } } },
+      { smtp.verify, 7 }, { smtp.verify, { host = "x", tls_min = "1.1" } }, { smtp.pool, { sise = 1 } }, { smtp.pool, { size = "1" } },
+      { smtp.task }, { smtp.task, {} }, { smtp.server, 7 }, { smtp.server, { prot = 1 } }, { smtp.server, { tls = "x" } },
+      { smtp.server, { transport = {} } }, { server.step, server, "x" }, { server.step, server, 0 / 0 },
+      { pool.send, pool }, { pool.send, pool, { form = 1 } }, { pool.send, pool, nested }, { pool.send_many, pool },
+      { pool.send_many, pool, print }, { message.save, message }, { message.save, message, 7 }, { message.preview, message },
+      { open().send, open() }, { open().send, open(), { form = 1 } }, { open().send, open(), nested }, { open().send_many, open() },
+      { open().send_many, open(), print, print }, { open().mail, open() }, { open().mail, open(), "a@b.c", 7 }, { open().rcpt, open() },
+      { open().data, open(), 7 }, { open().bdat, open() }, { open().ehlo, open(), 7 }, { open().auth, open(), 7 },
+      { open().auth, open(), { user = "x" } }, { open().verify, open() }, { open().command, open() },
+    } do
+      local call = case[1]
+      local where = here():gsub("%d+: $", "")
+      for _, way in ipairs {
+        function() local got = call(case[2], case[3], case[4]) return got end,
+        function() return call(case[2], case[3], case[4]) end,
+      } do
+        local fine, text = pcall(way)
+        assert.are.same({ false, "string" }, { fine, type(text) })
+        assert.are.equal(where, text:sub(1, #where), text)
+        assert.is_truthy(text:find("^%d+: [%w_.:]+: ", #where + 1), text)
+      end
+      local fine, text = pcall(call, case[2], case[3], case[4])
+      assert.are.same({ false, where }, { fine, text:sub(1, #where) })
+    end
+    server:close()
+  end)
+end)
+
 describe("A value that cannot be used is an error of the input:", function()
   for name, given in pairs {
     ["bind with NUL"] = { bind = "127.0.0.1\0" }, ["bind with a blank"] = { bind = "127.0.0.1 " }, ["an empty bind"] = { bind = "" },

@@ -162,11 +162,16 @@ describe("a right table in a message", function()
 end)
 
 describe("a wrong table in other options raises", function()
+  local WHOLE_LOGIN = "auth names mechanisms: username and password, or token, are options beside it, not in it"
   local cases = {
     { "pin with a hole", { pin = { "a", nil, "b" } }, "pin: a list has the keys 1 to n" },
     { "pin of a number", { pin = { 5 } }, "pin: item 1 must be a string, not a number" },
     { "pin by name", { pin = { sha256 = "x" } }, "pin: a list has" },
-    { "auth by name", { auth = { PLAIN = true } }, 'auth: a list has the keys 1 to n and nothing else, not "PLAIN"' },
+    { "auth by name", { auth = { PLAIN = true } }, WHOLE_LOGIN },
+    { "a login in auth", { auth = { user = "ada", pass = "pencil" } }, WHOLE_LOGIN },
+    { "another login in auth", { auth = { username = "ada", password = "pencil" } }, WHOLE_LOGIN },
+    { "a token in auth", { auth = { type = "OAuth2", user = "ada", accessToken = "pencil" } }, WHOLE_LOGIN },
+    { "a mechanism and a login in auth", { auth = { "PLAIN", user = "ada", pass = "pencil" } }, WHOLE_LOGIN },
     { "auth with a hole", { auth = { "PLAIN", nil, "LOGIN" } }, "auth: a list has" },
     { "auth of a function", { auth = { print } }, "auth: item 1 must be a string, not a function" },
     { "a transport without connect", { transport = { conect = print } }, 'transport: a transport has a function "connect"' },

@@ -126,7 +126,6 @@ describe("url", function()
     ["smtp://ada%40example.org:p%3A%2f%25%20%c3%BC@mail.example.org"] =
       { "mail.example.org", 587, "starttls", "ada@example.org", "p:/% \195\188" },
     ["smtp://ada:a@b:c@mail.example.org"] = { "mail.example.org", 587, "starttls", "ada", "a@b:c" },
-    ["smtp://ada:@mail.example.org"] = { "mail.example.org", 587, "starttls", "ada", "" },
   } do
     it(url, function()
       local got = assert(plan { url = url })
@@ -204,8 +203,9 @@ describe("proxy", function()
   for url, expected in pairs {
     ["socks5://proxy.example.org"] = { "socks5", "proxy.example.org", 1080 },
     ["SOCKS5://ada:p%40ss%3a@proxy.example.org:9050/"] = { "socks5", "proxy.example.org", 9050, "ada", "p@ss:" },
-    ["socks5://ada@[::1]:9050"] = { "socks5", "::1", 9050, "ada", "" },
+    ["socks5://ada:x@[::1]:9050"] = { "socks5", "::1", 9050, "ada", "x" },
     ["http://proxy.example.org"] = { "http", "proxy.example.org", 80 },
+    ["http://ada:@proxy.example.org"] = { "http", "proxy.example.org", 80, "ada", "" },
     ["http://ada:secret@proxy.example.org:3128"] = { "http", "proxy.example.org", 3128, "ada", "secret" },
   } do
     it(url, function()

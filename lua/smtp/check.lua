@@ -21,7 +21,8 @@ local HOME = getinfo and getinfo(1, "S").source:match("^(@.*)check%.lua$")
 function check.raise(text)
   local level = HOME and 2 or 0
   local one = HOME and getinfo(level, "S")
-  while one and (one.source:sub(1, #HOME) == HOME or one.what == "tail") do
+  -- a tail call leaves no frame, and a frame in C, as of a pcall, has no line
+  while one and (one.source:sub(1, #HOME) == HOME or one.what == "tail" or one.what == "C") do
     level = level + 1
     one = getinfo(level, "S")
   end
@@ -29,6 +30,38 @@ function check.raise(text)
 end
 
 local raise = check.raise
+
+--- Makes a class's methods say so where they are called without an object of it: by a dot.
+---@param class table
+---@param name string what such an object is called
+function check.methods(class, name)
+  for method, call in pairs(class) do
+    if type(call) == "function" and not method:find("^__") then
+      class[method] = function(self, ...)
+        if getmetatable(self) ~= class then
+          raise(("%s:%s: is a method: write %s:%s(…), with a colon"):format(name, method, name, method))
+        end
+        return call(self, ...)
+      end
+    end
+  end
+end
+
+--- Makes a module's functions say so where they are called by a colon.
+---@param module table
+---@param name string
+function check.functions(module, name)
+  for field, call in pairs(module) do
+    if type(call) == "function" then
+      module[field] = function(given, ...)
+        if rawequal(given, module) then
+          raise(("%s.%s: is a function: write %s.%s(…), with a dot"):format(name, field, name, field))
+        end
+        return call(given, ...)
+      end
+    end
+  end
+end
 
 local function shown(key)
   return tostring(key):sub(1, 40)

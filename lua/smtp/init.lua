@@ -2,6 +2,8 @@
 ---
 ---     local smtp = require "smtp"
 ---     local receipt, err = smtp.send { host = "mail.example.org", from = …, to = …, subject = …, text = … }
+require "smtp.built"
+local check = require "smtp.check"
 local core = require "smtp.core"
 local delivery = require "smtp.delivery"
 local errors = require "smtp.errors"
@@ -145,5 +147,7 @@ end
 function smtp.now()
   return core.now()
 end
+
+check.functions(smtp, "smtp")
 
 return smtp

@@ -166,7 +166,7 @@ local function credentials_for(self, given)
   if not self.capabilities then return exchange.fail_input(self, "auth", "call ehlo() first") end
   local credentials = held()
   local wanted = given and options.mechanisms(given.auth)
-  local reason = given and (sasl.flaw(credentials, wanted) or login.lack(self, credentials, wanted))
+  local reason = given and sasl.flaw(credentials, wanted) or login.lack(self, credentials, wanted)
   if reason then return exchange.fail_input(self, "auth", reason) end
   return credentials
 end

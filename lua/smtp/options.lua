@@ -75,6 +75,17 @@ local PROXIES = {
 }
 
 local strings = check.list "string"
+
+-- Many libraries have the whole login in a table of that name.
+local function names_of_mechanisms(value, label)
+  for key in next, value do
+    if type(key) == "string" then
+      check.raise(label .. " names mechanisms: username and password, or token, are options beside it, not in it")
+    end
+  end
+  strings(value, label)
+end
+
 local mailbox = check.record({ name = "string", address = "string" }, nil, "a mailbox, {name=, address=}")
 local people = check.either(mailbox, check.list("string table", mailbox))
 local attachment = check.record({
@@ -107,7 +118,8 @@ end
 
 -- What is inside the options that may be tables.
 local inside_server = check.inside {
-  timeouts = check.record(TIMEOUT, nil, "the table timeouts"), auth = strings, pin = strings, transport = transport_of,
+  timeouts = check.record(TIMEOUT, nil, "the table timeouts"), auth = names_of_mechanisms, pin = strings,
+  transport = transport_of,
 }
 local inside_message = check.inside {
   from = people, sender = people, to = people, cc = people, bcc = people, reply_to = people,
@@ -216,8 +228,11 @@ end
 local function parse_proxy(url)
   local parts, reason = parse_url(url, PROXIES, "proxy")
   if not parts then return nil, reason end
-  local user, password = parts.username, parts.password or ""
-  reason = user and sasl.flaw { username = user, password = password }
+  local user, password = parts.username, parts.password
+  -- HTTP has empty passwords, for those who log in by a name alone
+  local shown = (password ~= "" or parts.kind ~= "http") and password or nil
+  reason = user and (sasl.flaw { username = user, password = shown }
+    or sasl.lack({ username = user, password = password }, nil, false))
   if reason then return nil, "the proxy's " .. reason end
   parts.host, reason = to_ascii(parts.host, "the proxy's host")
   if not parts.host then return nil, reason end

@@ -471,5 +471,6 @@ end
 Pool.close = turns.close
 
 Pool.__close = Pool.close
+check.methods(Pool, "pool")
 
 return pool

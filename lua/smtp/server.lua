@@ -207,10 +207,10 @@ end
 ---@param timeout number? default 0
 function Server:step(timeout)
   if timeout ~= nil and (type(timeout) ~= "number" or timeout ~= timeout) then
-    error("server:step: timeout must be a number of seconds", 2)
+    check.raise "server:step: timeout must be a number of seconds"
   end
   if not self.listener then return end
-  if self.serving then error("server:step: on_message and auth must not call it", 2) end
+  if self.serving then check.raise "server:step: on_message and auth must not call it" end
   local connections, fds, modes = self.connections, {}, {}
   local now = core.now()
   local deadline = now + (timeout or 0)
@@ -248,5 +248,6 @@ function Server:close()
 end
 
 Server.__close = Server.close
+check.methods(Server, "server")
 
 return server

@@ -511,9 +511,9 @@ end
 ---@return nil
 ---@return smtp.Results results for a `for` to close
 function Session:send_many(iterator, ...)
-  if type(iterator) ~= "function" then error("session:send_many: expected a function, got " .. type(iterator), 2) end
+  if type(iterator) ~= "function" then check.raise("session:send_many: expected a function, got " .. type(iterator)) end
   if select("#", ...) > 0 then
-    error("session:send_many: takes one function; the results come from what it returns: call that", 2)
+    check.raise "session:send_many: takes one function; the results come from what it returns: call that"
   end
   local results = require "smtp.batch".of(self, iterator)
   return results, nil, nil, results
@@ -591,5 +591,6 @@ end
 Session.__close = Session.close
 
 caller.guard(Session, steps)
+check.methods(Session, "session")
 
 return session

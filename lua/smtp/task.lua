@@ -21,7 +21,8 @@ end
 ---@return smtp.Task
 function task.new(run, ...)
   if type(run) ~= "function" then check.raise("smtp.task: expected a function, got " .. type(run)) end
-  local thread = coroutine.create(run)
+  -- Lua 5.1 makes no coroutine of a function in C
+  local thread = coroutine.create(function(...) return run(...) end)
   socket.register(thread)
   return setmetatable({ thread = thread, arguments = pack(...) }, Task)
 end
@@ -45,5 +46,7 @@ function Task:step()
   if not self.results[1] then error(self.results[2], 0) end
   return "done", unpack(self.results, 2, self.results.n)
 end
+
+check.methods(Task, "task")
 
 return task

@@ -68,6 +68,7 @@ local floors = {
   { "^smtp%.errors$", 2 },
   { "^smtp%.guess$", 2 },
   { "^smtp%.check$", 2 },
+  { "^smtp%.built$", 2 },
   { "^smtp%.options$", 2 },
   { "^smtp%.mail%.", 2 },
   { "^smtp%.protocol%.", 2 },
@@ -115,7 +116,7 @@ local function refusal(from, to)
     return ("floor %d (%s) requires floor %d (%s)"):format(above, from, below, to)
   elseif above == 2 and to == "smtp.tls" and not digests[from] then
     return ("%s requires smtp.tls: mail and protocol do no TLS"):format(from)
-  elseif above == 3 and to ~= "smtp.errors" and below == 2 then
+  elseif above == 3 and to ~= "smtp.errors" and to ~= "smtp.check" and below == 2 then
     return ("floor 3 (%s) requires %s: it knows bytes and deadlines, no mail"):format(from, to)
   end
 end

@@ -4,6 +4,7 @@
 -- Never: keeps an attachment in memory, changes the caller's table, speaks to a network.
 -- Called by: delivery. RFC 5322 3.6, RFC 5321 2.3.1, RFC 2046, RFC 6531, RFC 2156 (Importance, Priority).
 
+local check = require "smtp.check"
 local core = require "smtp.core"
 local date = require "smtp.mail.date"
 local encoded_word = require "smtp.mail.encoded_word"
@@ -508,7 +509,7 @@ end
 -- The path of save and preview: anything else is the program's mistake.
 local function check_path(path, label)
   if type(path) ~= "string" then
-    error(("message:%s: expected a path, got %s"):format(label, type(path)), 3)
+    check.raise(("message:%s: expected a path, got %s"):format(label, type(path)))
   end
 end
 
@@ -540,5 +541,7 @@ function Message:preview(path)
   end
   return written, errors.apart(err)
 end
+
+check.methods(Message, "message")
 
 return message

@@ -8,10 +8,14 @@ local CODE = "this provider wants its authorization code as password: make one i
 local OWN = "from must belong to the account that logged in, or the account be allowed to send for it (where the "
   .. "two differ: option envelope)"
 local CHECK = "check username and password, or token"
+local BY_TOKEN = { "XOAUTH2", "OAUTHBEARER" }
+local TOKEN = "the token is refused: it has expired (most last an hour), was revoked, or is for another account or "
+  .. "purpose; get a new one (where token is a function it is called for each login)"
 local BROWSER = "the provider doubts that it is you: log in by your web browser, allow the access there, and try again"
 local WEAK = "the server finds this mechanism too weak: use TLS, or let auth name a stronger one"
 local TLS = 'the server wants TLS first: use tls = "starttls"'
-local LOGIN = "the server wants a login: give username and password"
+local LOGIN = "the server wants a login: give username and password (nil, as an environment variable that is not set "
+  .. "gives, is none)"
 local SLOWER = "the server wants fewer connections or messages at a time: fewer connections (size), a slower pace "
   .. "(rate), and later again"
 local UNPROVED = "the receiver wants proof of who sends: SPF or DKIM for the domain of from, agreeing with it "
@@ -27,8 +31,8 @@ local OTHER = "is this an SMTP port? %s answers there; 587 and 465 are usual for
 -- first digit) and `enhanced` of the reply, or one of several; `says`, one of these in its words, in lower case;
 -- `replied`, whether there is a reply; `reason`, a pattern; `greets`, the beginning of what came in place of a
 -- greeting, or one of several; `greeted`, words of a greeting that does not speak of SMTP; `later`, whether it may work
--- later; `known`, whether a login succeeded; `mechanism` of the last login, and what is `offered` beside it; `late`,
--- whether the way to the content took all its time.
+-- later; `known`, whether a login succeeded; `mechanism` of the last login, or one of several, and what is `offered`
+-- beside it; `late`, whether the way to the content took all its time.
 local KNOWN = {
   -- encryption
   { kind = "insecure", stage = "starttls", replied = false,
@@ -39,21 +43,34 @@ local KNOWN = {
   { says = { "must issue a starttls", "starttls first", "encryption required", "ssl/tls required" }, hint = TLS },
   { kind = "rejected", code = 530, says = { "starttls" }, hint = TLS },
 
-  -- logins: Google
+  -- logins, by whatever: Google, Microsoft, SendGrid
+  { kind = "auth", enhanced = "5.7.14", hint = BROWSER },
+  { kind = "auth", says = { "log in via your web browser", "web login required" }, hint = BROWSER },
+  { kind = "auth", says = { "smtpclientauthentication is disabled", "smtp_auth_disabled" },
+    hint = "an administrator has to allow authenticated SMTP for this tenant or mailbox; no password or token "
+      .. "helps before" },
+  { kind = "auth", says = { "security defaults", "criteria to be authenticated", "conditional access" },
+    hint = "a policy of the organization forbids this login: an administrator has to allow it" },
+  { kind = "auth", says = { "not yet activated", "unauthorized ip" },
+    hint = "the provider has to switch this on: see your account there" },
+  { kind = "auth", says = { "too many login attempts", "too many bad auth attempts", "too many failed",
+    "too many auth" },
+    hint = "too many logins lately: wait some hours, and keep connections (smtp.pool) where there are many messages" },
+  { kind = "auth", code = 504, hint = "the server does not take the mechanism that it offers: let auth name another" },
+  -- by a token
+  { kind = "auth", class = 5, mechanism = BY_TOKEN, says = { "insufficient_scope" },
+    hint = "the token is not for sending mail: get one with the provider's scope for SMTP" },
+  { kind = "auth", code = 534, mechanism = BY_TOKEN, hint = WEAK },
+  { kind = "auth", class = 5, mechanism = BY_TOKEN, hint = TOKEN },
+
+  -- by a password: Google
   { kind = "auth", says = { "application-specific password" }, hint = APP_PASSWORD },
   { kind = "auth", says = { "username and password not accepted" },
     hint = "check the user name; Google accounts need an app password or an OAuth 2 token, not the account's "
       .. "password" },
-  { kind = "auth", enhanced = "5.7.14", hint = BROWSER },
-  { kind = "auth", says = { "log in via your web browser", "web login required" }, hint = BROWSER },
   -- Microsoft
-  { kind = "auth", says = { "smtpclientauthentication is disabled", "smtp_auth_disabled" },
-    hint = "an administrator has to allow authenticated SMTP for this tenant or mailbox; no password or token "
-      .. "helps before" },
   { kind = "auth", says = { "basic authentication is disabled", "basic auth is disabled" },
     hint = "this server takes no passwords any more: log in with an OAuth 2 access token (option token)" },
-  { kind = "auth", says = { "security defaults", "criteria to be authenticated", "conditional access" },
-    hint = "a policy of the organization forbids this login: an administrator has to allow it" },
   { kind = "auth", enhanced = "5.7.139", says = { "credentials were incorrect" }, hint = CHECK },
   { kind = "auth", enhanced = "5.7.139",
     hint = "this server takes no passwords any more, or not yours: log in with an OAuth 2 access token (option "
@@ -74,15 +91,9 @@ local KNOWN = {
   -- SendGrid
   { kind = "auth", says = { "bad username / password" },
     hint = 'check username and password (at SendGrid "apikey" and the key itself)' },
-  { kind = "auth", says = { "not yet activated", "unauthorized ip" },
-    hint = "the provider has to switch this on: see your account there" },
-  { kind = "auth", says = { "too many login attempts", "too many bad auth attempts", "too many failed",
-    "too many auth" },
-    hint = "too many logins lately: wait some hours, and keep connections (smtp.pool) where there are many messages" },
   -- whoever it is
   { kind = "auth", enhanced = "5.7.9", hint = WEAK },
   { kind = "auth", code = 534, hint = WEAK },
-  { kind = "auth", code = 504, hint = "the server does not take the mechanism that it offers: let auth name another" },
   { kind = "auth", class = 5, mechanism = "CRAM-MD5", offered = "PLAIN",
     hint = 'check username and password; a server that keeps hashes offers CRAM-MD5 in vain: auth = "PLAIN"' },
   { kind = "auth", code = { 535, 526 }, hint = CHECK },
@@ -200,7 +211,7 @@ local TESTS = {
     return words:find(wanted, 1, true) ~= nil and not words:find("smtp", 1, true)
   end,
   known = function(wanted, _, scene) return (scene.known or false) == wanted end,
-  mechanism = function(wanted, _, scene) return scene.mechanism == wanted end,
+  mechanism = function(wanted, _, scene) return has(wanted, scene.mechanism) end,
   offered = function(wanted, _, scene) return scene.offered ~= nil and scene.offered[wanted] ~= nil end,
   late = function(wanted, _, scene) return (scene.late or false) == wanted end,
   hint = function() return true end,

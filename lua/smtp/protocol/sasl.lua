@@ -183,9 +183,14 @@ function sasl.choose(credentials, server, wanted, vain)
     #names > 0 and table.concat(names, " ") or "none", #wanted > 0 and table.concat(wanted, " ") or "none")
 end
 
+-- `why`: what it is missing for. Most often it was to come from the environment.
+local function lacking(field, why)
+  return ("%s is missing: %s (is an environment variable not set?)"):format(field, why)
+end
+
 local function missing(name, credentials)
   for _, field in ipairs(sasl.mechanisms[name].needs) do
-    if not credentials[field] then return ("%s needs a %s"):format(name, field) end
+    if not credentials[field] then return lacking(field, ("%s needs one"):format(name)) end
   end
 end
 
@@ -203,10 +208,14 @@ local FIELDS = { "username", "password", "token" }
 function sasl.flaw(credentials, wanted)
   if wanted and #wanted == 0 then return "auth names no mechanism: leave it out, or auth = false for no login" end
   for _, name in ipairs(wanted or {}) do
-    if not name:find("^[%w_-]+$") then return "auth has a name that no mechanism can have (RFC 4422 3.1)" end
+    if not name:find("^[%w_-]+$") then
+      return "auth has a name that no mechanism can have (RFC 4422 3.1); a login is given by username and password, or "
+        .. "token"
+    end
   end
   for _, field in ipairs(FIELDS) do
     local value = credentials[field]
+    if value == "" then return lacking(field, "it is empty") end
     if type(value) == "string" and has_control(value) then
       if not has_control(value:match("^(.-)[\r\n]*$")) then
         return field .. " ends in a line break, as a file that it was read from does: take that off"
@@ -222,16 +231,23 @@ end
 ---@param certificate boolean there is one (option client_cert)
 ---@return string? reason
 function sasl.lack(credentials, wanted, certificate)
-  if not (credentials.username or credentials.password or credentials.token) then return nil end
   local lacks
   for _, name in ipairs(wanted or {}) do
-    -- what is not known here may still become so
-    lacks = sasl.mechanisms[name] and missing(name, credentials)
-    if not lacks then return nil end
+    local known = sasl.mechanisms[name]
+    local lack = known and missing(name, credentials)
+    if known and not lack then return nil end
+    lacks = lacks or lack
+  end
+  if wanted and not lacks then
+    -- not shown: it may be a password
+    return "auth names no mechanism that is known here, such as PLAIN, LOGIN or XOAUTH2; a login is given by username "
+      .. "and password, or token"
   end
   if lacks or credentials.token or certificate then return lacks end
-  if not credentials.password then return "username needs a password, or a token, beside it" end
-  if not credentials.username then return "password needs a username beside it" end
+  if not credentials.username then return lacking("username", "a password is given without one") end
+  if not credentials.password then
+    return lacking("password", "a username is given without one, and without a token")
+  end
 end
 
 --- Begins a login.

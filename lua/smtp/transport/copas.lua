@@ -4,6 +4,7 @@
 ---
 ---   copas.addthread(function() smtp.send { transport = require "smtp.transport.copas", … } end)
 local copas = require "copas"
+local check = require "smtp.check"
 local core = require "smtp.core"
 local socket = require "smtp.transport.socket"
 
@@ -44,7 +45,7 @@ end
 local function wait(mode, fd, deadline)
   local thread, main = coroutine.running()
   if not thread or main then
-    error("smtp.transport.copas: call it in a coroutine of copas, copas.addthread(function() … end)", 0)
+    check.raise("smtp.transport.copas: call it in a coroutine of copas, copas.addthread(function() … end)")
   end
   local gate = gate_of(thread)
   gate.looks = 0

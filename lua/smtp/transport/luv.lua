@@ -3,13 +3,14 @@
 ---
 ---   coroutine.wrap(function() smtp.send { transport = require "smtp.transport.luv", … } end)()
 ---   uv.run()
+local check = require "smtp.check"
 local core = require "smtp.core"
 local socket = require "smtp.transport.socket"
 
 do -- luv calls back into the thread that has loaded it, and crashes where that is a coroutine
   local running, main = coroutine.running()
   if running and not main and not package.loaded.luv then
-    error('smtp.transport.luv: require "luv" in the main coroutine first', 0)
+    check.raise('smtp.transport.luv: require "luv" in the main coroutine first')
   end
 end
 local uv = require "luv"
@@ -56,7 +57,7 @@ end
 local function this_coroutine()
   local thread, main = coroutine.running()
   if thread and not main then return thread end
-  error("smtp.transport.luv: call it in a coroutine, coroutine.wrap(function() … end)(), then uv.run()", 0)
+  check.raise("smtp.transport.luv: call it in a coroutine, coroutine.wrap(function() … end)(), then uv.run()")
 end
 
 local function wait(mode, fd, deadline)

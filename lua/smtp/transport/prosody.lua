@@ -3,6 +3,7 @@
 --- be, and in callbacks of timers and promises, start one.
 ---
 ---   async.runner(function() smtp.send { transport = require "smtp.transport.prosody", … } end):run(true)
+local check = require "smtp.check"
 local core = require "smtp.core"
 local socket = require "smtp.transport.socket"
 
@@ -20,7 +21,7 @@ local waiting = {} -- descriptor -> what ends the wait for it
 -- A function that waits until another has been called `count` times, and that other.
 local function waiter(count)
   if can_wait() then return async.waiter(count) end
-  error("smtp.transport.prosody: call it in a runner, async.runner(function() … end):run(true)", 0)
+  check.raise("smtp.transport.prosody: call it in a runner, async.runner(function() … end):run(true)")
 end
 
 local function unwatch(watch)
