@@ -23,7 +23,9 @@ static void *allocate(void *state, void *block, size_t before, size_t wanted)
 /* starve(count, f, ...) -> whether it was refused any, then what pcall gives */
 static int starve(lua_State *L)
 {
-	struct supply supply = {.left = luaL_checkinteger(L, 1)};
+	static struct supply supply; /* Lua 5.5 keeps it in long strings, to give their memory back */
+	supply.left = luaL_checkinteger(L, 1);
+	supply.refused = 0;
 	int results = lua_gettop(L) - 2;
 	luaL_checkany(L, 2);
 	supply.allocate = lua_getallocf(L, &supply.state);
