@@ -262,7 +262,7 @@ static bool has_field(lua_State *L, const char *name, int index)
 static int core_is_envelope(lua_State *L)
 {
 	luaL_checktype(L, 5, LUA_TTABLE);
-	size_t count = 0, length = lua_rawlen(L, 5);
+	size_t count = 0, length = (size_t)lua_rawlen(L, 5);
 	bool same = lua_istable(L, 1) && lua_rawequal(L, 1, 2) && has_field(L, "from", 3) && has_field(L, "to", 4) &&
 	            lua_istable(L, 4);
 	lua_settop(L, 5);
