@@ -12,7 +12,10 @@ local catch, letter, outgoing = errors.catch, message.letter, message.outgoing
 
 -- The error of a row that cannot be composed, with its number.
 local function name(count, fine, err)
-  if not fine then err = errors.input((tostring(err):gsub("^row: ", ""))) end
+  if not fine then -- a raise has the caller's line in front, where that is known
+    local words = tostring(err)
+    err = errors.input(words:match "^.-:%d+: row: (.*)" or words:match "^row: (.*)" or words)
+  end
   err.reason = "row " .. count .. ": " .. err.reason
   return err
 end
