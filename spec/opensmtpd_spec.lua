@@ -27,6 +27,8 @@ describe("OpenSMTPD #real", function()
 
   for _, mode in ipairs { "starttls", "opportunistic" } do
     it("whose handshake fails gets neither message nor login in clear: " .. mode, function()
+      local version = child.output "build/opensmtpd/usr/sbin/smtpd -h 2>&1":match "OpenSMTPD (%S+)"
+      if version and not version:find "^6%." then pending("the TLS of OpenSMTPD " .. version .. " works") end
       local receipt, err = smtp.send(options { tls = mode, username = "ada", password = "kumquat" })
       assert.is_nil(receipt)
       assert.are.same({ "tls", "tls", "not_sent" }, { err.kind, err.stage, err.outcome })
