@@ -268,7 +268,8 @@ describe("What became of the message is told where one was to be sent, and nowhe
     says("input at compose: save: not the name of a file", mail:save "")
     says("input at compose: preview: /none/x.html: No such file or directory", mail:preview "/none/x.html")
     local function raw()
-      return assert(smtp.message { from = "ada@example.org", to = "bob@example.test", raw = function() error("lost", 0) end })
+      local words = "lost" -- Lua 5.2 and 5.3 have one function for all calls where nothing in it differs
+      return assert(smtp.message { from = "ada@example.org", to = "bob@example.test", raw = function() error(words, 0) end })
     end
     says("source at body: raw: raised an error: lost", raw():tostring())
     says("source at body: raw: raised an error: lost", raw():source()())
