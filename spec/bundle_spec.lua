@@ -475,6 +475,14 @@ describe("a login along with the envelope", function()
     end
   end)
 
+  both("by such a mechanism, among replies one of which is too many: nothing is sent again that may have been taken", function(dribble)
+    local to = { "to1@example.test", "b@example.test" }
+    local _, err = send(script(OFFERS, AUTH, "C: MAIL FROM:<ada@example.org>", "C: RCPT TO:<to1@example.test>",
+      "C: RCPT TO:<b@example.test>", "C: BDAT 14 LAST", content(1)[1], "C: ", "C: RSET", "C: QUIT", VAIN[1], "S: 235 in",
+      "S: 250 1", "S: 250 2", "S: 550 no", "S: 250 in", "S: 221 bye"), "auth+chunk", dribble, { to = to })
+    assert.are.equal("protocol final unknown", fate(nil, err))
+  end)
+
   both("by such a mechanism, and no other, or one that is refused, too: that is told", function(dribble)
     local no = { "S: 530 5.7.0 log in", "S: 503 no", "S: 503 no" }
     local _, err = send(script(OFFERS, AUTH, envelope(1), VAIN[1], no), "auth", dribble, { auth = "PLAIN" })

@@ -180,6 +180,10 @@ describe("a reply too many among those to whole messages:", function()
     ["a refused one"] = { { "S: 250 1", "S: 250 1 again", "S: 250 2", "S: 554 no", "S: 221 bye" }, UNKNOWN },
     ["one taken"] = { { "S: 250 1", "S: 250 1 again", "S: 250 2", "S: 250 in", "S: 221 bye" }, "sent" },
     ["one that seems refused"] = { { "S: 250 1", "S: 250 2", "S: 500 what?", "S: 250 in", "S: 221 bye" }, UNKNOWN },
+    ["one that seems refused by a farewell"] = { { "S: 250 1", "S: 250 2", "S: 421 bye?", "S: 250 in", "S: 221 bye" }, UNKNOWN },
+    ["one refused by a farewell"] = { { "S: 250 1", "S: 250 2", "S: 421 bye", "close" }, "rejected not_sent" },
+    ["and a recipient who seems refused by a farewell"] = { { "S: 250 1", "S: 421 bye?", "S: 250 2", "S: 250 in", "S: 221 bye" },
+      UNKNOWN },
     ["none, and an odd answer to QUIT"] = { { TAKEN, "S: 502 no QUIT here", "close" }, "sent" },
     ["none, and the end"] = { { TAKEN, "close" }, "sent" },
     ["a reply too few, and a goodbye in its place"] = { { "S: 250 1", "S: 250 2", "S: 221 bye" }, UNKNOWN },
@@ -227,7 +231,7 @@ describe("a reply too many to a content by DATA", function()
   both("makes a refusal doubtful where a yes is behind it, and a receipt where a no is", function(dribble)
     for _, case in ipairs {
       { "S: 451 what?", "S: 250 in", "unknown" }, { "S: 250 what?", "S: 554 no", "unknown" }, { "S: 554 no", "S: 554 no", "not_sent" },
-      { "S: 250 in", "S: 250 in", "sent" }, { "S: 250 in", "S: 421 bye", "sent" },
+      { "S: 250 in", "S: 250 in", "sent" }, { "S: 250 in", "S: 421 bye", "sent" }, { "S: 421 bye?", "S: 250 in", "unknown" },
     } do
       local session = assert(smtp.connect((options(script(hello "PIPELINING", GO, case[1], case[2]), nil, dribble))))
       local receipt, err = session:send(LETTER)

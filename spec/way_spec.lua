@@ -165,6 +165,27 @@ describe("the way to the content has 60 seconds altogether", function()
     assert.are.equal(60, took)
   end)
 
+  it("and so do the two connections that a login which goes along may need", function()
+    local offers = "250-mail.example.org\n250-PIPELINING\n250-CHUNKING\n250 AUTH PLAIN LOGIN"
+    local answers = { auth = "504 no\n250 1\n250 2\n354 go on",
+      ["auth+chunk"] = "504 no\n530 log in\n503 no\n503 no\n221 bye" }
+    for pipeline, answer in pairs(answers) do
+      local given, transport = letter({ { 10, GREETING }, { 10, offers }, { 10, answer } }, { username = "ada", password = "secret",
+        pipeline = pipeline, allow_insecure_auth = true })
+      local connect, connections = transport.connect, 0
+      function transport.connect(...)
+        connections = connections + 1
+        local pipe = connect(...)
+        if connections > 1 then pipe.turns = {} end
+        return pipe
+      end
+      local took, receipt, err = timed(smtp.send, given)
+      assert.is_nil(receipt)
+      assert.are.same({ "timeout", "greeting", "not_sent", true }, fate(err))
+      assert.are.same({ 2, 60 }, { connections, took })
+    end
+  end)
+
   it("and a server that wants content for nobody does not add to them", function()
     local took, receipt, err = timed(smtp.send, (letter({ { 10, GREETING }, { 10, EHLO },
       { 10, "250 2.1.0 ok\n550 5.1.1 nobody\n354 go on" }, { huge } })))

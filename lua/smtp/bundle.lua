@@ -178,7 +178,7 @@ function bundle.send(self, mails, plans, meanwhile, more)
   local strays = self.state == "ready" and not behind and line:strays(refused) or {}
   -- RSET is never refused: that is another command's reply
   if strays[1] or amiss then doubt_all(self, jobs, results, errs, strays) end
-  if self.leaving and self.state == "ready" then
+  if self.leaving and self.state == "ready" and not behind then
     exchange.kill(self, { kind = "closed", stage = "final", reason = "the server said that it closes the connection" })
   end
   self.midway, self.whole = false, false

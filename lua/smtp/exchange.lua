@@ -53,8 +53,8 @@ function exchange.fail(self, stage, kind, reason, fields)
   err = errors.new(err)
   err.hint = err.hint or kind == "tls" and self.pump and self.pump.pipe.hint or hint.find(err, scene(self))
   err.port = nil
-  -- of whole messages behind a 421 there is still to be heard
-  if FATAL[kind] or err.code == 421 and not self.whole then exchange.kill(self, err) end
+  -- behind a 421 there is still to be heard of whole messages, and of a QUIT that went along
+  if FATAL[kind] or err.code == 421 and not (self.whole or self.quitting) then exchange.kill(self, err) end
   return nil, err
 end
 

@@ -52,7 +52,8 @@ function smtp.send(given)
   if not mail then return nil, err end
 
   local one = session.once(plan, started)
-  local receipt
+  local way = one.way
+  local receipt, doubt
   local open
   open, err = one:open(nil, true)
   if not open then return nil, err end
@@ -60,7 +61,9 @@ function smtp.send(given)
   exchange.rethrow(one)
   if err and err.kind == "auth" and one.vain and err.outcome == "not_sent" then
     -- the server has the envelope, too, or waits for content: another mechanism needs another connection
-    one.pump.pipe:close()
+    doubt = delivery.farewell(one, true)
+    if doubt then return nil, doubt end
+    one.way = way -- which is the whole call's
     open, err = one:reopen(one.life)
     if open then receipt, err = delivery.send(one, mail, true) end
     exchange.rethrow(one)
@@ -69,7 +72,7 @@ function smtp.send(given)
     receipt.round_trips = one.pump.rounds
     receipt.time.total = core.now() - started
   end
-  local doubt = delivery.farewell(one, true, receipt)
+  doubt = delivery.farewell(one, true, receipt)
   if doubt then receipt, err = nil, doubt end
   if receipt then receipt.transcript = one.trace.transcript() end
   return receipt, err
