@@ -47,7 +47,7 @@ describe("Another library's name", function()
       addAttachment = '"attachments"', SMTPDebug = '"trace"', SMTPKeepAlive = "smtp.pool { … }" },
     ["smtplib and its frameworks"] = { from_addr = '"from"', to_addrs = '"to"', msg = '"text" or "html"', local_hostname = '"helo"',
       source_address = '"bind"', keyfile = '"client_key"', certfile = '"client_cert"', recipients = '"to"',
-      from_email = '"from"', recipient_list = '"to"', html_message = '"html"', use_tls = 'tls = "starttls"',
+      from_email = '"from"', setFrom = '"from"', recipient_list = '"to"', html_message = '"html"', use_tls = 'tls = "starttls"',
       use_ssl = 'tls = "implicit"', validate_certs = '"verify"', MAIL_SERVER = '"host"', EMAIL_HOST = '"host"',
       EMAIL_HOST_USER = '"username"', EMAIL_HOST_PASSWORD = '"password"', EMAIL_USE_TLS = 'tls = "starttls"' },
     Gomail = { SSL = 'tls = "implicit"', TLSConfig = '"verify"', LocalName = '"helo"', RetryFailure = '"attempts", which belongs to '
@@ -131,6 +131,29 @@ describe("An option of another table", function()
   end)
 end)
 
+describe("What another library switches off", function()
+  it("is not told how it is switched on", function()
+    for _, name in ipairs { "secure", "ssl", "starttls", "use_tls", "ignoreTLS", "SMTPAutoTLS", "enable_starttls_auto" } do
+      says(('unknown option "%s"; did you mean "tls"?'):format(name), "smtp.send", { [name] = false })
+      says(('unknown option "%s"; did you mean "tls", which belongs to %s?'):format(name, SERVER), "pool:send", { [name] = false })
+    end
+    says('unknown option "requireTLS"; did you mean "tls" or "require_tls"?', "smtp.send", { requireTLS = false })
+    says('unknown option "SMTPAuth"; did you mean "auth"?', "smtp.send", { SMTPAuth = false })
+  end)
+end)
+
+describe("An address as a name", function()
+  it("is told how a mailbox is written", function()
+    local words = 'unknown option "grace@example.org": an address is a value: { name = "Grace", address = "grace@example.org" }'
+    local given = { ["grace@example.org"] = "Grace" }
+    for _, name in ipairs { "from", "to", "cc", "bcc", "reply_to" } do
+      says(name .. ": " .. words, "smtp.message", { [name] = given })
+    end
+    says("to[1]: " .. words, "pool:send", { to = { given } })
+    says("envelope: to: " .. words, "session:send", { envelope = { to = given } })
+  end)
+end)
+
 describe("A slip of the pen", function()
   it("is near what was meant", function()
     for name, words in pairs { hosst = "host", form = "from", prot = "port", tsl = "tls", Port = "port", passwort = "password",
@@ -140,7 +163,8 @@ describe("A slip of the pen", function()
   end)
 
   it("is not guessed at where nothing is near", function()
-    for _, name in ipairs { "xyz", "x", "", "charset", "step", "mesgt", "wurst", "42", "\0", "__index", ("x"):rep(39) } do
+    for _, name in ipairs { "xyz", "x", "", "charset", "step", "mesgt", "wurst", "textEncoding",
+      "portNumber", "42", "\0", "__index", ("x"):rep(39) } do
       says(("unknown option %q"):format(name), "smtp.send", { [name] = "x" })
     end
     says('unknown option "1"', "smtp.send", { "smtp://mail.example.org" })

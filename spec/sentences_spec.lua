@@ -97,6 +97,82 @@ describe("A transport that is none", function()
   end)
 end)
 
+describe("A value of a wrong type is told what to write where the type does not tell:", function()
+  local function says(words, name, given)
+    local fine, text = pcall(smtp[name], given)
+    assert.is_false(fine)
+    assert.are.equal(("smtp.%s: %s"):format(name, words), (text:gsub("^%S+:%d+: ", "")))
+  end
+
+  it("the kind of TLS", function()
+    for value, kind in pairs { [true] = "boolean", [false] = "boolean", [1] = "number", [memory] = "table" } do
+      for _, name in ipairs { "send", "pool", "connect", "verify", "server" } do
+        says(('option "tls" must be a string, not a %s: write "implicit", "starttls", "opportunistic" or "none"'):format(kind), name,
+          { tls = value })
+      end
+    end
+    says('option "tls_min" must be a string, not a number: write "1.2" or "1.3"', "send", { tls_min = 1.2 })
+  end)
+
+  it("what a message has", function()
+    says('option "priority" must be a string, not a number: write "high", "normal" or "low"', "message", { priority = 1 })
+    says('option "date" must be a number, not a string: write a time as os.time() gives it', "message", { date = "today" })
+    says('option "date" must be a number, not a table: write a time as os.time() gives it', "send", { date = os.date "*t" })
+    says('headers: item 1 must be a table, not a string: an item is written { "X-Mailer", "ours" }', "message", { headers = { "X-A: b" } })
+  end)
+
+  it("attachments", function()
+    says('option "attachments" must be a table, not a string: write a list such as { { path = "plan.pdf" } }', "message",
+      { attachments = "a.pdf" })
+    says('attachments: item 1 must be a table, not a string: an item is written { path = "plan.pdf" }', "send", { attachments = { "a.pdf" } })
+    says('attachments: a list has the keys 1 to n and nothing else, not "path": an item is written { path = "plan.pdf" }',
+      "message", { attachments = { path = "a.pdf" } })
+    says('to: a list has the keys 1 to n and nothing else, not "name"', "message", { to = { "a@b.c", name = "x" } })
+  end)
+
+  it("a message in place of options, a call's result in place of a function", function()
+    says("a message by itself names no server: give it to session:send or pool:send", "send",
+      assert(smtp.message { from = "ada@example.org", to = "bob@example.org", text = "x" }))
+    local fine, text = pcall(smtp.task, nil, "no server")
+    assert.is_false(fine)
+    assert.is_truthy(text:find("smtp.task: expected a function, got nil: write smtp.task(smtp.send, { … })", 1, true), text)
+    fine, text = pcall(function() return smtp.pool({ host = "x" }):send_many(print) end)
+    assert.are.same({ false, "pool:send_many: on_result must be a function, not nil" }, { fine, (text:gsub("^%S+:%d+: ", "")) })
+  end)
+end)
+
+describe("Who does not answer is looked for in the right place:", function()
+  local function says(words, given)
+    local session, err = smtp.connect(given)
+    assert.is_nil(session)
+    assert.are.equal(words, err.hint)
+  end
+
+  local function refused(reason)
+    return { connect = function() return nil, "connect", reason end }
+  end
+
+  it("a unix socket has no port", function()
+    says("nothing listens there: check path, and whether the server runs",
+      { path = "/run/lmtp", lmtp = true, transport = refused "/run/lmtp: Connection refused" })
+    says("nothing listens there: check host and port (587 for submission, 465 for implicit TLS)",
+      { host = "x", transport = refused "192.0.2.1 port 587: Connection refused" })
+  end)
+
+  it("an address to connect from is this machine's", function()
+    says("bind must be an address of this machine",
+      { host = "x", bind = "192.0.2.7", transport = refused "192.0.2.1 port 587: Cannot assign requested address" })
+  end)
+
+  it("a proxy is named once", function()
+    for reason in pairs { ["192.0.2.8 port 1080: Connection refused"] = 1, ["Connection refused"] = 2 } do
+      local _, err = smtp.connect { host = "x", proxy = "socks5://192.0.2.8", transport = refused(reason) }
+      assert.is_truthy(err.reason:find("^proxy 192%.0%.2%.8[ :]"), err.reason)
+      assert.is_nil(err.reason:find("192.0.2.8", 16, true), err.reason)
+    end
+  end)
+end)
+
 describe("An error of the composing names the option once:", function()
   for option, case in pairs {
     subject = { "a\nb", 'line feed at position 2: "\\x0Ab"' },

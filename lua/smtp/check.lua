@@ -4,10 +4,10 @@ local guess = require "smtp.guess"
 
 local check = {}
 
--- "string table" -> which types those are
+-- "string table" -> which types those are. Behind a colon there may be words: what is to be written.
 local TYPES = setmetatable({}, { __index = function(sets, words)
   local set = {}
-  for word in words:gmatch("%a+") do set[word] = true end
+  for word in words:match("^[^:]*"):gmatch("%a+") do set[word] = true end
   sets[words] = set
   return set
 end })
@@ -69,7 +69,9 @@ end
 
 local function check_type(value, types, label, what)
   if not TYPES[types][type(value)] then
-    raise(("%s: %s must be a %s, not a %s"):format(label, what, types:gsub(" ", " or "), type(value)))
+    local names, right = types:match("^([^:]*)(.*)$")
+    raise(("%s: %s must be a %s, not %s%s"):format(label, what, names:gsub(" ", " or "),
+      value == nil and "nil" or "a " .. type(value), right))
   end
 end
 
@@ -136,7 +138,8 @@ end
 
 --- Refuses unknown names, telling what may be meant, and wrong types. Of the table itself: not of its metatable.
 ---@param given table
----@param known table[] one or two: option name -> the Lua types it may have, with blanks between
+---@param known table[] one or two: option name -> the Lua types it may have, with blanks between; ": " and words may
+--- follow, what to write
 ---@param label string the call's name, for the message
 function check.options(given, known, label)
   if type(given) ~= "table" then
@@ -146,7 +149,7 @@ function check.options(given, known, label)
   for name, value in next, given do
     local types = one[name] or other[name]
     if not types then
-      raise(("%s: unknown option %q%s"):format(label, shown(name), guess.advice(name, known)))
+      raise(("%s: unknown option %q%s"):format(label, shown(name), guess.advice(name, known, value)))
     end
     if not TYPES[types][type(value)] then check_type(value, types, label, ("option %q"):format(name)) end
   end
@@ -189,7 +192,8 @@ function check.list(types, each)
     for _ in next, value do count = count + 1 end
     for key in next, value do
       if not (type(key) == "number" and key >= 1 and key <= count and key % 1 == 0) then
-        raise(("%s: a list has the keys 1 to n and nothing else, not %q"):format(label, shown(key)))
+        raise(("%s: a list has the keys 1 to n and nothing else, not %q%s"):format(label, shown(key),
+          types:match(":.*$") or ""))
       end
     end
     for i = 1, count do

@@ -54,7 +54,7 @@ local ELSEWHERE = {
   { "rate", "ratelimit ratedelta throttle" },
   { "attempts", "retry retries maxattempts maxretries retryfailure" },
   { "envelope.from", "returnpath envelopefrom envelopesender bounceaddress" },
-  { "from", "fromaddr fromaddress fromemail fromname author sender returnpath" },
+  { "from", "fromaddr fromaddress fromemail fromname setfrom author sender returnpath" },
   { "address", "email mail addr emailaddress" },
   { "to", "rcpt rcptto recipient recipients recipientlist receiver receivers toaddr toaddrs toaddress address "
     .. "addaddress" },
@@ -134,7 +134,7 @@ local function far(name, known)
   if d <= (#name < 2 and 0 or #name < 7 and 1 or #name < 12 and 2 or 3) then return d end
   if #name > 2 and known:sub(1, #name) == name then return 1 end -- "attach"
   local is_word = ("_" .. known .. "_"):find("_" .. name .. "_", 1, true) -- "cert" of "client_cert"
-  local begins = #known > 3 and name:sub(1, #known) == known -- "hostname"
+  local begins = #known > 3 and #name <= 2 * #known and name:sub(1, #known) == known -- "hostname"
   return (is_word or begins or abbreviates(name, plain(known))) and 2 or nil
 end
 
@@ -191,6 +191,12 @@ local function quoted(words)
   return words:find(" ", 1, true) and words or ('"%s"'):format(words)
 end
 
+-- What to write instead of a name with this value. What is switched off has another way of TLS, or none.
+local function written(words, value)
+  if value == false then words = words:gsub('tls = "%a+"', "tls") end
+  return quoted(words)
+end
+
 -- What it is called here, or else elsewhere.
 local function meant(name, tables)
   local friend = FALSE_FRIENDS[name]
@@ -205,9 +211,13 @@ end
 --- What to say behind `unknown option "…"`.
 ---@param name any
 ---@param tables table[] the names that are known there
+---@param value any what it was given
 ---@return string words "" where there is nothing to say
-function guess.advice(name, tables)
+function guess.advice(name, tables, value)
   if type(name) ~= "string" or #name > LONGEST then return "" end
+  if name:find("@", 1, true) then
+    return ': an address is a value: { name = "Grace", address = "grace@example.org" }'
+  end
   local word = plain(name)
   local bare = word:match("^e?mail(.+)$") or word:match("^smtp(.+)$") or word
   local here, other = meant(word, tables)
@@ -216,13 +226,13 @@ function guess.advice(name, tables)
     here, more = meant(bare, tables)
     other = other or more
   end
-  if here then return ("; did you mean %s?"):format(quoted(here)) end
+  if here then return ("; did you mean %s?"):format(written(here, value)) end
   local place = name:find("^[%w_]+$") and place_of(name)
   if place then return ": it belongs to " .. place end
   other = other or same_elsewhere(word)
   if other then
     place = place_of(other)
-    return ("; did you mean %s%s?"):format(quoted(other), place and ", which belongs to " .. place or "")
+    return ("; did you mean %s%s?"):format(written(other, value), place and ", which belongs to " .. place or "")
   end
   here = nearest(word, tables)
   return here and ("; did you mean %s?"):format(quoted(here)) or ""

@@ -44,6 +44,9 @@ end
 ---@return smtp.Error? err `err.outcome` says what became of the message
 function smtp.send(given)
   local started = core.now()
+  if message.is(given) then
+    check.raise "smtp.send: a message by itself names no server: give it to session:send or pool:send"
+  end
   local about_server, about_mail = options.split(given, "smtp.send")
   local plan, err = options.plan(about_server, "smtp.send", true)
   if not plan then return nil, err end

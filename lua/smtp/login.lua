@@ -97,7 +97,8 @@ local function prepare(self, credentials, wanted)
     local ran, token, reason = exchange.call(self, errors.catch, credentials.token)
     if not ran then exchange.rethrow(self) end
     if type(token) ~= "string" then
-      return exchange.fail_input(self, "auth", "the token function gave no token: " .. tostring(reason))
+      return exchange.fail_input(self, "auth", "the token function gave no token: "
+        .. (reason ~= nil and tostring(reason) or "it returned " .. (token == nil and "nil" or "a " .. type(token))))
     end
     credentials = { username = credentials.username, token = token }
     local flaw = sasl.flaw(credentials)

@@ -13,11 +13,13 @@ local options = {}
 ---@type table?
 options.host_transport = nil
 
--- name -> accepted Lua types; "any" where a later room checks the value
+local TLS = 'string: write "implicit", "starttls", "opportunistic" or "none"'
+
+-- name -> accepted Lua types, and what to write where the type does not tell
 local SERVER = {
   host = "string", port = "number", path = "string", url = "string",
-  tls = "string", verify = "boolean", ca_file = "string", ca_path = "string",
-  client_cert = "string", client_key = "string", tls_min = "string", server_name = "string",
+  tls = TLS, verify = "boolean", ca_file = "string", ca_path = "string",
+  client_cert = "string", client_key = "string", tls_min = 'string: write "1.2" or "1.3"', server_name = "string",
   pin = "string table",
   username = "string", password = "string", token = "string function",
   auth = "string table boolean", allow_insecure_auth = "boolean",
@@ -27,9 +29,11 @@ local SERVER = {
 
 local MESSAGE = {
   from = "string table", sender = "string table", to = "string table", cc = "string table", bcc = "string table",
-  reply_to = "string table", subject = "string", text = "string", html = "string", attachments = "table",
-  headers = "table", date = "number", message_id = "string", in_reply_to = "string", references = "string table",
-  priority = "string", list = "table", calendar = "table", dkim = "table",
+  reply_to = "string table", subject = "string", text = "string", html = "string",
+  attachments = 'table: write a list such as { { path = "plan.pdf" } }', headers = "table",
+  date = "number: write a time as os.time() gives it", message_id = "string", in_reply_to = "string",
+  references = "string table", priority = 'string: write "high", "normal" or "low"', list = "table", calendar = "table",
+  dkim = "table",
   dsn = "table", require_tls = "boolean", deliver_by = "number table", hold_for = "number", mt_priority = "number",
   raw = "string function", envelope = "table", partial = "boolean", on_progress = "function", files = "boolean",
 }
@@ -39,7 +43,7 @@ options.POOL = { size = "number", max_messages = "number", max_idle = "number", 
 
 --- What smtp.server has.
 options.RECEIVER = {
-  host = "string", port = "number", tls = "string", cert = "string", key = "string", auth = "function", size = "number",
+  host = "string", port = "number", tls = TLS, cert = "string", key = "string", auth = "function", size = "number",
   lmtp = "boolean", extensions = "table", on_message = "function", timeout = "number", max_connections = "number",
   transport = "table",
 }
@@ -123,8 +127,9 @@ local inside_server = check.inside {
 }
 local inside_message = check.inside {
   from = people, sender = people, to = people, cc = people, bcc = people, reply_to = people,
-  attachments = check.list("table", attachment),
-  headers = check.either(check.map "string number", check.list("table", pair)),
+  attachments = check.list('table: an item is written { path = "plan.pdf" }', attachment),
+  headers = check.either(check.map "string number",
+    check.list('table: an item is written { "X-Mailer", "ours" }', pair)),
   references = strings,
   list = check.record({
     unsubscribe = "string table", unsubscribe_post = "boolean", id = "string", help = "string table",

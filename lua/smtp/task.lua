@@ -20,7 +20,10 @@ end
 ---@param run function
 ---@return smtp.Task
 function task.new(run, ...)
-  if type(run) ~= "function" then check.raise("smtp.task: expected a function, got " .. type(run)) end
+  if type(run) ~= "function" then
+    check.raise("smtp.task: expected a function, got " .. type(run)
+      .. (run == nil and ": write smtp.task(smtp.send, { … })" or ""))
+  end
   -- Lua 5.1 makes no coroutine of a function in C
   local thread = coroutine.create(function(...) return run(...) end)
   socket.register(thread)

@@ -354,11 +354,18 @@ describe("dkim.new", function()
       refused(given, words)
       local _, why = dkim.new(given)
       assert.is_nil(why:find("MC4CAQ", 1, true))
-      assert.is_nil(why:find("nosuch", 1, true))
     end
     lacks(options { key = ED25519:gsub("%-%-%-", "--") }, "key: no PEM private key")
     lacks({ domain = "a.b", selector = "c", key_file = ED25519 }, "key_file: ")
-    lacks({ domain = "a.b", selector = "c", key_file = "/nosuch" }, "key_file: No such file or directory")
+    lacks({ domain = "a.b", selector = "c", key_file = ED25519:match("\n(.-)\n") }, "key_file: ")
+    for _, path in ipairs { "/nosuch", "./nosuch", "no/such.key", ("/nosuch"):rep(4) .. ".pem" } do
+      refused({ domain = "a.b", selector = "c", key_file = path }, ('key_file: No such file or directory: "%s"'):format(path))
+    end
+    for _, hidden in ipairs { "nosuch", ("abc/"):rep(16), "-----BEGIN.x", "a.b\n" } do
+      local _, why = dkim.new { domain = "a.b", selector = "c", key_file = hidden }
+      assert.are.equal("key_file: No such file or directory", why)
+    end
+    refused(options { key = "/etc/mail.key" }, "key: no PEM private key; the name of a file is given as key_file")
     refused({ domain = "a.b", selector = "c", key_file = "" }, "key_file: not the name of a file")
     refused({ domain = "a.b", selector = "c", key_file = "/dev/null\0" }, "key_file: not the name of a file")
     refused({ domain = "a.b", selector = "c", key_file = "/dev/null" }, "key_file: the file is empty")

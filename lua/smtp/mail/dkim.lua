@@ -80,7 +80,14 @@ local function check_name(name, what)
   return true
 end
 
--- The reason never names the path: what was given may be the key itself.
+local SHORT = 40 -- octets; no key has so few, in whatever form
+
+-- Whether it is a file's name for sure: in key_file there may be the key itself.
+local function is_path(given)
+  return given:find("[./]") ~= nil and (#given < SHORT or given:find(".", 1, true) ~= nil)
+    and not given:find("[%c\128-\255]") and not given:find("-----", 1, true)
+end
+
 local function read_key(path)
   if type(path) ~= "string" then
     return nil, "a string is needed, not " .. type(path)
@@ -103,17 +110,20 @@ local function read_key(path)
 end
 
 local function open_signer(given)
-  local option, pem, why = "key", given.key, nil
+  local option, pem, why, more = "key", given.key, nil, ""
   if (given.key == nil) == (given.key_file == nil) then
     return nil, "key: exactly one of key and key_file is needed"
   elseif given.key_file ~= nil then
     option = "key_file"
     pem, why = read_key(given.key_file)
+    if type(given.key_file) == "string" and is_path(given.key_file) then more = ": " .. text.show(given.key_file) end
   elseif type(pem) ~= "string" then
     pem, why = nil, "a string is needed, not " .. type(pem)
+  elseif is_path(pem) then
+    more = "; the name of a file is given as key_file"
   end
   if not pem then
-    return nil, option .. ": " .. why
+    return nil, option .. ": " .. why .. more
   end
   local found, tls = pcall(require, "smtp.tls") -- not there inside nginx
   if not found then
@@ -122,7 +132,7 @@ local function open_signer(given)
   local signer
   signer, why = tls.signer(pem)
   if not signer then
-    return nil, option .. ": " .. why
+    return nil, option .. ": " .. why .. more
   end
   return signer
 end

@@ -152,6 +152,9 @@ local KNOWN = {
     "unauthenticated senders", "authenticate first", "need to authenticate", "log in first" }, hint = LOGIN },
 
   -- the way there
+  { kind = "connect", reason = "^/.*refused",
+    hint = "nothing listens there: check path, and whether the server runs" },
+  { kind = "connect", reason = "assign requested address", hint = "bind must be an address of this machine" },
   { kind = "connect", reason = "refused",
     hint = "nothing listens there: check host and port (587 for submission, 465 for implicit TLS)" },
   { kind = "timeout", stage = "connect", port = 25,
@@ -164,6 +167,7 @@ local KNOWN = {
   { kind = "protocol", greets = "SSH-", hint = OTHER:format "an SSH server" },
   { kind = "protocol", greets = "\\x15\\x03", hint = IMPLICIT },
   { kind = "tls", stage = "greeting", reason = "TLS alert", hint = IMPLICIT },
+  { kind = "tls", stage = "tls", reason = "did not answer in TLS", hint = PORTS },
   { kind = "protocol", stage = "greeting", hint = PORTS },
   { kind = { "timeout", "closed" }, stage = "greeting", replied = false, hint = PORTS },
   { kind = "timeout", late = true,

@@ -218,7 +218,9 @@ end
 function proxy.connect(transport, via, host, port, opts, deadline)
   local pipe, kind, reason, temporary = transport.connect(via.host, via.port, opts, deadline)
   if not pipe then
-    return nil, kind, ("proxy %s: %s"):format(via.host, reason), temporary, "check the host and port in proxy"
+    reason = tostring(reason)
+    if reason:find(via.host, 1, true) ~= 1 then reason = via.host .. ": " .. reason end
+    return nil, kind, "proxy " .. reason, temporary, "check the host and port in proxy"
   end
   local talk = setmetatable({ pipe = pipe, deadline = deadline, held = "" }, Talk)
   local user, password
