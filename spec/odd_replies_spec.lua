@@ -175,6 +175,20 @@ describe("a reply too many among those to whole messages:", function()
     end)
   end
 
+  both("a yes to a message that did not go out whole", function(dribble)
+    local all, transport = options(script(OFFER), { pipeline = "chunk" }, dribble)
+    local session = assert(smtp.connect(all))
+    local pipe = transport.pipe
+    function pipe.write()
+      pipe.pending = "250 1\r\n250 1 again\r\n250 2\r\n"
+      return nil, "timeout", "the peer takes nothing more", 1
+    end
+    pipe.send = pipe.send and function(_, wire) return pipe.write(wire:take()) end
+    local _, err = session:send(LETTER)
+    assert.are.same({ "timeout", "final", "not_sent" }, { err.kind, err.stage, err.outcome })
+    assert.are.equal("dead", session.state)
+  end)
+
   -- Behind the message there is a QUIT, and whatever that is answered with is the last reply.
   for name, case in pairs {
     ["a refused one"] = { { "S: 250 1", "S: 250 1 again", "S: 250 2", "S: 554 no", "S: 221 bye" }, UNKNOWN },

@@ -151,7 +151,8 @@ function bundle.send(self, mails, plans, meanwhile, more)
   for i = 1, #jobs do
     local one = jobs[i]
     local receipt, err = nil, one.err
-    self.outcome = (written or one.stop <= total - left) and "unknown" or "not_sent"
+    local ended = written or one.stop <= total - left
+    self.outcome = ended and "unknown" or "not_sent"
     if not err and i == 1 and gone then
       err = gone
       err.outcome = self.outcome
@@ -165,7 +166,13 @@ function bundle.send(self, mails, plans, meanwhile, more)
         transcript = self.trace.transcript() }
     elseif not err then
       receipt, err = settle(self, one, i == 1 and denied, began, rounds)
-      if not written and err and err.kind ~= "rejected" then err.kind, err.reason = kind, reason end
+      if receipt and not ended then
+        -- that was another command's yes
+        amiss = true
+        receipt, err = exchange.fail(self, "final", kind, reason)
+      elseif not written and err and err.kind ~= "rejected" then
+        err.kind, err.reason = kind, reason
+      end
       if self.state ~= "ready" then gone = err end
     end
     self.outcome = "not_sent"
