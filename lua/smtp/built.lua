@@ -2,7 +2,7 @@
 --- wrong and what to do.
 local check = require "smtp.check"
 
-local LUA = jit and "luajit" or _VERSION:lower():gsub(" ", "")
+local LUA = rawget(_G, "jit") and "luajit" or _VERSION:lower():gsub(" ", "")
 local MAKE = "make LUA=" .. LUA
 
 -- What the loaders of Linux, musl, the BSDs and macOS say, in lower case; the first that applies.
