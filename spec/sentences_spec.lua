@@ -141,6 +141,41 @@ describe("A value of a wrong type is told what to write where the type does not 
   end)
 end)
 
+describe("A login of a kind that the server does not take", function()
+  local OTHER = "the server takes another kind of login: PLAIN, LOGIN and SCRAM take username and password, XOAUTH2 and OAUTHBEARER "
+    .. "a token; auth, where it is given, names one that the server offers"
+  local PASSWORD, TOKEN = { username = "ada", password = "pencil" }, { username = "ada", token = "abc" }
+
+  local function says(words, offers, given)
+    local options = play.options(play.hello(offers), given)
+    options.allow_insecure_auth = true
+    local session, err = smtp.connect(options)
+    assert.is_nil(session)
+    assert.are.same({ "auth", words }, { err.kind, err.hint })
+  end
+
+  it("is told of the kinds, and to leave it out only where the server takes none", function()
+    says(OTHER, "AUTH LOGIN PLAIN", TOKEN)
+    says(OTHER, "AUTH XOAUTH2", PASSWORD)
+    says(OTHER, "AUTH GSSAPI NTLM", PASSWORD)
+    says(OTHER, "AUTH PLAIN", { username = "ada", password = "pencil", auth = "CRAM-MD5" })
+    for _, given in ipairs { PASSWORD, TOKEN } do
+      says("leave out username and password (or auth) if this server wants no login; many offer AUTH only after TLS", "PIPELINING",
+        given)
+    end
+  end)
+
+  it("by a function that gives no token says what it gave", function()
+    for words, token in pairs { ["it returned nil"] = function() end, ["it returned a table"] = function() return { access = "abc" } end,
+      ["no network"] = function() return nil, "no network" end } do
+      local options = play.options(play.hello("AUTH XOAUTH2"), { username = "ada", token = token, allow_insecure_auth = true })
+      local session, err = smtp.connect(options)
+      assert.is_nil(session)
+      assert.are.equal("the token function gave no token: " .. words, err.reason)
+    end
+  end)
+end)
+
 describe("Who does not answer is looked for in the right place:", function()
   local function says(words, given)
     local session, err = smtp.connect(given)

@@ -11,6 +11,7 @@ describe("hint.find", function()
     { { kind = "auth", stage = "auth", code = 535, text = "Username and Password not accepted." }, "Google" },
     { { kind = "auth", stage = "auth", code = 535, text = "no" }, "check username" },
     { { kind = "auth", stage = "auth", reason = "no mechanism in common: …" }, "leave out" },
+    { { kind = "tls", stage = "tls", reason = "the server did not answer in TLS" }, "SMTP port" },
     { { kind = "rejected", stage = "mail", code = 530, text = "Must issue a STARTTLS command first" }, "starttls" },
     { { kind = "rejected", stage = "mail", code = 530, text = "Authentication required" }, "login" },
     { { kind = "rejected", stage = "rcpt", code = 554, text = "Relay access denied" }, "login" },

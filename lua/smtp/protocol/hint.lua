@@ -97,6 +97,9 @@ local KNOWN = {
   { kind = "auth", class = 5, mechanism = "CRAM-MD5", offered = "PLAIN",
     hint = 'check username and password; a server that keeps hashes offers CRAM-MD5 in vain: auth = "PLAIN"' },
   { kind = "auth", code = { 535, 526 }, hint = CHECK },
+  { kind = "auth", reason = "no mechanism in common: the server offers %u",
+    hint = "the server takes another kind of login: PLAIN, LOGIN and SCRAM take username and password, XOAUTH2 and "
+      .. "OAUTHBEARER a token; auth, where it is given, names one that the server offers" },
   { kind = "auth", reason = "no mechanism in common",
     hint = "leave out username and password (or auth) if this server wants no login; many offer AUTH only after TLS" },
 
