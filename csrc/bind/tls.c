@@ -294,7 +294,8 @@ static int engine_read(lua_State *L)
 }
 
 /* decrypt(sealed or nil, wire) -> true | as read | nil, why, nil, true: it is the wire that takes no more; what read would
- * give, to the end of what the wire has received */
+ * give, call after call until "again", to the end of what the wire has received: a reply too many is often a record of its
+ * own. What ends that is told next time */
 static int engine_decrypt(lua_State *L)
 {
 	char bytes[SMTP_TLS_RECORD];
@@ -306,8 +307,14 @@ static int engine_decrypt(lua_State *L)
 	size_t length = read_some(L, tls, bytes, &results);
 	if (length == 0)
 		return results;
-	enum smtp_status status = smtp_buf_append(&wire->in, bytes, length);
-	smtp_wipe(bytes, length);
+	enum smtp_status status;
+	bool more;
+	do {
+		status = smtp_buf_append(&wire->in, bytes, length);
+		smtp_wipe(bytes, length);
+		more = status == SMTP_OK && wire->in.cap - smtp_buf_length(&wire->in) >= SMTP_TLS_RECORD &&
+		       smtp_tls_read(tls, bytes, SMTP_TLS_RECORD, &length) == SMTP_OK && length > 0;
+	} while (more);
 	if (status == SMTP_OK) {
 		lua_pushboolean(L, 1);
 		return 1;

@@ -190,6 +190,23 @@ both("smtp.transport.tls", function()
     assert.are.same({ nil, "closed", "the connection is closed" }, { c:receive(wire, 0) })
   end)
 
+  it("gives a wire all that has come, each reply in a record of its own, and then how it ended", function()
+    for _, goodbye in ipairs { true, false } do
+      local c, s, _, below = secured()
+      local wire = core.wire(3)
+      for _, reply in ipairs { "250 sender\r\n", "250 recipient\r\n", "550 one too many\r\n" } do assert(s:write(reply, LATER)) end
+      if goodbye then s:close() else below:close() end
+      assert.is_true(c:receive(wire, 0))
+      assert.are.equal("sender", select(2, wire:reply()))
+      assert.are.equal("recipient", select(2, wire:reply()))
+      assert.is_true(wire:unread() > 0)
+      assert.are.equal("one too many", select(2, wire:reply()))
+      local bytes, kind, text = c:receive(wire, 0)
+      assert.are.same({ nil, "closed" }, { bytes, kind })
+      assert.are.equal(goodbye, text == "the peer closed the connection")
+    end
+  end)
+
   it("that is closed while it is written to or looked at tells so", function()
     for _, how in ipairs { "write", "send", "peek" } do
       local client = secured()
