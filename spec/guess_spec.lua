@@ -56,7 +56,11 @@ describe("Another library's name", function()
       enable_starttls = 'tls = "starttls"', enable_starttls_auto = 'tls = "opportunistic"', openssl_verify_mode = '"verify"',
       open_timeout = '"timeouts.connect"', read_timeout = '"timeouts.command"', return_path = '"envelope.from"',
       body = '"text" or "html"' },
-    ["many others"] = { pass = '"password"', login = '"username"', hostname = '"host"', encryption = '"tls"', cacert = '"ca_file"',
+    ["many others"] = { interface = '"bind"', timeout_ms = '"timeout"', deadline = '"timeout"', min_tls = '"tls_min"',
+      http_proxy = '"proxy"', idle_timeout = '"max_idle", which belongs to ' .. POOL, importance = '"priority"', embed = '"attachments"',
+      list_unsubscribe = '"list"', ehlo_name = '"helo"', cc_list = '"cc"', msgHTML = '"html"', headerLines = '"headers"',
+      sender_address = '"from"', command_timeout = '"timeouts.command"',
+      pass = '"password"', login = '"username"', hostname = '"host"', encryption = '"tls"', cacert = '"ca_file"',
       content = '"text" or "html"', message = '"text" or "html"', recipient = '"to"', filename = '"attachments"' },
   } do
     it("of " .. library .. "'s is told what it is here", function()
@@ -113,6 +117,13 @@ describe("An option of another table", function()
       end
     end)
   end
+
+  it("of the receiving side is another library's first, where that has it too", function()
+    says('unknown option "max_connections"; did you mean "size", which belongs to ' .. POOL .. "?", "smtp.send", { max_connections = 1 })
+    says('unknown option "key"; did you mean "client_key", which belongs to ' .. SERVER .. "?", "pool:send", { key = "x" })
+    says('unknown option "key_file": it belongs to the table dkim', "smtp.message", { key_file = "x" })
+    says('unknown option "content_id": it belongs to ' .. ATTACHMENT, "smtp.send", { content_id = "x" })
+  end)
 
   it("belongs there however deep it stands", function()
     says('unknown option "notify": it belongs to the table dsn', "smtp.message", { notify = "never" })

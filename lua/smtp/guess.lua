@@ -4,19 +4,21 @@ local guess = {}
 
 local LONGEST = 40 -- octets of a name that is looked at
 
-local places = {} -- {known=, words=}, in the order in which they are looked through
+local places = {} -- {known=, words=, shy=}, in the order in which they are looked through
 
 --- Tells where the names of a table belong.
 ---@param known table<string, any> by name
 ---@param words string "the message (smtp.send …)"
-function guess.place(known, words)
-  places[#places + 1] = { known = known, words = words }
+---@param shy boolean? what another library calls so is meant rather: "max_connections" of who sends
+function guess.place(known, words, shy)
+  places[#places + 1] = { known = known, words = words, shy = shy }
 end
 
 -- What other libraries call it: LuaSocket, lua-resty-mail, Nodemailer, PHPMailer, Python's smtplib, email and their
 -- frameworks, Gomail, Action Mailer, curl; in small letters without blanks, and without "mail" or "smtp" in front. Of
 -- several lines the first holds whose name is known where it is asked.
 local ELSEWHERE = {
+  { "bind", "interface" },
   { "host", "server hostname address addr relay smarthost endpoint bind listen interface" },
   { "username", "user login account userid hostuser authuser sasluser saslusername" },
   { "password", "pass passwd hostpassword authpassword authpass saslpassword" },
@@ -30,6 +32,8 @@ local ELSEWHERE = {
   { "verify", "opensslverifymode sslverify sslverifymode verifyssl tlsverify verifypeer rejectunauthorized "
     .. "validatecerts insecure insecureskipverify tlsconfig" },
   { "server_name", "sslhost serverhostname sni" },
+  { "tls_min", "tlsversion sslversion minversion mintls mintlsversion tlsminversion" },
+  { "proxy", "httpproxy httpsproxy socks socksproxy socks5" },
   { "ca_file", "ca cacert cacerts cabundle certbundle trustfile tlstrustfile" },
   { "cert", "certificate certfile sslcert" },
   { "client_cert", "cert certificate certfile sslcert" },
@@ -37,11 +41,12 @@ local ELSEWHERE = {
   { "client_key", "key keyfile privatekey sslkey" },
   { "domain", "domainname" },
   { "selector", "keyselector" },
-  { "helo", "ehlo hello domain localhostname localname localdomain clientname" },
+  { "helo", "ehlo hello ehloname heloname domain localhostname localname localdomain clientname" },
   { "bind", "localaddress localaddr sourceaddress sourceip" },
+  { "timeout", "timeoutms timeoutsec timeoutseconds totaltimeout deadline" },
   { "timeouts.connect", "connectiontimeout connecttimeout opentimeout timeoutconnect dnstimeout" },
   { "timeouts.greeting", "greetingtimeout" },
-  { "timeouts.command", "sockettimeout readtimeout timeoutread" },
+  { "timeouts.command", "sockettimeout readtimeout timeoutread commandtimeout" },
   { "timeouts.block", "writetimeout sendtimeout timeoutsend" },
   { "connect", "connectiontimeout connecttimeout connection open" },
   { "greeting", "greetingtimeout" },
@@ -52,31 +57,35 @@ local ELSEWHERE = {
   { "smtp.pool { … }", "pool keepalive smtpkeepalive" },
   { "size", "maxconnections poolsize connections concurrency maxsize sizelimit" },
   { "rate", "ratelimit ratedelta throttle" },
+  { "max_idle", "idletimeout keepalivetimeout" },
   { "attempts", "retry retries maxattempts maxretries retryfailure" },
   { "envelope.from", "returnpath envelopefrom envelopesender bounceaddress" },
-  { "from", "fromaddr fromaddress fromemail fromname setfrom author sender returnpath" },
+  { "from", "fromaddr fromaddress fromemail fromname setfrom author sender senderaddress senderemail returnpath" },
   { "address", "email mail addr emailaddress" },
   { "to", "rcpt rcptto recipient recipients recipientlist receiver receivers toaddr toaddrs toaddress address "
     .. "addaddress" },
-  { "cc", "addcc" },
-  { "bcc", "addbcc" },
+  { "cc", "addcc cclist" },
+  { "bcc", "addbcc bcclist" },
   { "reply_to", "addreplyto replytolist replytoaddress" },
   { "subject", "title" },
-  { "text or html", "body content message msg" },
+  { "text or html", "body content message msg messagebody" },
   { "text", "plain plaintext textbody altbody plainbody" },
-  { "html", "htmlbody bodyhtml ishtml isbodyhtml htmlmessage" },
+  { "html", "htmlbody bodyhtml ishtml isbodyhtml htmlmessage msghtml" },
   { "data", "content body bytes contents" },
   { "filename", "name" },
-  { "attachments", "attach attachment addattachment file path filename" },
+  { "attachments", "attach attachment addattachment file path filename addstringattachment addembeddedimage embed "
+    .. "embedded inline images" },
   { "path", "file" },
   { "content_id", "cid" },
   { "helo", "name" },
   { "content_type", "type mimetype" },
   { "disposition", "contentdisposition" },
+  { "priority", "importance" },
+  { "list", "listunsubscribe" },
   { "calendar", "ical ics icalevent invite" },
   { "raw", "source rfc822 eml" },
   { "dkim", "dkimdomain dkimselector dkimprivate dkimkey" },
-  { "headers", "header customheaders extraheaders" },
+  { "headers", "header customheaders extraheaders addcustomheader headerlines" },
   { "message_id", "msgid" },
   { "date", "messagedate" },
   { "files = false", "disablefileaccess" },
@@ -169,10 +178,10 @@ local function is_known(words, tables)
   return false
 end
 
--- Where a name belongs, in words.
+-- Where a name belongs, in words, and whether it may well be another library's.
 local function place_of(words)
   for _, place in ipairs(places) do
-    if is_known(words, { place.known }) then return place.words end
+    if is_known(words, { place.known }) then return place.words, place.shy end
   end
 end
 
@@ -227,8 +236,8 @@ function guess.advice(name, tables, value)
     other = other or more
   end
   if here then return ("; did you mean %s?"):format(written(here, value)) end
-  local place = name:find("^[%w_]+$") and place_of(name)
-  if place then return ": it belongs to " .. place end
+  local place, shy = place_of(name:match("^[%w_]+$") or "")
+  if place and not (shy and other) then return ": it belongs to " .. place end
   other = other or same_elsewhere(word)
   if other then
     place = place_of(other)

@@ -51,7 +51,7 @@ options.RECEIVER = {
 guess.place(SERVER, "the server that mail is sent to (smtp.send, smtp.connect, smtp.session, smtp.pool)")
 guess.place(MESSAGE, "the message (smtp.send, smtp.message, session:send, pool:send)")
 guess.place(options.POOL, "the pool (smtp.pool)")
-guess.place(options.RECEIVER, "the receiving side (smtp.server)")
+guess.place(options.RECEIVER, "the receiving side (smtp.server)", true)
 
 local SERVER_ALONE, MESSAGE_ALONE, BOTH = { SERVER }, { MESSAGE }, { SERVER, MESSAGE }
 
