@@ -141,6 +141,24 @@ describe("A value of a wrong type is told what to write where the type does not 
   end)
 end)
 
+describe("A callback", function()
+  it("is refused by what returns its result, before anything is sent", function()
+    local letter = { from = "ada@example.org", to = "bob@example.org", text = "x" }
+    local pool = assert(smtp.pool { host = "x", transport = memory.new {} })
+    local session = play.open(play.hello())
+    for label, call in pairs {
+      ["smtp.send"] = function() return smtp.send(letter, print) end, ["pool:send"] = function() return pool:send(letter, print) end,
+      ["session:send"] = function() return session:send(letter, print) end,
+    } do
+      local fine, text = pcall(call)
+      assert.is_false(fine)
+      assert.is_truthy(text:find("^spec/sentences_spec%.lua:%d+: "), text)
+      assert.are.equal(label .. ": takes no callback: it returns the receipt, or nil and the error", (text:gsub("^%S+:%d+: ", "")))
+    end
+    assert.are.equal("ready", session.state)
+  end)
+end)
+
 describe("A login of a kind that the server does not take", function()
   local OTHER = "the server takes another kind of login: PLAIN, LOGIN and SCRAM take username and password, XOAUTH2 and OAUTHBEARER "
     .. "a token; auth, where it is given, names one that the server offers"

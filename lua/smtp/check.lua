@@ -83,6 +83,15 @@ function check.argument(value, types, label, name)
   check_type(value, types, label, name)
 end
 
+--- Refuses a function where other libraries take one that is told the result: it would never be called.
+---@param extra any what stands behind the arguments
+---@param label string the call's name
+function check.callback(extra, label)
+  if type(extra) == "function" then
+    raise(label .. ": takes no callback: it returns the receipt, or nil and the error")
+  end
+end
+
 local CLASSES = 16 -- that one inherits from another
 
 -- Whether a class's table has what could be taken for a value: an item, a text, a number, or one of the names looked

@@ -42,7 +42,8 @@ end
 ---@param given table
 ---@return smtp.Receipt? receipt
 ---@return smtp.Error? err `err.outcome` says what became of the message
-function smtp.send(given)
+function smtp.send(given, ...)
+  check.callback((...), "smtp.send")
   local started = core.now()
   if message.is(given) then
     check.raise "smtp.send: a message by itself names no server: give it to session:send or pool:send"

@@ -216,7 +216,8 @@ end
 ---@param given table message options, or a message
 ---@return smtp.Receipt? receipt
 ---@return smtp.Error? err of the last attempt
-function Pool:send(given)
+function Pool:send(given, ...)
+  check.callback((...), "pool:send")
   local mail, receipt, err
   if self.closed then err = turns.closed() else mail, err = delivery.compose(given, "pool:send") end
   if mail then receipt, err = send(self, mail) end

@@ -483,7 +483,8 @@ end
 ---@param mail table message options, or a message of smtp.message
 ---@return smtp.Receipt? receipt
 ---@return smtp.Error? err
-function Session:send(mail)
+function Session:send(mail, ...)
+  check.callback((...), "session:send")
   local composed, err = delivery.compose(mail, "session:send")
   if not composed then return nil, err end
   local receipt
