@@ -214,6 +214,21 @@ describe("Whatever a public function raises of its own", function()
   end)
 end)
 
+describe("A transport of a host that this is not", function()
+  for name, host in pairs { haproxy = "HAProxy", prosody = "Prosody" } do
+    it("says so, with the line that requires it: " .. host, function()
+      local where
+      local fine, text = pcall(function()
+        where = here() local got = require("smtp.transport." .. name)
+        return got
+      end)
+      assert.is_false(fine)
+      local words = ("%ssmtp.transport.%s works inside %s only"):format(where, name, host)
+      assert.is_truthy(text:find(words, 1, true), text)
+    end)
+  end
+end)
+
 describe("A value that cannot be used is an error of the input:", function()
   for name, given in pairs {
     ["bind with NUL"] = { bind = "127.0.0.1\0" }, ["bind with a blank"] = { bind = "127.0.0.1 " }, ["an empty bind"] = { bind = "" },

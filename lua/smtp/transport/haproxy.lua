@@ -2,13 +2,14 @@
 --- HAProxy. TLS is smtp's own: HAProxy's connect_ssl verifies nobody, and its sockets know no STARTTLS.
 ---
 ---   core.register_task(function() smtp.send { transport = require "smtp.transport.haproxy", … } end)
+local check = require "smtp.check"
 local core = require "smtp.core"
 
 -- now: what a chroot hides later
 require "smtp.transport.tls"
 
 local host = rawget(_G, "core")
-if not (host and host.tcp) then error("smtp.transport.haproxy works inside HAProxy only", 0) end
+if not (host and host.tcp) then check.raise "smtp.transport.haproxy works inside HAProxy only" end
 
 local haproxy = {}
 

@@ -7,7 +7,7 @@ local check = require "smtp.check"
 local core = require "smtp.core"
 local socket = require "smtp.transport.socket"
 
-if not rawget(_G, "prosody") then error("smtp.transport.prosody works inside Prosody only", 0) end
+if not rawget(_G, "prosody") then check.raise "smtp.transport.prosody works inside Prosody only" end
 
 local async = require "util.async"
 local server = require "net.server"
