@@ -199,6 +199,9 @@ describe("a reply too many among those to whole messages:", function()
     ["and a recipient who seems refused by a farewell"] = { { "S: 250 1", "S: 421 bye?", "S: 250 2", "S: 250 in", "S: 221 bye" },
       UNKNOWN },
     ["none, and an odd answer to QUIT"] = { { TAKEN, "S: 502 no QUIT here", "close" }, "sent" },
+    ["one that seems refused, and the end"] = { { "S: 250 1", "S: 250 2", "S: 500 what?", "S: 250 in", "close" }, UNKNOWN },
+    ["none, a refusal, and an odd answer to QUIT"] = { { "S: 250 1", "S: 250 2", "S: 554 no", "S: 502 no QUIT here", "close" },
+      "rejected not_sent" },
     ["none, and the end"] = { { TAKEN, "close" }, "sent" },
     ["a reply too few, and a goodbye in its place"] = { { "S: 250 1", "S: 250 2", "S: 221 bye" }, UNKNOWN },
   } do

@@ -353,7 +353,8 @@ local function agrees(self, receipt)
     line.wire:owe(1)
     reply = line:reply(self.expires)
   end
-  if not reply then others[#others] = nil end
+  -- some answer oddly and close; but a yes behind a refusal may be the message's own
+  if receipt and not reply then others[#others] = nil end
   for _, other in ipairs(others) do
     local yes = exchange.class(other) == 2
     if yes ~= (receipt ~= nil) or receipt and receipt.rejected[1] then return false end
