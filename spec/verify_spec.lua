@@ -66,7 +66,7 @@ describe("smtp.verify", function()
       "S: 534 5.7.9 Application-specific password required", QUIT }, "auth", "app password" },
     ["no STARTTLS"] = { { hello("AUTH PLAIN"), QUIT }, "starttls", "implicit" },
     ["no such mechanism"] = { { hello("STARTTLS"), "C: STARTTLS", "S: 220 go", play.ehlo("AUTH GSSAPI"), QUIT }, "auth",
-      "leave out" },
+      "another kind of login" },
     ["a server that wants nobody"] = { { "S: 554 5.7.1 go away", QUIT }, "greeting" },
     ["SSH"] = { { "S: SSH-2.0-OpenSSH_9" }, "greeting", "SSH server" },
     ["a mailbox server"] = { { "S: * OK IMAP4rev1 ready" }, "greeting", "IMAP server" },

@@ -367,7 +367,7 @@ describe("a proxy that fails", function()
     gone.close()
     local err = fails { host = "mail.example.org", proxy = "socks5://127.0.0.1:" .. gone.port }
     assert.are.same({ "connect", true, "check the host and port in proxy" }, { err.kind, err.temporary, err.hint })
-    assert.are.equal(("proxy 127.0.0.1: 127.0.0.1 port %d: Connection refused"):format(gone.port), err.reason)
+    assert.are.equal(("proxy 127.0.0.1 port %d: Connection refused"):format(gone.port), err.reason)
     local silent = loopback.listen()
     for _, kind in ipairs { "socks5", "http" } do
       err = fails { host = "mail.example.org", proxy = ("%s://127.0.0.1:%d"):format(kind, silent.port), timeout = 0.05 }
