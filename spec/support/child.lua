@@ -59,7 +59,10 @@ local function wait_for(what, holds)
   end
 end
 
-local function exists(path)
+--- Whether there is such a file.
+---@param path string
+---@return boolean
+function child.exists(path)
   local file = io.open(path)
   if file then file:close() end
   return file ~= nil
@@ -68,13 +71,13 @@ end
 --- Waits until another process has made a file.
 ---@param path string
 function child.there(path)
-  wait_for(path .. " does not come", function() return exists(path) end)
+  wait_for(path .. " does not come", function() return child.exists(path) end)
 end
 
 --- Waits until another process has removed a file.
 ---@param path string
 function child.gone(path)
-  wait_for(path .. " stays", function() return not exists(path) end)
+  wait_for(path .. " stays", function() return not child.exists(path) end)
 end
 
 --- Waits until another process has written something into a file.

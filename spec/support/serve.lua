@@ -4,6 +4,7 @@
 -- "S: …" says a line, "C:" reads one, "close" closes. Written are DIRECTORY/port, /certificate, and /inbox: a line for
 -- each message, its subject, octets and SHA-256. A message whose subject begins with "refuse" is refused. The only user is
 -- "ada", "pass word". PAUSE: seconds between its steps, which makes it slow.
+local child = require "spec.support.child"
 local core = require "smtp.core"
 local smtp = require "smtp"
 
@@ -17,17 +18,11 @@ local function write(name, bytes)
   assert(os.rename(directory .. "/." .. name, directory .. "/" .. name))
 end
 
-local function exists(path)
-  local file = io.open(path)
-  if file then file:close() end
-  return file ~= nil
-end
-
 local function going()
   local goes
   repeat
-    goes = exists(directory .. "/go") and (not owner or exists("/proc/" .. owner .. "/stat"))
-    local holds = goes and exists(directory .. "/hold")
+    goes = child.exists(directory .. "/go") and (not owner or child.exists("/proc/" .. owner .. "/stat"))
+    local holds = goes and child.exists(directory .. "/hold")
     if holds then core.wait("read", -1, core.now() + 0.005) end
   until not holds
   return goes
