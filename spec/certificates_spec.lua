@@ -144,7 +144,7 @@ local CASES = {
     refused = { "not acceptable: CA signature digest algorithm too weak" } },
 }
 
-local dir
+local dir, aside -- where they are; where they are made
 
 local function slurp(name)
   local text = child.read(dir .. "/" .. name)
@@ -152,20 +152,15 @@ local function slurp(name)
   return text
 end
 
-local function save(name, text)
-  local file = assert(io.open(dir .. "/" .. name, "wb"))
-  file:write(text)
-  file:close()
-end
-
 local KEYS = {
   ec = "EC -pkeyopt ec_paramgen_curve:P-256", p384 = "EC -pkeyopt ec_paramgen_curve:P-384", ed25519 = "ED25519",
   rsa = "RSA", pss = "RSA-PSS", weak = "RSA -pkeyopt rsa_keygen_bits:1024",
 }
 
--- One script makes them all, from one file of extensions with a section each.
+-- One script makes them all, from one file of extensions with a section each: once for every Lua, in a folder named after
+-- both, which stands under its name only when it is whole.
 local function mint_all()
-  local script, extensions = { "set -e", "cd " .. dir }, {}
+  local script, extensions = { "set -e", 'cd "$1"' }, {}
   local function add(text, ...) script[#script + 1] = text:format(...) end
   local function sign(name, issuer, request, extension, options)
     extensions[#extensions + 1] = ("[%s]\n%s\n"):format(name, extension)
@@ -174,8 +169,8 @@ local function mint_all()
     add("openssl x509 -req -in %s.csr %s -subj '%s' %s -%s -extfile extensions -extensions %s -out %s.pem", request, by,
       options.subject or "/CN=" .. name, lifetime(options.days or 30), options.hash or "sha256", name, name)
   end
-  for kind, words in pairs(KEYS) do
-    add("openssl genpkey -algorithm %s -out %s.key", words, kind)
+  for _, kind in ipairs { "ec", "p384", "ed25519", "rsa", "pss", "weak" } do -- in one order: the folder's name hangs on it
+    add("openssl genpkey -algorithm %s -out %s.key", KEYS[kind], kind)
     add("openssl req -new -key %s.key -subj /CN=x -out %s.csr", kind, kind)
   end
   for _, one in ipairs(AUTHORITIES) do
@@ -188,10 +183,8 @@ local function mint_all()
     local key, issuer, name = case.key or "ec", case.by or "root", "leaf" .. i
     local extension = (case.san or "") .. "\n" .. (case.ext or "")
     if case.from then
-      save("ca.cnf", ("[ca]\ndefault_ca=d\n[d]\ndatabase=%s/index\nserial=%s/serial\nnew_certs_dir=%s\ndefault_md=sha256\n"
-        .. "policy=p\n[p]\ncommonName=supplied\n"):format(dir, dir, dir))
-      save("index", "")
-      save("serial", "7F\n")
+      add("%s", "printf '[ca]\\ndefault_ca=d\\n[d]\\ndatabase=index\\nserial=serial\\nnew_certs_dir=.\\ndefault_md=sha256\\n"
+        .. "policy=p\\n[p]\\ncommonName=supplied\\n' >ca.cnf; : >index; echo 7F >serial")
       extensions[#extensions + 1] = ("[%s]\n%s\n"):format(name, extension)
       add("openssl ca -batch -notext -config ca.cnf -cert %s.pem -keyfile %s.key -in %s.csr -startdate %s -enddate 21000101000000Z "
         .. "-extfile extensions -extensions %s -out %s.pem", issuer, issuer, key, case.from, name, name)
@@ -200,10 +193,18 @@ local function mint_all()
         { subject = case.subject, days = case.days, hash = case.hash, signer = key .. ".key" })
     end
   end
-  save("extensions", table.concat(extensions))
-  save("mint.sh", table.concat(script, "\n") .. "\n")
-  local ok = os.execute("sh " .. dir .. "/mint.sh >" .. dir .. "/log 2>&1")
-  assert(ok == true or ok == 0, child.read(dir .. "/log"))
+  local text, made = table.concat(extensions), dir
+  script = table.concat(script, "\n") .. "\n"
+  dir = "build/certificates-" .. tls.hash("sha256", script .. text):gsub(".", function(c) return ("%02x"):format(c:byte()) end)
+  local good = os.execute(("openssl x509 -in %s/root.pem -noout -checkend 86400 >/dev/null 2>&1"):format(dir))
+  if good == true or good == 0 then return end
+  child.write(made .. "/extensions", text)
+  child.write(made .. "/mint.sh", script)
+  local ok = os.execute(("sh %s/mint.sh %s >%s/log 2>&1"):format(made, made, made))
+  assert(ok == true or ok == 0, child.read(made .. "/log"))
+  -- another job's, made meanwhile, is as good
+  os.execute(("(openssl x509 -in %s/root.pem -noout -checkend 86400 || mv -T %s %s.old; mv -T %s %s; rm -rf %s.old) >/dev/null 2>&1"):format(
+    dir, dir, made, made, dir, made))
 end
 
 local function patched(pem, patch)
@@ -227,23 +228,23 @@ end
 
 -- The same over a connection to another process.
 local function judge_far(context, name, cert, key)
-  save("far.pem", cert)
-  local server = tls_peer.start(dir .. "/far.pem", key, "1.2", {})
+  local path = child.keep(cert)
+  local server = tls_peer.start(path, key, "1.2", {})
   local pipe, _, reason, hint = transport.wrap(server:connect(), { context = context, server_name = name }, core.now() + 60)
   if pipe then pipe:close() end
   server:finish()
+  os.remove(path)
   return pipe and true, reason, hint
 end
 
 describe("a server's certificate", function()
   setup(function()
-    dir = os.tmpname()
-    os.remove(dir)
-    assert(os.execute("mkdir " .. dir))
+    dir = child.output "mkdir -p build && mktemp -d build/mint.XXXXXX":match "^[^\n]+"
+    aside = dir
     mint_all()
   end)
 
-  teardown(function() os.execute("rm -r " .. dir) end)
+  teardown(function() os.execute("rm -rf " .. aside) end)
 
   for i, case in ipairs(CASES) do
     it((case.refused and "is refused: " or "is taken: ") .. case[1], function()

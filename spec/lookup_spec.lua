@@ -168,7 +168,8 @@ parent: 127.0.0.1 127.0.0.1
   end
 end)
 
-describe("a look-up in C", function()
+-- no Lua takes part: it runs once
+describe("a look-up in C #real", function()
   local function run(flags, words)
     local program = os.tmpname()
     local output = child.output(("env -u LD_PRELOAD sh -c 'cc -std=c11 -D_GNU_SOURCE -g -O1 %s -pthread -o %s"

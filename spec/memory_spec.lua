@@ -1,8 +1,8 @@
--- The TLS room while memory is short: tls_faults.c lets each allocation of OpenSSL's fail.
+-- The TLS room while memory is short: tls_faults.c lets each allocation of OpenSSL's fail. No Lua takes part: it runs once.
 local child = require "spec.support.child"
 local tls = require "smtp.tls"
 
-describe("while memory is short", function()
+describe("while memory is short #real", function()
   it("digests, keys, certificates and handshakes say so, and nothing else", function()
     local cert, key = tls.mint { "mail.example.org" }
     local cert_file, key_file, program = child.keep(cert), child.keep(key), os.tmpname()

@@ -20,7 +20,7 @@ function peer.start(cert, key, version, moves)
   local words = { quote(cert), quote(key), version }
   for _, move in ipairs(moves) do words[#words + 1] = quote(move) end
   -- a sanitizer preloaded for the specs is not meant for Python
-  local pipe = assert(io.popen("env -u LD_PRELOAD python3 spec/support/tls_peer.py " .. table.concat(words, " ") .. " 2>&1"))
+  local pipe = assert(io.popen("env -u LD_PRELOAD python3 -I -S spec/support/tls_peer.py " .. table.concat(words, " ") .. " 2>&1"))
   local first = pipe:read("*l") or ""
   local port = first:match("^port (%d+)$")
   assert(port, first .. (port and "" or pipe:read("*a")))

@@ -8,9 +8,13 @@ server does on request. It prints "port N", takes a connection, shakes hands, an
 VERSION is 1.2, 1.3, 1.2-plain: without the extended master secret (RFC 7627), or 1.2-static: without forward secrecy. With "starttls" first among the moves TLS
 begins behind that command; with "ask N" next a client certificate is demanded and refused for the error N of x509_vfy.h, with
 "ask N ALGORITHMS" one that signs by these."""
-import ctypes, ctypes.util, signal, socket, sys
+import ctypes, signal, socket, sys
 
-ssl = ctypes.CDLL(ctypes.util.find_library("ssl") or "libssl.so.3")
+try:
+    ssl = ctypes.CDLL("libssl.so.3")
+except OSError:  # the search for another name takes processes
+    import ctypes.util
+    ssl = ctypes.CDLL(ctypes.util.find_library("ssl"))
 for name in "TLS_server_method SSL_CTX_new SSL_new".split():
     getattr(ssl, name).restype = ctypes.c_void_p
 VOID, MIN, MAX = ctypes.c_void_p, 123, 124
