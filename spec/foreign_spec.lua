@@ -4,7 +4,7 @@ local socket = require "smtp.transport.socket"
 local together = require "spec.support.together"
 
 local builtin = socket.new()
-local LONG = ("0123456789abcdefghijklmnopqrstuvwxyz\r\n"):rep(7500) -- several writes, and several chunks
+local LONG = ("0123456789abcdefghijklmnopqrstuvwxyz\r\n"):rep(3500) -- several writes, and several chunks
 
 -- A transport that only knows read and write. Its write number `at` takes all and fails; `mute`: nothing can be read then,
 -- `told`: it says that so many octets are missing, and takes as many fewer.

@@ -54,19 +54,22 @@ describe("the gate", function()
   end)
 
   it("sees a byte wherever it stands in a longer line, alone or beside its likes", function()
+    local wrong = {}
     for _, code in ipairs { 0, 10, 13, 31, 127, 128, 255 } do
       local byte = string.char(code)
       for length = 1, 40 do
         for place = 1, length do
           local before, after = ("\126"):rep(place - 1), ("\32"):rep(length - place)
           for _, line in ipairs { before .. byte .. after, before:gsub("\126", "\32") .. byte .. after:gsub("\32", "\126") } do
-            assert.are.equal(code >= 128, core.wire():command(line, true) or false)
-            assert.is_nil((core.wire():command(line)))
-            assert.is_nil((core.wire():commands("NOOP\n" .. line .. "\nNOOP", 3)))
+            if (core.wire():command(line, true) or false) ~= (code >= 128) or core.wire():command(line) ~= nil
+              or core.wire():commands("NOOP\n" .. line .. "\nNOOP", 3) ~= nil then
+              wrong[#wrong + 1] = line
+            end
           end
         end
       end
     end
+    assert.are.same({}, wrong)
     assert.is_true(core.wire():commands(("\126\32"):rep(20) .. "\n" .. ("x"):rep(7), 2))
   end)
 
