@@ -1,7 +1,7 @@
 -- What goes over the line in which flight, as a relay between client and server writes it down: every tier, to servers
 -- nobody here wrote and to smtp.server.
 local child = require "spec.support.child"
-local commands = require "smtp.commands"
+local commands = require "smtp.server.commands"
 local dovecot = require "spec.support.dovecot"
 local exim = require "spec.support.exim"
 local play = require "spec.support.play"

@@ -10,7 +10,7 @@ local function loaded(chunk)
     print(" " .. table.concat(names, " ") .. " ")]])
   local names = child.output(child.interpreter .. " " .. path)
   os.remove(path)
-  assert.truthy(names:find(" smtp.session ", 1, true), names)
+  assert.truthy(names:find(" smtp.client.session ", 1, true), names)
   return names
 end
 
@@ -18,13 +18,13 @@ describe("require \"smtp\"", function()
   it("loads neither OpenSSL nor the tools until they are used", function()
     local names = loaded [[
       for name, value in pairs(require "smtp") do assert(name == "_VERSION" or type(value) == "function") end]]
-    for _, name in ipairs { "tls", "transport.tls", "server", "dialogue", "verify", "pool", "batch", "mail.dkim", "mail.preview",
-      "transport.proxy" } do
+    for _, name in ipairs { "tls", "transport.tls", "server", "server.connection", "client.verify", "client.pool", "client.send_many",
+      "mail.dkim", "mail.preview", "transport.proxy" } do
       assert.is_nil(names:find(" smtp." .. name .. " ", 1, true), name)
     end
     names = loaded [[assert(require "smtp".pool { host = "127.0.0.1", tls = "none" })]]
     assert.is_nil(names:find(" smtp.tls ", 1, true))
-    assert.truthy(names:find(" smtp.pool ", 1, true))
+    assert.truthy(names:find(" smtp.client.pool ", 1, true))
   end)
 
   it("loads all but OpenSSL and the transports to choose from where a host may hide the files later", function()

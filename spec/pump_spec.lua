@@ -1,7 +1,7 @@
 local clock = require "spec.support.clock"
 local core = require "smtp.core"
 local memory = require "smtp.transport.memory"
-local pump = require "smtp.pump"
+local pump = require "smtp.client.pump"
 
 local unpack = table.unpack or unpack
 local LATER = math.huge

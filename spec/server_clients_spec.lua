@@ -274,7 +274,7 @@ Promise.allSettled(tries).then(all => document.title = all.length + " tried")
   it("that posts commands to it: sent away at its first line", function()
     need "chromium"
     serve {}
-    local dialogue, lines = require "smtp.dialogue", {}
+    local dialogue, lines = require "smtp.server.connection", {}
     local new = dialogue.new
     finally(function() dialogue.new = new end)
     dialogue.new = function(...)

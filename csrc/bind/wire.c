@@ -1,4 +1,4 @@
-/* wire: the wire engine for Lua. Called by lua/smtp/pump.lua and server.lua. */
+/* wire: the wire engine for Lua. Called by lua/smtp/client/pump.lua and server/connection.lua. */
 #include "core.h"
 
 static struct smtp_wire *check_wire(lua_State *L)

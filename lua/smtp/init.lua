@@ -5,12 +5,12 @@
 require "smtp.built"
 local check = require "smtp.check"
 local core = require "smtp.core"
-local delivery = require "smtp.delivery"
+local send = require "smtp.client.send"
 local errors = require "smtp.errors"
-local exchange = require "smtp.exchange"
+local command = require "smtp.client.command"
 local message = require "smtp.mail.message"
 local options = require "smtp.options"
-local session = require "smtp.session"
+local session = require "smtp.client.session"
 local task = require "smtp.task"
 
 local smtp = { _VERSION = "0.1.0" }
@@ -29,10 +29,10 @@ end
 if options.host_transport or not rawget(_G, "arg") then
   require "smtp.mail.dkim"
   require "smtp.mail.preview"
-  require "smtp.pool"
+  require "smtp.client.pool"
   require "smtp.server"
   require "smtp.transport.proxy"
-  require "smtp.verify"
+  require "smtp.client.verify"
 end
 
 --- Connects, logs in, sends one message, quits. Server options and message options side by side in one table, which
@@ -52,7 +52,7 @@ function smtp.send(given, ...)
   local plan, err = options.plan(about_server, "smtp.send", true)
   if not plan then return nil, err end
   local mail
-  mail, err = delivery.compose(about_mail, "smtp.send")
+  mail, err = send.compose(about_mail, "smtp.send")
   if not mail then return nil, err end
 
   local one = session.once(plan, started)
@@ -61,22 +61,22 @@ function smtp.send(given, ...)
   local open
   open, err = one:open(nil, true)
   if not open then return nil, err end
-  receipt, err = delivery.send(one, mail, true)
-  exchange.rethrow(one)
+  receipt, err = send.send(one, mail, true)
+  command.rethrow(one)
   if err and err.kind == "auth" and one.vain and err.outcome == "not_sent" then
     -- the server has the envelope, too, or waits for content: another mechanism needs another connection
-    doubt = delivery.farewell(one, true)
+    doubt = send.farewell(one, true)
     if doubt then return nil, doubt end
     one.way = way -- which is the whole call's
     open, err = one:reopen(one.life)
-    if open then receipt, err = delivery.send(one, mail, true) end
-    exchange.rethrow(one)
+    if open then receipt, err = send.send(one, mail, true) end
+    command.rethrow(one)
   end
   if receipt then
     receipt.round_trips = one.pump.rounds
     receipt.time.total = core.now() - started
   end
-  doubt = delivery.farewell(one, true, receipt)
+  doubt = send.farewell(one, true, receipt)
   if doubt then receipt, err = nil, doubt end
   if receipt then receipt.transcript = one.trace.transcript() end
   return receipt, err
@@ -88,7 +88,7 @@ end
 ---@return smtp.Error? err kind "input"
 function smtp.message(given)
   if message.is(given) then return given end
-  local mail, err = delivery.compose(given, "smtp.message")
+  local mail, err = send.compose(given, "smtp.message")
   return mail and mail.envelope and mail, errors.apart(err) -- it is made when somebody asks for it, that is now
 end
 
@@ -121,7 +121,7 @@ end
 function smtp.verify(given)
   local plan, err = options.plan(given, "smtp.verify")
   if not plan then return nil, errors.apart(err) end
-  return require "smtp.verify".run(plan)
+  return require "smtp.client.verify".run(plan)
 end
 
 --- Kept connections to one server, for many messages: pool:send(…), pool:send_many(iterator, on_result), pool:close().
@@ -129,7 +129,7 @@ end
 ---@return smtp.Pool? pool
 ---@return smtp.Error? err kind "input"
 function smtp.pool(given)
-  local made, err = require "smtp.pool".new(given)
+  local made, err = require "smtp.client.pool".new(given)
   return made, errors.apart(err)
 end
 

@@ -1,4 +1,4 @@
-local flight = require "smtp.protocol.flight"
+local flight = require "smtp.protocol.pipeline"
 
 local function blocks(flights)
   local all = {}

@@ -72,26 +72,15 @@ local floors = {
   { "^smtp%.options$", 2 },
   { "^smtp%.mail%.", 2 },
   { "^smtp%.protocol%.", 2 },
-  { "^smtp%.pump$", 3 },
+  { "^smtp%.client%.pump$", 3 },
   { "^smtp%.transport%.", 3 },
-  { "^smtp%.caller$", 4 },
-  { "^smtp%.exchange$", 4 },
-  { "^smtp%.chunk$", 4 },
-  { "^smtp%.delivery$", 4 },
-  { "^smtp%.transaction$", 4 },
-  { "^smtp%.receipt$", 4 },
-  { "^smtp%.login$", 4 },
-  { "^smtp%.bundle$", 4 },
-  { "^smtp%.rows$", 4 },
-  { "^smtp%.batch$", 4 },
-  { "^smtp%.commands$", 4 },
-  { "^smtp%.dialogue$", 4 },
-  { "^smtp%.session$", 4 },
-  { "^smtp%.turns$", 4 },
+  { "^smtp%.client%.pool$", 5 },
+  { "^smtp%.client%.verify$", 5 },
+  { "^smtp%.client%.", 4 },
+  { "^smtp%.server%.", 4 },
   { "^smtp$", 5 },
   { "^smtp%.pool$", 5 },
   { "^smtp%.task$", 5 },
-  { "^smtp%.verify$", 5 },
   { "^smtp%.server$", 5 },
 }
 -- on floor 2 only these need digests and signatures
@@ -114,6 +103,8 @@ local function refusal(from, to)
     return ("%s has no floor: give it one in spec/support/floors.lua"):format(to)
   elseif below > above then
     return ("floor %d (%s) requires floor %d (%s)"):format(above, from, below, to)
+  elseif from:find "^smtp%.client%." and to:find "^smtp%.server" or from:find "^smtp%.server" and to:find "^smtp%.client%." then
+    return ("%s requires %s: client and server know nothing of each other"):format(from, to)
   elseif above == 2 and to == "smtp.tls" and not digests[from] then
     return ("%s requires smtp.tls: mail and protocol do no TLS"):format(from)
   elseif above == 3 and to ~= "smtp.errors" and to ~= "smtp.check" and below == 2 then

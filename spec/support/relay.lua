@@ -2,7 +2,7 @@
 -- is told to. Over sockets, to any server of this machine; or in memory, to one of smtp.server's own dialogues, without
 -- any wait.
 local core = require "smtp.core"
-local dialogue = require "smtp.dialogue"
+local dialogue = require "smtp.server.connection"
 local loopback = require "spec.support.loopback"
 
 local relay = {}

@@ -2,7 +2,7 @@
 --
 -- Does: every check of a value that could be wrong, before anything is on the network. Bcc goes to the envelope alone.
 -- Never: keeps an attachment in memory, changes the caller's table, speaks to a network.
--- Called by: delivery. RFC 5322 3.6, RFC 5321 2.3.1, RFC 2046, RFC 6531, RFC 2156 (Importance, Priority).
+-- Called by: client/send. RFC 5322 3.6, RFC 5321 2.3.1, RFC 2046, RFC 6531, RFC 2156 (Importance, Priority).
 
 local check = require "smtp.check"
 local core = require "smtp.core"

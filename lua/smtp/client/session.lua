@@ -1,14 +1,14 @@
 --- The dialogue: one connection to a server, each step of RFC 5321 a verb. Straight-line code that reads like the
 --- RFC; every wait is the transport's, so it may yield wherever the transport does.
-local caller = require "smtp.caller"
+local caller = require "smtp.client.caller"
 local check = require "smtp.check"
-local chunk = require "smtp.chunk"
+local bdat = require "smtp.client.bdat"
 local core = require "smtp.core"
-local delivery = require "smtp.delivery"
+local send = require "smtp.client.send"
 local errors = require "smtp.errors"
-local exchange = require "smtp.exchange"
-local login = require "smtp.login"
-local pump = require "smtp.pump"
+local command = require "smtp.client.command"
+local login = require "smtp.client.login"
+local pump = require "smtp.client.pump"
 local address = require "smtp.mail.address"
 local capability = require "smtp.protocol.capability"
 local helo = require "smtp.protocol.helo"
@@ -75,7 +75,7 @@ function session.new(plan, expires)
     trace = nil,
     life = expires,         -- absolute; nil: each call has plan.timeout
     expires = math.huge,    -- the present call's deadline
-    way = nil,              -- to the content, where it has an end of its own: { left=, since=, counts= }, see exchange
+    way = nil,              -- to the content, where it has an end of its own: { left=, since=, counts= }, see command
     settle = nil,           -- ends the message of send_many whose envelope is on the wire
     busy = false,           -- a coroutine is in a call, see caller,
     call = nil,             -- of this function
@@ -83,7 +83,7 @@ function session.new(plan, expires)
   }, Session))
   local watch = plan.trace
   self.trace = trace.new(type(watch) == "function" and function(direction, line)
-    if not exchange.call(self, errors.catch, watch, direction, line) then exchange.rethrow(self) end
+    if not command.call(self, errors.catch, watch, direction, line) then command.rethrow(self) end
   end or watch)
   -- a server may know them from the connection before
   if plan.credentials then login.hide(self, plan.credentials()) end
@@ -119,24 +119,24 @@ local function encrypt(self, stage)
     peer = ("%s %s"):format(plan.path or plan.host, plan.port),
   }
   if plan.identity then opts.client_cert, opts.client_key = plan.identity() end
-  local limit = exchange.deadline(self, "connect")
+  local limit = command.deadline(self, "connect")
   local pipe, kind, reason, words
   self.midway = true
   if self.wrapper then
     pipe, kind, reason, words = self.wrapper.wrap(self.pump.pipe, opts, limit)
   elseif plan.pins and not self.transport.pins then
-    return exchange.fail(self, stage, "tls", "this transport's own TLS cannot check pin")
+    return command.fail(self, stage, "tls", "this transport's own TLS cannot check pin")
   else
     pipe, kind, reason, words = self.transport.secure(self.pump.pipe, opts, limit)
   end
   if self.state == "closed" then
     if pipe then pipe:close() end
-    return exchange.closed(self, stage)
+    return command.closed(self, stage)
   end
   if not pipe then
     kind, reason = errors.failure(kind, reason, "tls")
     if kind == "timeout" then reason = "the TLS handshake did not end in time" end
-    return exchange.fail(self, stage, kind, reason, { hint = words })
+    return command.fail(self, stage, kind, reason, { hint = words })
   end
   self.midway = false
   self.pump.rounds = self.pump.rounds + (pipe.rounds or 0)
@@ -168,26 +168,26 @@ local function speaks_tls(self, limit)
 end
 
 local function greet(self)
-  local now, limit = core.now(), exchange.deadline(self, "greeting")
+  local now, limit = core.now(), command.deadline(self, "greeting")
   local patience = math.min(PATIENCE, (limit - now) / 2)
   local soon = now + patience
   local reply, kind, reason, start = self.pump:greeting(self.tls and limit or soon)
   if kind == "timeout" and not self.tls then
     local speaks, words = speaks_tls(self, soon + patience)
     if speaks then
-      return exchange.fail(self, "greeting", "tls", "the server waits for TLS before it greets",
+      return command.fail(self, "greeting", "tls", "the server waits for TLS before it greets",
         { hint = 'this port speaks TLS from the first byte: use tls = "implicit"' })
     end
     local odd = words and pump.odd_start(words)
-    if odd then return exchange.fail(self, "greeting", "protocol", odd) end
+    if odd then return command.fail(self, "greeting", "protocol", odd) end
     reply, kind, reason, start = self.pump:greeting(limit)
   end
   -- the record of an alert (RFC 8446 5.1 and 6)
   if start and not self.tls and start:find("^\21\3.") then
-    return exchange.fail(self, "greeting", "tls", "the server answered with a TLS alert")
+    return command.fail(self, "greeting", "tls", "the server answered with a TLS alert")
   end
-  if not reply then return exchange.fail_pump(self, "greeting", kind, reason) end
-  return exchange.expect(self, "greeting", exchange.clean(self, reply), 2)
+  if not reply then return command.fail_pump(self, "greeting", kind, reason) end
+  return command.expect(self, "greeting", command.clean(self, reply), 2)
 end
 
 --- Connects and reads the greeting; with tls = "implicit" encrypts first. RFC 5321 3.1, RFC 8314 3. May yield.
@@ -196,22 +196,22 @@ end
 --- proxy)
 function Session:connect()
   local plan = self.plan
-  if self.state ~= "new" then return exchange.fail_input(self, "connect", "the session was connected before") end
+  if self.state ~= "new" then return command.fail_input(self, "connect", "the session was connected before") end
   caller.enter(self)
-  exchange.set_deadline(self)
+  command.set_deadline(self)
   local now = core.now()
-  local pipe, kind, reason, temporary, hint = reach(self, exchange.deadline(self, "connect"))
+  local pipe, kind, reason, temporary, hint = reach(self, command.deadline(self, "connect"))
   if self.state == "closed" then
     if pipe then pipe:close() end
-    return exchange.closed(self, "connect")
+    return command.closed(self, "connect")
   elseif not pipe then
     kind, reason = errors.failure(kind, reason, "connect")
     if not (plan.path or plan.proxy or reason:find(plan.host, 1, true) == 1) then
       reason = plan.host .. ": " .. reason
     end
     local stage = plan.proxy and "proxy" or kind == "resolve" and "resolve" or "connect"
-    local _, err = exchange.fail(self, stage, kind, reason, { temporary = temporary, hint = hint })
-    exchange.kill(self, err)
+    local _, err = command.fail(self, stage, kind, reason, { temporary = temporary, hint = hint })
+    command.kill(self, err)
     return nil, err
   end
   check.object(pipe, PIPE, 'option "transport": its connect gave no pipe')
@@ -226,7 +226,7 @@ function Session:connect()
   end
   local greeting, err = greet(self)
   if not greeting then
-    delivery.farewell(self, true)
+    send.farewell(self, true)
     return nil, err
   end
   self.greeting = greeting
@@ -240,7 +240,7 @@ end
 ---@return smtp.Error? err kinds "input", "timeout", "closed", "protocol", "rejected"
 function Session:ehlo(name)
   check.argument(name, "string nil", "session:ehlo", "name")
-  local ok, err = exchange.begin(self, "ehlo")
+  local ok, err = command.begin(self, "ehlo")
   if not ok then return nil, err end
   local plan = self.plan
   name = name or plan.helo
@@ -249,24 +249,24 @@ function Session:ehlo(name)
     name = helo.name(core.hostname(), pipe.name and (pipe:name()) or nil)
   end
   if not name:find("^[^%s]+$") then
-    return exchange.fail_input(self, "ehlo", "the name for EHLO is empty or has a blank in it")
+    return command.fail_input(self, "ehlo", "the name for EHLO is empty or has a blank in it")
   end
   local reply
-  reply, err = exchange.ask(self, "ehlo", (plan.lmtp and "LHLO " or "EHLO ") .. name)
+  reply, err = command.ask(self, "ehlo", (plan.lmtp and "LHLO " or "EHLO ") .. name)
   if not reply then return nil, err end
   self.transaction = false
   self.capabilities = {}
-  local old = exchange.class(reply) == 5 and not plan.lmtp and not (plan.tls == "starttls" and not self.tls)
+  local old = command.class(reply) == 5 and not plan.lmtp and not (plan.tls == "starttls" and not self.tls)
     and not plan.credentials
   if old then
-    reply, err = exchange.ask(self, "ehlo", "HELO " .. name)
+    reply, err = command.ask(self, "ehlo", "HELO " .. name)
     if not reply then return nil, err end
   end
-  reply, err = exchange.expect(self, "ehlo", reply, 2)
+  reply, err = command.expect(self, "ehlo", reply, 2)
   if not reply then return nil, err end
   if not old then self.capabilities = capability.parse(reply.text, self.trace.scrub) end
-  exchange.clean(self, reply)
-  self.trusted = chunk.trusted(self)
+  command.clean(self, reply)
+  self.trusted = bdat.trusted(self)
   -- whoever heard of the reply may have closed the session
   if self.state ~= "closed" then self.state = "ready" end
   return reply
@@ -276,19 +276,19 @@ end
 ---@return smtp.Reply? reply
 ---@return smtp.Error? err kinds "insecure" (not offered or refused), "tls", "protocol", "timeout", "closed"
 function Session:starttls()
-  local ok, err = exchange.begin(self, "starttls")
+  local ok, err = command.begin(self, "starttls")
   if not ok then return nil, err end
-  if self.tls then return exchange.fail_input(self, "starttls", "the connection is encrypted already") end
+  if self.tls then return command.fail_input(self, "starttls", "the connection is encrypted already") end
   if not (self.capabilities and self.capabilities.STARTTLS) then
-    return exchange.fail(self, "starttls", "insecure", "the server does not offer STARTTLS")
+    return command.fail(self, "starttls", "insecure", "the server does not offer STARTTLS")
   end
   self.wrapper = self.wrapper or (not self.transport.secure and require "smtp.transport.tls" or nil)
   local reply
-  reply, err = exchange.command(self, "starttls", "STARTTLS")
+  reply, err = command.command(self, "starttls", "STARTTLS")
   if not reply then return nil, err end
-  if reply.code ~= 220 then return exchange.refuse(self, "starttls", reply, "insecure") end
+  if reply.code ~= 220 then return command.refuse(self, "starttls", reply, "insecure") end
   if self.pump.wire:residue() > 0 or self.pump.pipe:peek() == "data" then
-    return exchange.fail(self, "starttls", "protocol",
+    return command.fail(self, "starttls", "protocol",
       "bytes came in clear behind the reply to STARTTLS: somebody may be injecting replies")
   end
   local pipe
@@ -326,7 +326,7 @@ function Session:open(observe, along)
   end
   local wanted = plan.credentials and plan.mechanisms ~= false
   local lack = wanted and login.lack(self, plan.credentials())
-  if lack then return exchange.fail_input(self, "compose", lack) end
+  if lack then return command.fail_input(self, "compose", lack) end
   -- one call, one deadline
   self.life = life or plan.timeout and core.now() + plan.timeout
   local err = take "connect" or take "ehlo"
@@ -340,10 +340,10 @@ function Session:open(observe, along)
       err = take "auth"
     end
   end
-  if not err and self.state == "closed" then err = select(2, exchange.closed(self, "auth")) end
+  if not err and self.state == "closed" then err = select(2, command.closed(self, "auth")) end
   self.life = life
   if err then
-    delivery.farewell(self, true)
+    send.farewell(self, true)
     return nil, err
   end
   self.opened = true
@@ -364,17 +364,17 @@ end
 -- `utf8`: it goes with SMTPUTF8 or needs that.
 local function envelope_command(self, stage, verb, mailbox, params, utf8)
   local words, reason = parameter.words(params, "session:" .. stage)
-  local ok, err = exchange.begin(self, stage)
-  if ok then ok, err = exchange.guard(self, stage) end
+  local ok, err = command.begin(self, stage)
+  if ok then ok, err = command.guard(self, stage) end
   if not ok then return nil, err end
   if utf8 and not (self.capabilities and self.capabilities.SMTPUTF8) then
-    return exchange.fail_input(self, stage, "the server does not offer SMTPUTF8")
+    return command.fail_input(self, stage, "the server does not offer SMTPUTF8")
   end
-  if not words then return exchange.fail_input(self, stage, reason) end
+  if not words then return command.fail_input(self, stage, reason) end
   local reply
-  reply, err = exchange.command(self, stage, verb .. ":<" .. mailbox.address .. ">" .. words, nil, mailbox.utf8)
+  reply, err = command.command(self, stage, verb .. ":<" .. mailbox.address .. ">" .. words, nil, mailbox.utf8)
   if not reply then return nil, err end
-  return exchange.expect(self, stage, reply, 2)
+  return command.expect(self, stage, reply, 2)
 end
 
 --- MAIL FROM. RFC 5321 4.1.1.2. May yield.
@@ -386,10 +386,10 @@ function Session:mail(from, params)
   check.argument(from, "string", "session:mail", "from")
   check.argument(params, "table nil", "session:mail", "params")
   local mailbox, reason = address.reverse_path(from)
-  if not mailbox then return exchange.fail_input(self, "mail", reason) end
+  if not mailbox then return command.fail_input(self, "mail", reason) end
   local utf8 = parameter.has(params, "SMTPUTF8")
   if mailbox.utf8 and not utf8 then
-    return exchange.fail_input(self, "mail", "an address with non-ASCII characters needs the parameter SMTPUTF8 = true")
+    return command.fail_input(self, "mail", "an address with non-ASCII characters needs the parameter SMTPUTF8 = true")
   end
   local reply, err = envelope_command(self, "mail", "MAIL FROM", mailbox, params, utf8)
   if reply then
@@ -408,9 +408,9 @@ function Session:rcpt(to, params)
   check.argument(to, "string", "session:rcpt", "to")
   check.argument(params, "table nil", "session:rcpt", "params")
   local mailbox, reason = address.parse(to, true)
-  if not mailbox then return exchange.fail_input(self, "rcpt", reason) end
+  if not mailbox then return command.fail_input(self, "rcpt", reason) end
   if mailbox.utf8 and self.transaction and not self.utf8 then
-    return exchange.fail_input(self, "rcpt", "an address with non-ASCII characters needs mail() with SMTPUTF8 = true")
+    return command.fail_input(self, "rcpt", "an address with non-ASCII characters needs mail() with SMTPUTF8 = true")
   end
   local reply, err = envelope_command(self, "rcpt", "RCPT TO", mailbox, params, mailbox.utf8)
   if reply then
@@ -437,19 +437,19 @@ end
 function Session:data(source)
   local close
   source, close = source_of(source, "session:data")
-  local ok, err = exchange.begin(self, "data")
-  if ok then ok, err = exchange.guard(self, "data") end
+  local ok, err = command.begin(self, "data")
+  if ok then ok, err = command.guard(self, "data") end
   if not ok then return nil, err end
   local reply
-  reply, err = exchange.command(self, "data", "DATA", "data")
+  reply, err = command.command(self, "data", "DATA", "data")
   if not reply then return nil, err end
-  if reply.code ~= 354 then return exchange.expect(self, "data", reply, 354) end
+  if reply.code ~= 354 then return command.expect(self, "data", reply, 354) end
   local tally = { accepted = self.taken, rejected = {} }
   self.reading = close
-  reply, err = delivery.content(self, source, tally)
-  exchange.put_away(self)
+  reply, err = send.content(self, source, tally)
+  command.put_away(self)
   if not reply then return nil, err end
-  reply, err = exchange.expect(self, "final", reply, 2)
+  reply, err = command.expect(self, "final", reply, 2)
   if self.plan.lmtp then
     local result = reply or err
     result.accepted, result.rejected = tally.accepted, tally.rejected
@@ -465,17 +465,17 @@ end
 function Session:bdat(source)
   local close
   source, close = source_of(source, "session:bdat")
-  local ok, err = exchange.begin(self, "data")
-  if ok then ok, err = exchange.guard(self, "data") end
+  local ok, err = command.begin(self, "data")
+  if ok then ok, err = command.guard(self, "data") end
   if not ok then return nil, err end
-  if self.plan.lmtp then return exchange.fail_input(self, "data", "LMTP has no chunks here: call data()") end
+  if self.plan.lmtp then return command.fail_input(self, "data", "LMTP has no chunks here: call data()") end
   if not (self.capabilities and self.capabilities.CHUNKING) then
-    return exchange.fail_input(self, "data", "the server does not offer CHUNKING")
+    return command.fail_input(self, "data", "the server does not offer CHUNKING")
   end
   local reply
   self.reading = close
-  reply, err = chunk.content(self, source)
-  exchange.put_away(self)
+  reply, err = bdat.content(self, source)
+  command.put_away(self)
   return reply, err -- and not the octets
 end
 
@@ -485,11 +485,11 @@ end
 ---@return smtp.Error? err
 function Session:send(mail, ...)
   check.callback((...), "session:send")
-  local composed, err = delivery.compose(mail, "session:send")
+  local composed, err = send.compose(mail, "session:send")
   if not composed then return nil, err end
   local receipt
-  receipt, err = delivery.send(self, composed)
-  exchange.rethrow(self)
+  receipt, err = send.send(self, composed)
+  command.rethrow(self)
   return receipt, err
 end
 
@@ -516,7 +516,7 @@ function Session:send_many(iterator, ...)
   if select("#", ...) > 0 then
     check.raise "session:send_many: takes one function; the results come from what it returns: call that"
   end
-  local results = require "smtp.batch".of(self, iterator)
+  local results = require "smtp.client.send_many".of(self, iterator)
   return results, nil, nil, results
 end
 
@@ -524,7 +524,7 @@ end
 ---@return smtp.Reply? reply
 ---@return smtp.Error? err
 function Session:reset()
-  local reply, err = exchange.simple(self, "reset", "RSET", 2)
+  local reply, err = command.simple(self, "reset", "RSET", 2)
   if reply then self.transaction = false end
   return reply, err
 end
@@ -533,7 +533,7 @@ end
 ---@return smtp.Reply? reply
 ---@return smtp.Error? err
 function Session:noop()
-  return exchange.simple(self, "noop", "NOOP", 2)
+  return command.simple(self, "noop", "NOOP", 2)
 end
 
 --- VRFY: asks about a mailbox; most servers answer 252. RFC 5321 4.1.1.6. May yield.
@@ -542,7 +542,7 @@ end
 ---@return smtp.Error? err
 function Session:verify(mailbox)
   check.argument(mailbox, "string", "session:verify", "mailbox")
-  return exchange.simple(self, "verify", "VRFY " .. mailbox, 2)
+  return command.simple(self, "verify", "VRFY " .. mailbox, 2)
 end
 
 --- Any command line and its reply, whatever it says; for what has no verb here. After a 3xx reply only this may go on.
@@ -552,11 +552,11 @@ end
 ---@return smtp.Error? err kind "insecure" for an AUTH in clear, without allow_insecure_auth
 function Session:command(line)
   check.argument(line, "string", "session:command", "line")
-  local ok, err = exchange.begin(self, "command", true)
+  local ok, err = command.begin(self, "command", true)
   if not ok then return nil, err end
   local start, words = line:match("^([Aa][Uu][Tt][Hh] +%S+) *(.*)$")
   if start and not self.tls and not self.plan.allow_insecure_auth then
-    return exchange.fail(self, "command", "insecure", "the connection is not encrypted: the credentials were not sent")
+    return command.fail(self, "command", "insecure", "the connection is not encrypted: the credentials were not sent")
   end
   local shown = self.midway and "****" or start and words ~= "" and start .. " ****" or line
   if self.midway or start then self.trace.hide(start and words or line) end
@@ -564,10 +564,10 @@ function Session:command(line)
     self.transaction, self.utf8 = true, line:upper():find(" SMTPUTF8", 1, true) ~= nil
   end
   local reply
-  reply, err = exchange.command(self, "command", line, nil, false, shown)
+  reply, err = command.command(self, "command", line, nil, false, shown)
   if reply then
     self.known = self.known or reply.code == 235
-    self.midway = exchange.class(reply) == 3 and "command"
+    self.midway = command.class(reply) == 3 and "command"
   end
   return reply, err
 end
@@ -576,14 +576,14 @@ end
 ---@return smtp.Reply? reply
 ---@return smtp.Error? err
 function Session:quit()
-  local reply, err = exchange.simple(self, "quit", "QUIT", 2)
+  local reply, err = command.simple(self, "quit", "QUIT", 2)
   self:close()
   return reply, err
 end
 
 --- Closes the connection without a word. Never waits; calling it again does nothing.
 function Session:close()
-  exchange.put_away(self)
+  command.put_away(self)
   if self.pump then self.pump.pipe:close() end
   if self.state ~= "dead" then self.state = "closed" end
   self.opened = false

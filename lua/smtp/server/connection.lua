@@ -2,10 +2,10 @@
 --- knows no socket: the server hands it a byte pipe and runs it as a coroutine, and all waiting is the pipe's.
 --- RFC 5321, 2033 (LMTP), 2920.
 local core = require "smtp.core"
-local commands = require "smtp.commands"
+local commands = require "smtp.server.commands"
 local errors = require "smtp.errors"
 
-local dialogue = {}
+local connection = {}
 
 local MISTAKES = 20     -- since the last message taken; then the connection ends
 local STRANGERS = 6     -- before the first EHLO
@@ -248,7 +248,7 @@ end
 ---@param server smtp.Server
 ---@param pipe table a byte pipe; what waits in it yields
 ---@return smtp.Connection
-function dialogue.new(server, pipe)
+function connection.new(server, pipe)
   local name = core.hostname()
   local self = setmetatable({
     server = server,
@@ -266,4 +266,4 @@ function dialogue.new(server, pipe)
   return self
 end
 
-return dialogue
+return connection

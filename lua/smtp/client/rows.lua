@@ -1,7 +1,7 @@
 --- What a caller's iterator gives, composed row by row as it gives it: whatever the caller does to a row afterwards, it
 --- goes out as it was. A row that cannot be composed is an error of its own, and the others go on.
 local core = require "smtp.core"
-local delivery = require "smtp.delivery"
+local send = require "smtp.client.send"
 local errors = require "smtp.errors"
 local message = require "smtp.mail.message"
 
@@ -41,7 +41,7 @@ function rows.new(iterator, owner)
       if used >= #random then random, used = core.random(12 * SEED) or "", 0 end
       used = used + SEED
       mail = letter(given, random, used - SEED)
-      if not mail then fine, mail, err = pcall(delivery.compose_any, given, "row") end
+      if not mail then fine, mail, err = pcall(send.compose_any, given, "row") end
     end
     if fine and mail then return mail, nil, given end
     return false, name(count, fine, fine and err or mail), given

@@ -1,9 +1,9 @@
 --- smtp.verify: how a server is reached, what it offers, what is wrong with it. Nothing is sent.
 local capability = require "smtp.protocol.capability"
 local core = require "smtp.core"
-local delivery = require "smtp.delivery"
+local send = require "smtp.client.send"
 local errors = require "smtp.errors"
-local session = require "smtp.session"
+local session = require "smtp.client.session"
 
 local verify = {}
 
@@ -118,7 +118,7 @@ function verify.run(plan)
     self.size = capability.size(self.capabilities)
     self.warnings = find_warnings(self, plan, clear)
   end
-  if not err then delivery.farewell(one, true) end
+  if not err then send.farewell(one, true) end
   self.ok, self.error, self.time = not err, err, core.now() - began
   if not err then return self end
   err.report = self

@@ -3,10 +3,10 @@
 --- A server that refuses a chunk and does not swallow its octets reads the message as commands: whoever wrote the
 --- message then commands the server. So chunks go by themselves only to a server that has shown that it swallows: it
 --- refused one that holds nothing but an unknown command, with one reply.
-local exchange = require "smtp.exchange"
-local pump = require "smtp.pump"
+local command = require "smtp.client.command"
+local pump = require "smtp.client.pump"
 
-local chunk = {}
+local bdat = {}
 
 local SIZE = 262144 -- octets of a chunk
 local OWED = 64     -- replies to chunks that may be outstanding: more could fill the buffers on their way
@@ -14,7 +14,7 @@ local OWED = 64     -- replies to chunks that may be outstanding: more could fil
 -- What this process has learnt: "host:port" -> whether it swallows.
 local swallows = {}
 
-local key = exchange.key
+local key = command.key
 
 local function able(self)
   local offered = self.capabilities
@@ -24,27 +24,27 @@ local function able(self)
 end
 
 --- Whether content may go to this server in chunks, without asking the caller.
-function chunk.trusted(self)
+function bdat.trusted(self)
   return able(self) and (self.plan.chunk or swallows[key(self.plan)]) or false
 end
 
 --- Whether it is worth finding out.
-function chunk.is_unknown(self)
+function bdat.is_unknown(self)
   return able(self) and not self.trusted and swallows[key(self.plan)] == nil
 end
 
 --- The server said more than it was asked: it may have read content as commands.
-function chunk.distrust(self)
+function bdat.distrust(self)
   swallows[key(self.plan)], self.trusted = false, false
 end
 
 -- Queues the question whether the server swallows, and behind it a command that every server knows.
 local function queue_question(self, stage, last)
   local ok, why = self.pump:chunk("XNOP\r\n", true)
-  if not ok then return exchange.fail_input(self, stage, why) end
+  if not ok then return command.fail_input(self, stage, why) end
   -- a connection that is lost over it must not be followed by others
   swallows[key(self.plan)] = false
-  return exchange.queue(self, stage, last)
+  return command.queue(self, stage, last)
 end
 
 -- The two replies to that: a chunk refused, and then `code`, is one that was swallowed. What was read as a command has
@@ -52,7 +52,7 @@ end
 local function answer(self, code, receive)
   local reply, err = receive()
   if not reply then return nil, err end
-  local refused = exchange.class(reply) == 5
+  local refused = command.class(reply) == 5
   reply, err = receive()
   if not reply then return nil, err end
   swallows[key(self.plan)] = refused and reply.code == code
@@ -61,41 +61,41 @@ end
 
 --- Queues the question behind the end of a content: between two RSET, the first as there are servers that bear nothing
 --- else there, the second as one is due after a refused chunk (RFC 3030 2).
-function chunk.queue_question(self)
-  local ok, err = exchange.queue(self, "data", "RSET")
+function bdat.queue_question(self)
+  local ok, err = command.queue(self, "data", "RSET")
   if not ok then return nil, err end
   return queue_question(self, "data", "RSET")
 end
 
 --- The answer, after the final reply.
 ---@return smtp.Reply? reply nil: the connection is lost
-function chunk.answer(self)
-  local function receive() return exchange.receive(self, "data", "command") end
+function bdat.answer(self)
+  local function receive() return command.receive(self, "data", "command") end
   if not receive() then return nil end
   local reply, refused = answer(self, 250, receive)
   if reply and refused and reply.code ~= 250 then
     self.pump.wire:owe(1)
     reply = receive()
   end
-  self.trusted = chunk.trusted(self)
+  self.trusted = bdat.trusted(self)
   return reply
 end
 
 --- Queues QUIT, and before it the question, where that is worth knowing and not known. Never inside a transaction: the
 --- recipients it has would get the chunk.
 ---@param alone boolean? nothing goes before it
-function chunk.queue_quit(self, alone)
-  local ok, err = exchange.look(self, "quit")
+function bdat.queue_quit(self, alone)
+  local ok, err = command.look(self, "quit")
   if not ok then return nil, err end
-  self.asking = not alone and chunk.is_unknown(self) and not self.transaction and self.capabilities.BINARYMIME
+  self.asking = not alone and bdat.is_unknown(self) and not self.transaction and self.capabilities.BINARYMIME
   if self.asking then return queue_question(self, "quit", "QUIT") end
-  return exchange.queue(self, "quit", "QUIT")
+  return command.queue(self, "quit", "QUIT")
 end
 
 --- The reply to QUIT; on its way, what the server makes of the question.
 ---@param receive fun(): smtp.Reply?, any the next reply
 ---@return smtp.Reply?
-function chunk.quit_reply(self, receive)
+function bdat.quit_reply(self, receive)
   if self.asking then return answer(self, 221, receive) end
   return receive()
 end
@@ -107,7 +107,7 @@ end
 ---@return smtp.Reply? reply
 ---@return smtp.Error? err
 ---@return integer? octets
-function chunk.content(self, source, report)
+function bdat.content(self, source, report)
   local trusted = self.trusted
   local pieces, length, octets, owed = {}, 0, 0, 0
   local last, refused
@@ -115,19 +115,19 @@ function chunk.content(self, source, report)
   self.midway = true
 
   local function broken(kind, reason, words)
-    local _, err = exchange.fail_pump(self, "body", kind, reason, words)
-    exchange.kill(self, err)
+    local _, err = command.fail_pump(self, "body", kind, reason, words)
+    command.kill(self, err)
     return nil, err
   end
 
   -- Reads replies until no more than `most` are owed.
   local function settle(most, stage)
     while owed > most do
-      local reply, err = exchange.receive(self, stage, "final")
-      if reply then reply, err = exchange.verdict(self, stage, reply) end
+      local reply, err = command.receive(self, stage, "final")
+      if reply then reply, err = command.verdict(self, stage, reply) end
       if not reply then return nil, err end
       owed, last = owed - 1, reply
-      if exchange.class(reply) ~= 2 then
+      if command.class(reply) ~= 2 then
         refused = refused or reply
       else
         stays = stays or refused and refused.code == 421
@@ -138,11 +138,11 @@ function chunk.content(self, source, report)
 
   local function put(final)
     local ok, why = true, nil
-    if owed == 0 and self.pump:strays(true)[1] then ok, why = exchange.listen(self) end
+    if owed == 0 and self.pump:strays(true)[1] then ok, why = command.listen(self) end
     if not ok then return nil, why end
     ok, why = self.pump:chunk(table.concat(pieces), final)
     if not ok then return broken("input", why) end
-    local written, kind, reason, words, left = self.pump:flush(exchange.deadline(self, "block"))
+    local written, kind, reason, words, left = self.pump:flush(command.deadline(self, "block"))
     if not written then
       if final and left == 0 and not words then self.outcome = "unknown" end
       return broken(kind, reason, words)
@@ -171,9 +171,9 @@ function chunk.content(self, source, report)
   local ended = self.outcome == "unknown"
   -- a reply too many may have come before the last one: then that is another chunk's, and the message's is behind it
   for _, reply in ipairs(ok and ended and self.pump:strays(true) or {}) do
-    if (exchange.class(reply) == 2) == (refused ~= nil) then
-      chunk.distrust(self)
-      return exchange.fail(self, "final", "protocol", pump.SURPLUS)
+    if (command.class(reply) == 2) == (refused ~= nil) then
+      bdat.distrust(self)
+      return command.fail(self, "final", "protocol", pump.SURPLUS)
     end
   end
   if not (ended and stays) then self.outcome = "not_sent" end
@@ -182,8 +182,8 @@ function chunk.content(self, source, report)
     self.midway = false
     self.transaction = refused ~= nil -- RFC 3030 2: RSET is due
     if refused then
-      ok, err = exchange.expect(self, ended and "final" or "body", refused, 2)
-      if not trusted then exchange.kill(self, err) end
+      ok, err = command.expect(self, ended and "final" or "body", refused, 2)
+      if not trusted then command.kill(self, err) end
     end
   end
   self.outcome = "not_sent"
@@ -191,4 +191,4 @@ function chunk.content(self, source, report)
   return last, nil, octets
 end
 
-return chunk
+return bdat

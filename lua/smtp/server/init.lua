@@ -3,9 +3,9 @@
 --- serves many. What a client does, or a function of the owner's, ends that connection at most, never the host.
 local check = require "smtp.check"
 local core = require "smtp.core"
-local dialogue = require "smtp.dialogue"
+local new_connection = require "smtp.server.connection".new
 local errors = require "smtp.errors"
-local extension = require "smtp.protocol.extension"
+local extension = require "smtp.server.extension"
 local hosts = require "smtp.protocol.host"
 local options = require "smtp.options"
 local socket = require "smtp.transport.socket"
@@ -177,7 +177,7 @@ local function accept(self)
       self.failure, self.rested = "accept: " .. reason, core.now() + PAUSE
       return
     end
-    local connection = dialogue.new(self, socket.pipe(sock, yield))
+    local connection = new_connection(self, socket.pipe(sock, yield))
     connection.thread = coroutine.create(connection.serve)
     resume(self, connection)
     if connection.thread then self.connections[#self.connections + 1] = connection end

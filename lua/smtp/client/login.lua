@@ -1,8 +1,8 @@
 --- The login of a session: which mechanism, its dialogue, its secrets kept out of sight. RFC 4954.
 local core = require "smtp.core"
-local delivery = require "smtp.delivery"
+local send = require "smtp.client.send"
 local errors = require "smtp.errors"
-local exchange = require "smtp.exchange"
+local command = require "smtp.client.command"
 local options = require "smtp.options"
 local capability = require "smtp.protocol.capability"
 local sasl = require "smtp.protocol.sasl"
@@ -41,7 +41,7 @@ end
 local function converse(self, mechanism, credentials, server)
   local initial, step, check = sasl.start(mechanism, credentials, server)
   local blind = sasl.mechanisms[mechanism].blind
-  if not step then return exchange.fail_input(self, "auth", check) end
+  if not step then return command.fail_input(self, "auth", check) end
   local line, shown = "AUTH " .. mechanism, "AUTH " .. mechanism
   if initial then
     local encoded = initial == "" and "=" or core.base64(initial)
@@ -50,7 +50,7 @@ local function converse(self, mechanism, credentials, server)
       line, shown, initial = line .. " " .. encoded, shown .. " ****", nil
     end
   end
-  local reply, err = exchange.ask(self, "auth", line, false, shown)
+  local reply, err = command.ask(self, "auth", line, false, shown)
   local detail, count = nil, 0
   while reply and reply.code == 334 do
     count = count + 1
@@ -66,17 +66,17 @@ local function converse(self, mechanism, credentials, server)
     if response then detail = words or detail end
     local encoded = response and core.base64(response) or "*"
     if response and response ~= "" then self.trace.hide(encoded) end
-    reply, err = exchange.ask(self, "auth", encoded, false, response and "****" or "*")
+    reply, err = command.ask(self, "auth", encoded, false, response and "****" or "*")
     if reply and not response then
-      return exchange.fail(self, "auth", "protocol",
+      return command.fail(self, "auth", "protocol",
         ("the server's challenge is not one that %s knows: %s"):format(mechanism, words))
     end
   end
   if not reply then return nil, err end
-  if reply.code ~= 235 then return exchange.refuse(self, "auth", with_detail(self, reply, detail), "auth") end
+  if reply.code ~= 235 then return command.refuse(self, "auth", with_detail(self, reply, detail), "auth") end
   local doubt = check and check(core.unbase64(reply.text))
-  if doubt then return exchange.fail(self, "auth", "protocol", "the server's yes is not to be believed: " .. doubt) end
-  return exchange.clean(self, reply)
+  if doubt then return command.fail(self, "auth", "protocol", "the server's yes is not to be believed: " .. doubt) end
+  return command.clean(self, reply)
 end
 
 --- Keeps the secrets of these out of all that anybody gets to see.
@@ -94,20 +94,20 @@ end
 -- What one login goes by: its credentials, with a token that is a string, its mechanism and what that may know.
 local function prepare(self, credentials, wanted)
   if type(credentials.token) == "function" then
-    local ran, token, reason = exchange.call(self, errors.catch, credentials.token)
-    if not ran then exchange.rethrow(self) end
+    local ran, token, reason = command.call(self, errors.catch, credentials.token)
+    if not ran then command.rethrow(self) end
     if type(token) ~= "string" then
-      return exchange.fail_input(self, "auth", "the token function gave no token: "
+      return command.fail_input(self, "auth", "the token function gave no token: "
         .. (reason ~= nil and tostring(reason) or "it returned " .. (token == nil and "nil" or "a " .. type(token))))
     end
     credentials = { username = credentials.username, token = token }
     local flaw = sasl.flaw(credentials)
-    if flaw then return exchange.fail_input(self, "auth", flaw) end
+    if flaw then return command.fail_input(self, "auth", flaw) end
   end
   login.hide(self, credentials)
   local server = sasl_server(self)
   local mechanism, reason = sasl.choose(credentials, server, wanted)
-  if not mechanism then return exchange.fail(self, "auth", "auth", reason) end
+  if not mechanism then return command.fail(self, "auth", "auth", reason) end
   return { credentials = credentials, mechanism = mechanism, server = server }
 end
 
@@ -154,21 +154,21 @@ end
 -- Whom to log in, if that may be done now.
 local function credentials_for(self, given)
   if given then options.check_login(given) end
-  local ok, err = exchange.begin(self, "auth")
+  local ok, err = command.begin(self, "auth")
   if not ok then return nil, err end
   local held = self.plan.credentials
   if given then held = options.credentials(given) end
   if not held then
-    return exchange.fail_input(self, "auth", "nothing to log in with: give username and password, or token")
+    return command.fail_input(self, "auth", "nothing to log in with: give username and password, or token")
   end
   if not self.tls and not self.plan.allow_insecure_auth then
-    return exchange.fail(self, "auth", "insecure", "the connection is not encrypted: the credentials were not sent")
+    return command.fail(self, "auth", "insecure", "the connection is not encrypted: the credentials were not sent")
   end
-  if not self.capabilities then return exchange.fail_input(self, "auth", "call ehlo() first") end
+  if not self.capabilities then return command.fail_input(self, "auth", "call ehlo() first") end
   local credentials = held()
   local wanted = given and options.mechanisms(given.auth)
   local reason = given and sasl.flaw(credentials, wanted) or login.lack(self, credentials, wanted)
-  if reason then return exchange.fail_input(self, "auth", reason) end
+  if reason then return command.fail_input(self, "auth", reason) end
   return credentials
 end
 
@@ -201,27 +201,27 @@ function login.along(self)
   local way
   way, err = prepare(self, credentials, self.plan.mechanisms)
   if not way then return nil, err end
-  if not (ALONG[way.mechanism] and delivery.pipelines(self)) then return login.now(self) end
+  if not (ALONG[way.mechanism] and send.pipelines(self)) then return login.now(self) end
   local initial, _, reason = sasl.start(way.mechanism, way.credentials, way.server)
-  if not initial then return exchange.fail_input(self, "auth", reason) end
+  if not initial then return command.fail_input(self, "auth", reason) end
   local encoded = initial == "" and "=" or core.base64(initial)
   local line = "AUTH " .. way.mechanism .. " "
   if #line + #encoded > COMMAND then return login.now(self) end
   self.trace.hide(encoded)
   self.mechanism = way.mechanism
   local ok
-  ok, err = exchange.queue(self, "auth", line .. encoded, false, line .. "****")
+  ok, err = command.queue(self, "auth", line .. encoded, false, line .. "****")
   if not ok then return nil, err end
   local now = core.now()
   self.prelude = function()
     self.prelude = nil
-    local reply, lost = exchange.receive(self, "auth", "command")
+    local reply, lost = command.receive(self, "auth", "command")
     self.time.auth = core.now() - now
     self.known = self.known or reply ~= nil and reply.code == 235
     if not reply or reply.code == 235 then return reply, lost end
     -- it would take the envelope for an answer
-    if exchange.class(reply) == 3 then return exchange.expect(self, "auth", reply, 2) end
-    local _, no = exchange.refuse(self, "auth", reply, "auth")
+    if command.class(reply) == 3 then return command.expect(self, "auth", reply, 2) end
+    local _, no = command.refuse(self, "auth", reply, "auth")
     local wanted = self.plan.mechanisms or nil
     local following = next_one(self, way, wanted, way.mechanism, no)
     self.vain = following ~= nil

@@ -5,12 +5,12 @@
 --- takes a turn or waits for it looks for them now and again: a coroutine that has ended by an error, one that the
 --- collector has taken (a task that nobody steps any more), or what the transport calls so by its `gone` (inside nginx
 --- a request that has ended).
-local caller = require "smtp.caller"
+local caller = require "smtp.client.caller"
 local core = require "smtp.core"
-local delivery = require "smtp.delivery"
+local send = require "smtp.client.send"
 local errors = require "smtp.errors"
 local limits = require "smtp.protocol.limits"
-local session = require "smtp.session"
+local session = require "smtp.client.session"
 local socket = require "smtp.transport.socket"
 local together = require "smtp.transport.together"
 
@@ -152,7 +152,7 @@ end
 function turns.leave(self, one)
   use(self, one, myself())
   -- who closes a pool waits for the last of its connections
-  local ran, raised = catch(delivery.farewell, one.session, self.closed)
+  local ran, raised = catch(send.farewell, one.session, self.closed)
   turns.drop(self, one)
   if not ran then error(raised, 0) end
 end
@@ -327,7 +327,7 @@ function turns.take(self, expires, others)
       return nil, turns.closed()
     end
     if one.made then
-      if delivery.look(one.session) then return one end
+      if send.look(one.session) then return one end
       -- the server has ended it: this turn gets another
       one.session:close()
       renew(self, one)

@@ -1,15 +1,15 @@
 --- What goes together into one flight, to be written before any of its replies is read. Pure. RFC 2920 3.1: DATA only
 --- last; RFC 3030 4.1: BDAT anywhere.
-local flight = {}
+local pipeline = {}
 
 local concat, rep = table.concat, string.rep
 
 --- Octets of commands in a flight, with their ends: no more than the smallest usual socket buffers take, so that the
 --- two sides can never both be stuck writing.
 local WINDOW = 32768
-flight.WINDOW = WINDOW
+pipeline.WINDOW = WINDOW
 --- Messages of one flight by BDAT, and octets: what is under way when a connection breaks has an unknown fate.
-flight.MESSAGES = 10
+pipeline.MESSAGES = 10
 local OCTETS = 262144
 
 ---@class smtp.Flight
@@ -25,11 +25,11 @@ local OCTETS = 262144
 
 --- How much may go together with this server.
 ---@param offered table capabilities
----@param pipeline boolean whether the caller wants it at all
+---@param wanted boolean whether the caller wants it at all
 ---@param trusted boolean whether the server is known to swallow the octets of a chunk that it refuses
 ---@return smtp.Tier
-function flight.tier(offered, pipeline, trusted)
-  if not (pipeline and offered.PIPELINING) then return "step" end
+function pipeline.tier(offered, wanted, trusted)
+  if not (wanted and offered.PIPELINING) then return "step" end
   return trusted and offered.CHUNKING and "chunk" or "pipeline"
 end
 
@@ -39,7 +39,7 @@ end
 ---@param first integer the number among MAIL (1), RCPT … of its first line
 ---@param data boolean
 ---@return smtp.Flight
-function flight.new(block, lines, first, data)
+function pipeline.new(block, lines, first, data)
   local count = lines - (data and 1 or 0)
   return { mail = first == 1, first = math.max(first - 1, 1), count = first == 1 and count - 1 or count, data = data,
     block = block, lines = lines, classes = rep("2", count) }
@@ -50,19 +50,19 @@ end
 ---@param tier smtp.Tier with "chunk" there is no DATA
 ---@param apart boolean the replies to RCPT decide whether there is a DATA
 ---@return smtp.Flight[]
-function flight.envelope(lines, tier, apart)
+function pipeline.envelope(lines, tier, apart)
   local count, data = #lines, tier ~= "chunk"
   local flights, from, octets = {}, 1, 0
   for i = 1, count do
     octets = octets + #lines[i] + 2
     local more = i < count and tier ~= "step" and octets + #lines[i + 1] + #"\r\nDATA\r\n" <= WINDOW
     if not more then
-      flights[#flights + 1] = flight.new(concat(lines, "\n", from, i), i - from + 1, from, false)
+      flights[#flights + 1] = pipeline.new(concat(lines, "\n", from, i), i - from + 1, from, false)
       from, octets = i + 1, 0
     end
   end
   if data and (apart or tier == "step") then
-    flights[#flights + 1] = flight.new("DATA", 1, count + 1, true)
+    flights[#flights + 1] = pipeline.new("DATA", 1, count + 1, true)
   elseif data then
     local last = flights[#flights]
     last.block, last.lines, last.data = last.block .. "\nDATA", last.lines + 1, true
@@ -75,8 +75,8 @@ end
 ---@param octets integer of their content and the new one's
 ---@param commands integer octets of their commands and the new one's
 ---@return boolean
-function flight.has_room(messages, octets, commands)
-  return messages == 0 or messages < flight.MESSAGES and octets <= OCTETS and commands <= WINDOW
+function pipeline.has_room(messages, octets, commands)
+  return messages == 0 or messages < pipeline.MESSAGES and octets <= OCTETS and commands <= WINDOW
 end
 
-return flight
+return pipeline

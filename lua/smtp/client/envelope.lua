@@ -3,12 +3,12 @@
 local capability = require "smtp.protocol.capability"
 local core = require "smtp.core"
 local errors = require "smtp.errors"
-local exchange = require "smtp.exchange"
+local command = require "smtp.client.command"
 local limits = require "smtp.protocol.limits"
 local parameter = require "smtp.protocol.parameter"
-local planner = require "smtp.protocol.flight"
+local pipeline = require "smtp.protocol.pipeline"
 
-local transaction = {}
+local envelope = {}
 
 local concat, huge, rep = table.concat, math.huge, string.rep
 
@@ -49,13 +49,13 @@ local concat, huge, rep = table.concat, math.huge, string.rep
 
 --- A recipient that the server does not want, as receipts and errors list it.
 ---@param taken integer? recipients that it took before, where the reply is to RCPT
-function transaction.refused(self, address, reply, taken)
+function envelope.refused(self, address, reply, taken)
   return { address = address, code = reply.code, enhanced = reply.enhanced, text = self.trace.scrub(reply.text),
-    temporary = exchange.class(reply) == 4 or taken ~= nil and limits.reached(reply, taken) }
+    temporary = command.class(reply) == 4 or taken ~= nil and limits.reached(reply, taken) }
 end
 
 --- Whether the same call may work later: with `partial` one recipient is enough, else it takes all of them.
-function transaction.may_work_later(rejected, mail)
+function envelope.may_work_later(rejected, mail)
   local later, never = false, false
   for _, one in ipairs(rejected) do
     if one.temporary then later = true else never = true end
@@ -86,7 +86,7 @@ local function short(terms, mail, bytes, words, more, wishes)
     block = concat(commands(to, wishes, "MAIL FROM:<" .. from .. words .. more), "\n") .. data
     agreed = rep("2", count) .. (data == "" and "" or "3")
   end
-  if #block + lines + 1 > planner.WINDOW then return nil end
+  if #block + lines + 1 > pipeline.WINDOW then return nil end
   return {
     mail = mail, terms = terms, to = to, bytes = bytes, id = mail.id, block = block, lines = lines, agreed = agreed,
   }
@@ -94,17 +94,17 @@ end
 
 -- The flights of a plan.
 local function flights_of(plan)
-  if not plan.flights then plan.flights = { planner.new(plan.block, plan.lines, 1, not plan.terms.chunks) } end
+  if not plan.flights then plan.flights = { pipeline.new(plan.block, plan.lines, 1, not plan.terms.chunks) } end
   return plan.flights
 end
 
 --- The terms as they are now.
 ---@return smtp.Terms
-function transaction.terms(self)
+function envelope.terms(self)
   local offered, trusted, secure = self.capabilities, self.trusted, self.tls ~= nil and self.plan.verify
   local terms = self.terms
   if not (terms and terms.offered == offered and terms.trusted == trusted and terms.secure == secure) then
-    local tier = planner.tier(offered, self.plan.pipeline, trusted)
+    local tier = pipeline.tier(offered, self.plan.pipeline, trusted)
     terms = {
       offered = offered, trusted = trusted, secure = secure,
       form = trusted and offered.BINARYMIME and "binary" or offered["8BITMIME"] and "8bit" or "7bit",
@@ -131,7 +131,7 @@ local function full_plan(self, terms, mail)
   local form, to = mail:form(terms.form), mail.to
   local words, reason, insecure = parameter.mail(offered, mail, form, terms.secure)
   if words and offered.LIMITS then reason = limits.problem(offered, to) end
-  if reason then return exchange.fail(self, "mail", insecure and "insecure" or "input", reason) end
+  if reason then return command.fail(self, "mail", insecure and "insecure" or "input", reason) end
   -- once DATA or BDAT is on its way nothing can be held back any more: where all recipients count, their replies
   -- come first
   local apart = mail.partial == false and #to > 1
@@ -139,15 +139,15 @@ local function full_plan(self, terms, mail)
   local plan = bytes and short(terms, mail, bytes, ">", words, mail.wishes)
   if plan then return plan end
   local lines = commands(to, mail.wishes, "MAIL FROM:<" .. mail.from .. ">" .. words)
-  return { mail = mail, terms = terms, to = to, flights = planner.envelope(lines, terms.tier, apart) }
+  return { mail = mail, terms = terms, to = to, flights = pipeline.envelope(lines, terms.tier, apart) }
 end
 
 --- What goes to this server, in the form that suits it; or the error.
 ---@param terms smtp.Terms? as they are now, where they are known
 ---@return smtp.Dispatch?
 ---@return smtp.Error?
-function transaction.plan(self, mail, terms)
-  terms = terms or transaction.terms(self)
+function envelope.plan(self, mail, terms)
+  terms = terms or envelope.terms(self)
   local plan, err = self.latest, nil
   if plan and plan.mail == mail and plan.terms == terms then return plan end
   plan = mail.bytes and letter_plan(terms, mail)
@@ -158,7 +158,7 @@ function transaction.plan(self, mail, terms)
 end
 
 --- Whether the server takes one more message on this connection, behind `more` that are not begun yet.
-function transaction.has_room(self, more)
+function envelope.has_room(self, more)
   local most = self.capabilities and self.capabilities.LIMITS and limits.get(self.capabilities, "MAILMAX")
   return not most or self.mails + (more or 0) < most
 end
@@ -167,18 +167,18 @@ end
 ---@param plan smtp.Dispatch? where it is known
 ---@return smtp.Transaction? transaction
 ---@return smtp.Error? err the server cannot take it
-function transaction.new(self, mail, plan)
-  local ok, err = exchange.guard(self, "mail")
+function envelope.new(self, mail, plan)
+  local ok, err = command.guard(self, "mail")
   if not ok then return nil, err end
-  if self.state ~= "ready" then return exchange.fail_input(self, "mail", "call ehlo() first") end
-  if not plan then plan, err = transaction.plan(self, mail) end
+  if self.state ~= "ready" then return command.fail_input(self, "mail", "call ehlo() first") end
+  if not plan then plan, err = envelope.plan(self, mail) end
   if plan and not plan.bytes then ok, err = mail:again() end
   if not (plan and ok) then return nil, err end
   return { mail = mail, plan = plan, at = 1, accepted = {}, rejected = {}, ready = false }
 end
 
 --- Queues the present flight. `reset`: an earlier transaction has to be given up first.
-function transaction.queue(self, one, reset)
+function envelope.queue(self, one, reset)
   local plan = one.plan
   -- a plan of one flight has what the flight would have
   local flight = plan.block and plan or plan.flights[one.at]
@@ -186,7 +186,7 @@ function transaction.queue(self, one, reset)
   one.reset = reset
   if reset then block, lines = "RSET\n" .. block, lines + 1 end
   local ok, reason = self.pump:commands(block, lines, one.mail.utf8)
-  if not ok then return exchange.fail_input(self, "mail", reason) end
+  if not ok then return command.fail_input(self, "mail", reason) end
   if plan.block or flight.mail then self.mails = self.mails + 1 end
   return true
 end
@@ -197,7 +197,7 @@ local LEAVING = 2
 --- A server that says 421 closes, or else what went out behind that command may be taken all the same: the connection
 --- is listened to for a while yet. `leaving.stays` tells whether it has said yes to anything since.
 ---@param one smtp.Transaction? nil: it said so to the login in front
-function transaction.leave(self, one, stage, reply)
+function envelope.leave(self, one, stage, reply)
   if self.leaving then return end
   self.leaving = { one = one, stage = stage, reply = reply, stays = false }
   self.expires = math.min(self.expires, core.now() + LEAVING)
@@ -205,41 +205,41 @@ end
 
 -- One reply that was not as hoped for, or may not be.
 local function receive(self, one, stage, wait)
-  local reply, err = exchange.receive(self, stage, wait)
+  local reply, err = command.receive(self, stage, wait)
   if not reply then return nil, err end
   if reply.code == 421 then
-    if not self.whole then return exchange.refuse(self, stage, reply) end
-    transaction.leave(self, one, stage, reply)
+    if not self.whole then return command.refuse(self, stage, reply) end
+    envelope.leave(self, one, stage, reply)
   elseif self.leaving and reply.code < 400 then
     self.leaving.stays = true
   end
-  if exchange.class(reply) == 3 and stage ~= "data" then return exchange.expect(self, stage, reply, 2) end
+  if command.class(reply) == 3 and stage ~= "data" then return command.expect(self, stage, reply, 2) end
   return reply
 end
 
 -- The replies to a flight one by one. `late`: no more of them than have come.
 local function read_each(self, one, flight, late)
-  local command = not late and "command"
+  local wait = not late and "command"
   local reply, err
   if one.reset then
-    reply, err = receive(self, one, "reset", command)
+    reply, err = receive(self, one, "reset", wait)
     if not reply then return nil, err end
-    self.transaction, one.cleared = false, exchange.class(reply) == 2
+    self.transaction, one.cleared = false, command.class(reply) == 2
   end
   if flight.mail then
-    reply, err = receive(self, one, "mail", command)
+    reply, err = receive(self, one, "mail", wait)
     if not reply then return nil, err end
-    if exchange.class(reply) == 2 then self.transaction = true else one.refused = reply end
+    if command.class(reply) == 2 then self.transaction = true else one.refused = reply end
   end
   for i = flight.first, flight.first + flight.count - 1 do
     local address = one.plan.to[i]
-    reply, err = receive(self, one, "rcpt", command)
+    reply, err = receive(self, one, "rcpt", wait)
     if not reply then return nil, err end
-    if exchange.class(reply) == 2 then
+    if command.class(reply) == 2 then
       one.accepted[#one.accepted + 1] = address
       self.transaction = true -- whatever it said to MAIL
     else
-      one.rejected[#one.rejected + 1] = transaction.refused(self, address, reply, #one.accepted)
+      one.rejected[#one.rejected + 1] = envelope.refused(self, address, reply, #one.accepted)
     end
   end
   if not flight.data then return true end
@@ -252,27 +252,27 @@ end
 --- The replies to the flight on the wire: all at once where they are what is hoped for.
 ---@return boolean? ok
 ---@return smtp.Error? err the connection is lost, or the login that went along was refused
-function transaction.read(self, one)
+function envelope.read(self, one)
   local flight = flights_of(one.plan)[one.at]
-  local deadline = exchange.deadline(self, "command")
+  local deadline = command.deadline(self, "command")
   local written, kind, reason, words = self.pump:flush(deadline)
   if written and self.prelude then
     local ok, err, try_next = self.prelude()
     if not ok and try_next and read_each(self, one, flight) and not one.open then
       ok, err = try_next()
       one.accepted, one.rejected, one.refused, one.data = {}, {}, nil, nil
-      if ok then ok, err = transaction.queue(self, one, self.transaction) end
-      if ok then return transaction.read(self, one) end
+      if ok then ok, err = envelope.queue(self, one, self.transaction) end
+      if ok then return envelope.read(self, one) end
     end
     if not ok then
       -- the server may wait for content now, and gets none
-      exchange.kill(self, err)
+      command.kill(self, err)
       return nil, err
     end
   end
   if not written then
     local stage = one.reset and "reset" or flight.mail and "mail" or flight.count > 0 and "rcpt" or "data"
-    return exchange.fail_pump(self, stage, kind, reason, words)
+    return command.fail_pump(self, stage, kind, reason, words)
   end
   if flight.classes == "" or self.trace.wanted then return read_each(self, one, flight) end
   local agreed = self.pump:agree(one.reset and "2" .. flight.classes or flight.classes, deadline)
@@ -282,7 +282,7 @@ function transaction.read(self, one)
   local accepted, to = one.accepted, one.plan.to
   for i = flight.first, flight.first + flight.count - 1 do accepted[#accepted + 1] = to[i] end
   if not flight.data then return true end
-  one.open = self.pump:agree("3", exchange.deadline(self, "data"))
+  one.open = self.pump:agree("3", command.deadline(self, "data"))
   if one.open then return true end
   local reply, err = receive(self, one, "data", one.open ~= nil and "data")
   if not reply then return nil, err end
@@ -291,7 +291,7 @@ function transaction.read(self, one)
 end
 
 --- Whether the server's answers so far end it.
-function transaction.is_refused(one)
+function envelope.is_refused(one)
   local asked = #one.accepted + #one.rejected == #one.plan.to
   return one.refused ~= nil
     or #one.rejected > 0 and asked and (#one.accepted == 0 or one.mail.partial == false)
@@ -301,17 +301,17 @@ end
 --- refused the message: `ready` tells.
 ---@return boolean? ok
 ---@return smtp.Error? err the connection is lost
-function transaction.finish(self, one)
+function envelope.finish(self, one)
   local flights = flights_of(one.plan)
   while true do
-    local ok, err = transaction.read(self, one)
+    local ok, err = envelope.read(self, one)
     if not ok then return nil, err end
     one.at = one.at + 1
-    if transaction.is_refused(one) then return true end
+    if envelope.is_refused(one) then return true end
     local flight = flights[one.at]
     if not flight then break end
-    ok, err = exchange.look(self, flight.count > 0 and "rcpt" or "data")
-    if ok then ok, err = transaction.queue(self, one, false) end
+    ok, err = command.look(self, flight.count > 0 and "rcpt" or "data")
+    if ok then ok, err = envelope.queue(self, one, false) end
     if not ok then return nil, err end
   end
   one.ready = one.plan.terms.chunks or one.open or false
@@ -320,26 +320,26 @@ end
 
 --- The error for a message that the server refused before its content.
 ---@param abandon fun()? gives a server that waits for content none
-function transaction.refusal(self, one, abandon)
+function envelope.refusal(self, one, abandon)
   local stage, reply = "data", one.data
   if one.refused then
     stage, reply = "mail", one.refused
-  elseif transaction.is_refused(one) then
+  elseif envelope.is_refused(one) then
     stage, reply = "rcpt", one.rejected[1]
   end
   if one.open and #one.accepted > 0 then
     -- MAIL was refused and RCPT not: these would get an empty message
-    exchange.kill(self, { kind = "rejected", stage = stage, reason = errors.reply_line(reply) })
+    command.kill(self, { kind = "rejected", stage = stage, reason = errors.reply_line(reply) })
   elseif one.open then
     abandon()
   end
-  if exchange.class(reply) < 4 then return exchange.expect(self, stage, reply, 4) end
-  local temporary = exchange.class(reply) == 4
-  if stage == "rcpt" then temporary = transaction.may_work_later(one.rejected, one.mail) end
-  return exchange.fail(self, stage, "rejected", nil, { code = reply.code, enhanced = reply.enhanced, text = reply.text,
+  if command.class(reply) < 4 then return command.expect(self, stage, reply, 4) end
+  local temporary = command.class(reply) == 4
+  if stage == "rcpt" then temporary = envelope.may_work_later(one.rejected, one.mail) end
+  return command.fail(self, stage, "rejected", nil, { code = reply.code, enhanced = reply.enhanced, text = reply.text,
     temporary = temporary,
     -- after a refused MAIL the answers to RCPT say nothing about the recipients
     rejected = stage ~= "mail" and #one.rejected > 0 and one.rejected or nil })
 end
 
-return transaction
+return envelope

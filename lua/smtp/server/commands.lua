@@ -2,7 +2,7 @@
 --- answers, and may read on: a login's responses, a message's content. RFC 5321 4.1.1, 2033 (LMTP), 3207 (STARTTLS),
 --- 4954 and 4616 (AUTH), 1870 (SIZE), 6531 (SMTPUTF8), 3030 (BDAT, BINARYMIME).
 local core = require "smtp.core"
-local path = require "smtp.protocol.path"
+local path = require "smtp.server.path"
 
 ---@type table<string, fun(self: smtp.Connection, argument: string)>
 local commands = {}

@@ -1,14 +1,14 @@
 --- Whole messages by BDAT, several in one flight: each envelope with its content behind it, and all the replies after
 --- that. RFC 3030 4.1. Only to a server that swallows what it refuses, see chunk.
-local chunk = require "smtp.chunk"
+local bdat = require "smtp.client.bdat"
 local core = require "smtp.core"
 local errors = require "smtp.errors"
-local exchange = require "smtp.exchange"
-local pump = require "smtp.pump"
-local receipts = require "smtp.receipt"
-local transaction = require "smtp.transaction"
+local command = require "smtp.client.command"
+local pump = require "smtp.client.pump"
+local receipts = require "smtp.client.receipt"
+local envelope = require "smtp.client.envelope"
 
-local bundle = {}
+local burst = {}
 
 local SURPLUS = pump.SURPLUS
 
@@ -18,14 +18,14 @@ local function queue(self, mails, plans)
   local line, jobs = self.pump, {}
   for i = 1, #mails do
     local one = { mail = mails[i], plan = plans[i], at = 1, reset = nil, cleared = nil, stop = nil, err = nil }
-    local ok, err = exchange.guard(self, "mail")
+    local ok, err = command.guard(self, "mail")
     -- where a content was refused the transaction may still be open: without RSET the next message's recipients would
     -- be added to its
-    if ok then ok, err = transaction.queue(self, one, self.transaction or i > 1) end
+    if ok then ok, err = envelope.queue(self, one, self.transaction or i > 1) end
     if ok then
       local why
       ok, why = line:chunk(one.plan.bytes, true)
-      if not ok then ok, err = exchange.fail(self, "body", "protocol", why) end
+      if not ok then ok, err = command.fail(self, "body", "protocol", why) end
     end
     one.stop, one.err = ok or line.wire:queued(), err
     jobs[i] = one
@@ -37,13 +37,13 @@ end
 local function doubt(self, one, err, denied)
   local leaving = self.leaving
   local went = err.kind == "closed" and leaving and not leaving.stays
-  if went or err.kind == "closed" and #one.accepted == 0 and transaction.is_refused(one) then
+  if went or err.kind == "closed" and #one.accepted == 0 and envelope.is_refused(one) then
     -- it had said no, and yes to nothing behind that
     err.outcome, self.outcome = "not_sent", "not_sent"
     if went and leaving.one == one then
-      err = select(2, exchange.refuse(self, leaving.stage, leaving.reply))
-    elseif transaction.is_refused(one) then
-      err = select(2, transaction.refusal(self, one))
+      err = select(2, command.refuse(self, leaving.stage, leaving.reply))
+    elseif envelope.is_refused(one) then
+      err = select(2, envelope.refusal(self, one))
     end
   end
   return denied and err.outcome == "not_sent" and denied or err
@@ -65,28 +65,28 @@ local function settle(self, one, denied, began, rounds)
     if code then
       reply = { code = code, enhanced = enhanced, text = text }
     elseif text ~= "again" then
-      reply, err = exchange.fail_pump(self, "final", pump.odd(enhanced))
+      reply, err = command.fail_pump(self, "final", pump.odd(enhanced))
     end
   else
     one.accepted, one.rejected = {}, {}
-    err = select(2, transaction.read(self, one))
+    err = select(2, envelope.read(self, one))
   end
-  if not (reply or err) then reply, err = exchange.receive(self, "final", "final") end
-  if reply then reply, err = exchange.verdict(self, "final", reply) end
+  if not (reply or err) then reply, err = command.receive(self, "final", "final") end
+  if reply then reply, err = command.verdict(self, "final", reply) end
   if not reply then return nil, doubt(self, one, err, denied) end
   self.outcome = "not_sent"
-  if exchange.class(reply) == 2 and #one.accepted > 0 then
+  if command.class(reply) == 2 and #one.accepted > 0 then
     self.transaction = false
     one.began, one.rounds = began, rounds
     if self.leaving then self.leaving.stays = true end
     return receipts.new(self, one, reply, #plan.bytes)
   end
   if denied then return nil, denied end
-  if reply.code == 421 then transaction.leave(self, one, "final", reply) end
-  if one.refused or transaction.is_refused(one) then return transaction.refusal(self, one) end
+  if reply.code == 421 then envelope.leave(self, one, "final", reply) end
+  if one.refused or envelope.is_refused(one) then return envelope.refusal(self, one) end
   local ok
-  ok, err = exchange.expect(self, "final", reply, 2)
-  if ok then return exchange.fail(self, "final", "protocol", "the server took a message for no recipient") end
+  ok, err = command.expect(self, "final", reply, 2)
+  if ok then return command.fail(self, "final", "protocol", "the server took a message for no recipient") end
   err.rejected = #one.rejected > 0 and one.rejected or nil
   return nil, err
 end
@@ -97,7 +97,7 @@ local function doubt_all(self, jobs, results, errs, strays)
   local yes = true
   for _, reply in ipairs(strays) do
     self.trace.received(reply)
-    yes = yes and exchange.class(reply) == 2
+    yes = yes and command.class(reply) == 2
   end
   for i = #jobs, 1, -1 do
     local err, receipt = errs[i], results[i]
@@ -113,8 +113,8 @@ local function doubt_all(self, jobs, results, errs, strays)
     if reset == nil then reset = whole end
     yes = reset and (#strays < 2 or whole and yes) or false
   end
-  chunk.distrust(self)
-  exchange.kill(self, { kind = "protocol", stage = "final", reason = SURPLUS })
+  bdat.distrust(self)
+  command.kill(self, { kind = "protocol", stage = "final", reason = SURPLUS })
 end
 
 --- Sends messages, each of them one string, on a session that is ready.
@@ -125,13 +125,13 @@ end
 ---@param more (fun(): any)? queues what goes along with the end
 ---@return (smtp.Receipt|false)[] receipts as many
 ---@return smtp.Error[] errors by number, of those that have no receipt
-function bundle.send(self, mails, plans, meanwhile, more)
+function burst.send(self, mails, plans, meanwhile, more)
   local line = self.pump
   local began, rounds = core.now(), line.rounds
   local jobs = queue(self, mails, plans)
   local behind = more and more()
   local total = line.wire:queued()
-  local limit = exchange.deadline(self, "block")
+  local limit = command.deadline(self, "block")
   self.midway, self.whole = true, true
   local written, kind, reason, left = line:write(limit)
   if written and meanwhile then meanwhile() end
@@ -143,7 +143,7 @@ function bundle.send(self, mails, plans, meanwhile, more)
   if self.prelude then
     local _
     _, denied = self.prelude()
-    if denied and denied.code == 421 then transaction.leave(self, nil, "auth", denied) end
+    if denied and denied.code == 421 then envelope.leave(self, nil, "auth", denied) end
   end
 
   local results, errs, gone = {}, {}, self.state ~= "ready" and denied or nil
@@ -169,7 +169,7 @@ function bundle.send(self, mails, plans, meanwhile, more)
       if receipt and not ended then
         -- that was another command's yes
         amiss = true
-        receipt, err = exchange.fail(self, "final", kind, reason)
+        receipt, err = command.fail(self, "final", kind, reason)
       elseif not written and err and err.kind ~= "rejected" then
         err.kind, err.reason = kind, reason
       end
@@ -180,16 +180,16 @@ function bundle.send(self, mails, plans, meanwhile, more)
     refused = refused or err or receipt.rejected[1]
     amiss = amiss or one.cleared == false and not self.leaving
   end
-  if not (written or gone) then exchange.kill(self, { kind = kind, stage = "final", reason = reason }) end
-  -- with QUIT behind, its reply is still due: see delivery.farewell
+  if not (written or gone) then command.kill(self, { kind = kind, stage = "final", reason = reason }) end
+  -- with QUIT behind, its reply is still due: see send.farewell
   local strays = self.state == "ready" and not behind and line:strays(refused) or {}
   -- RSET is never refused: that is another command's reply
   if strays[1] or amiss then doubt_all(self, jobs, results, errs, strays) end
   if self.leaving and self.state == "ready" and not behind then
-    exchange.kill(self, { kind = "closed", stage = "final", reason = "the server said that it closes the connection" })
+    command.kill(self, { kind = "closed", stage = "final", reason = "the server said that it closes the connection" })
   end
   self.midway, self.whole = false, false
   return results, errs
 end
 
-return bundle
+return burst

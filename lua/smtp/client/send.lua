@@ -1,19 +1,19 @@
 --- One message over a session: its envelope, its content, its receipt. What goes together into one flight is decided
 --- here.
-local bundle = require "smtp.bundle"
-local chunk = require "smtp.chunk"
+local burst = require "smtp.client.burst"
+local bdat = require "smtp.client.bdat"
 local core = require "smtp.core"
 local errors = require "smtp.errors"
-local exchange = require "smtp.exchange"
+local command = require "smtp.client.command"
 local message = require "smtp.mail.message"
 local options = require "smtp.options"
 local parameter = require "smtp.protocol.parameter"
-local pump = require "smtp.pump"
-local receipts = require "smtp.receipt"
+local pump = require "smtp.client.pump"
+local receipts = require "smtp.client.receipt"
 local sources = require "smtp.mail.source"
-local transaction = require "smtp.transaction"
+local envelope = require "smtp.client.envelope"
 
-local delivery = {}
+local send = {}
 
 -- Seconds that the server may take over a QUIT when everything else is decided.
 local FAREWELL = 2
@@ -23,9 +23,9 @@ local SURPLUS = pump.SURPLUS
 
 -- Whether `count` replies from a place in the list on say the same, a yes or a no.
 local function agree(replies, from, count)
-  local yes = exchange.class(replies[from]) == 2
+  local yes = command.class(replies[from]) == 2
   for i = from + 1, from + count - 1 do
-    if (exchange.class(replies[i]) == 2) ~= yes then return false end
+    if (command.class(replies[i]) == 2) ~= yes then return false end
   end
   return true
 end
@@ -34,7 +34,7 @@ end
 -- it may as well be a goodbye.
 local function unexpected(self, replies)
   local line = self.pump
-  local single = #replies == 1 and exchange.class(replies[1]) == 2
+  local single = #replies == 1 and command.class(replies[1]) == 2
   local strays = line.wire:expected() == 0 and line:strays(not single) or {}
   local goodbye = single and #strays == 1
     and (strays[1].code == 421 or line.pipe:peek() == "closed")
@@ -48,8 +48,8 @@ local function verdict(self, tally)
   local count, replies, err = lmtp and #recipients or 1, {}, nil
   while #replies < count and not err do
     local reply
-    reply, err = exchange.receive(self, "final", "final")
-    if reply then reply, err = exchange.verdict(self, "final", reply) end
+    reply, err = command.receive(self, "final", "final")
+    if reply then reply, err = command.verdict(self, "final", reply) end
     replies[#replies + 1] = reply
   end
   local known, strays = #replies, err and {} or unexpected(self, replies)
@@ -63,15 +63,15 @@ local function verdict(self, tally)
       doubt = true
     elseif not lmtp then
       first = reply
-    elseif exchange.class(reply) == 2 then
+    elseif command.class(reply) == 2 then
       first = #tally.accepted > 0 and first or reply
       tally.accepted[#tally.accepted + 1] = recipients[i]
     else
       first = first or reply
-      tally.rejected[#tally.rejected + 1] = transaction.refused(self, recipients[i], reply)
+      tally.rejected[#tally.rejected + 1] = envelope.refused(self, recipients[i], reply)
     end
   end
-  if doubt then err = select(2, exchange.fail(self, "final", "protocol", SURPLUS)) end
+  if doubt then err = select(2, command.fail(self, "final", "protocol", SURPLUS)) end
   if not err then return first end
   -- what is known; of the others nothing is
   if lmtp then err.accepted, err.rejected = tally.accepted, tally.rejected end
@@ -83,8 +83,8 @@ end
 ---@param behind integer octets that are queued behind that end
 ---@param report fun()?
 ---@param lost { kind: string, reason: string, left: integer }? the end was written already, and that failed
-function delivery.hand_over(self, tally, behind, report, lost)
-  local deadline, line = exchange.deadline(self, "block"), self.pump
+function send.hand_over(self, tally, behind, report, lost)
+  local deadline, line = command.deadline(self, "block"), self.pump
   local written, failed, failure, said, left
   if lost then
     written, failed, failure, said, left = line:fail(deadline, true, lost.kind, lost.reason, lost.left)
@@ -101,14 +101,14 @@ function delivery.hand_over(self, tally, behind, report, lost)
     if report then report() end
     if tally.meanwhile then tally.meanwhile() end
     reply, err = verdict(self, tally)
-  elseif ended and said and said.code ~= 221 and exchange.class(said) == 2 then
+  elseif ended and said and said.code ~= 221 and command.class(said) == 2 then
     -- only what stood behind the terminator was lost, if anything
-    reply = exchange.clean(self, said)
-    exchange.kill(self, { kind = failed, stage = "final", reason = failure })
+    reply = command.clean(self, said)
+    command.kill(self, { kind = failed, stage = "final", reason = failure })
   else
     local no = said and said.code >= 400
     self.outcome = ended and not no and "unknown" or "not_sent"
-    reply, err = exchange.fail_pump(self, "final", failed, failure, no and said or nil)
+    reply, err = command.fail_pump(self, "final", failed, failure, no and said or nil)
   end
   self.outcome = "not_sent"
   self.transaction = false
@@ -121,28 +121,28 @@ end
 ---@param tally { accepted: string[], rejected: table[] } the recipients; with LMTP what became of them, afterwards
 --- `tally.late`: the 354 came a while ago; `tally.meanwhile` is called while the server is busy with what it got
 ---@param more (fun(): any)? queues it
-function delivery.content(self, source, tally, more, report)
+function send.content(self, source, tally, more, report)
   local plan = self.plan
   if plan.lmtp and #tally.accepted == 0 then
-    return exchange.fail(self, "data", "protocol", "the server wants a message for no recipient")
+    return command.fail(self, "data", "protocol", "the server wants a message for no recipient")
   end
   self.midway = true
   local own = tally.plan ~= nil
   local octets, kind, reason, words = self.pump:content(source, plan.timeouts.block, self.expires, report, own)
   if not octets then
     -- never the terminator: half a message must not look like a whole one
-    local _, err = exchange.fail_pump(self, "body", kind, reason, words)
-    exchange.kill(self, err)
+    local _, err = command.fail_pump(self, "body", kind, reason, words)
+    command.kill(self, err)
     return nil, err
   end
   -- a reply that comes before its time is a refusal, or else would pass for the final one; content that goes out in one
   -- piece with its end, right behind the 354, leaves it no time
   if type(source) ~= "string" or tally.late or self.pump.wire:unread() > 0 then
-    local quiet, err = exchange.listen(self)
+    local quiet, err = command.listen(self)
     if not quiet then return nil, err end
   end
   local ok, why = self.pump:finish(octets, plan.lmtp and #tally.accepted or 1)
-  if not ok then return exchange.fail(self, "body", "protocol", why) end
+  if not ok then return command.fail(self, "body", "protocol", why) end
   local behind = 0
   if more then
     local before = self.pump.wire:queued()
@@ -150,7 +150,7 @@ function delivery.content(self, source, tally, more, report)
     if not queued then return nil, err end
     behind = self.pump.wire:queued() - before
   end
-  local reply, err = delivery.hand_over(self, tally, behind, report and function() report(octets) end)
+  local reply, err = send.hand_over(self, tally, behind, report and function() report(octets) end)
   self.midway = false
   return reply, err, octets
 end
@@ -160,7 +160,7 @@ end
 ---@param label string the call's name, for the message of an error
 ---@return smtp.Message? mail
 ---@return smtp.Error? err kind "input"
-function delivery.compose_any(given, label)
+function send.compose_any(given, label)
   options.check_message(given, label)
   local wishes, reason
   if given.dsn or given.require_tls or given.deliver_by or given.hold_for or given.mt_priority then
@@ -181,11 +181,11 @@ end
 ---@param label string the call's name, for the message of an error
 ---@return smtp.Message? mail
 ---@return smtp.Error? err kind "input"
-function delivery.compose(given, label)
+function send.compose(given, label)
   local mail, err = message.outgoing(given)
   mail = mail or not err and message.letter(given)
   if mail or err then return mail, err end
-  return delivery.compose_any(given, label)
+  return send.compose_any(given, label)
 end
 
 -- A message's on_progress with its total, told each number once; false: it raised.
@@ -194,7 +194,7 @@ local function reporter(self, mail, total)
   return on_progress and function(sent)
     if sent == last then return true end
     last = sent
-    return (exchange.call(self, pcall, on_progress, sent, total))
+    return (command.call(self, pcall, on_progress, sent, total))
   end
 end
 
@@ -215,16 +215,16 @@ local function conclude(self, one, more)
   if terms.chunks or not source then source, self.reading = content.open() end
   local reply, err, octets
   if terms.chunks then
-    reply, err, octets = chunk.content(self, source, report)
+    reply, err, octets = bdat.content(self, source, report)
   else
-    reply, err, octets = delivery.content(self, source, one, more, report)
+    reply, err, octets = send.content(self, source, one, more, report)
   end
-  exchange.put_away(self)
+  command.put_away(self)
   if not reply then return nil, err end
-  if exchange.class(reply) ~= 2 then
-    local _, no = exchange.expect(self, "final", reply, 2)
+  if command.class(reply) ~= 2 then
+    local _, no = command.expect(self, "final", reply, 2)
     no.rejected = #one.rejected > 0 and one.rejected or nil
-    if self.plan.lmtp then no.temporary = transaction.may_work_later(one.rejected, mail) end
+    if self.plan.lmtp then no.temporary = envelope.may_work_later(one.rejected, mail) end
     return nil, no
   end
   return receipts.new(self, one, reply, octets)
@@ -232,14 +232,14 @@ end
 
 -- A server that waits for content gets none; what it says to that is no news.
 local function abandon(self, one)
-  return function() delivery.content(self, "", one) end
+  return function() send.content(self, "", one) end
 end
 
 --- From the replies to the envelope on.
-function delivery.carry(self, one, more)
-  local ok, err = transaction.finish(self, one)
+function send.carry(self, one, more)
+  local ok, err = envelope.finish(self, one)
   if not ok then return nil, err end
-  if not one.ready then return transaction.refusal(self, one, abandon(self, one)) end
+  if not one.ready then return envelope.refusal(self, one, abandon(self, one)) end
   self.way = nil
   return conclude(self, one, more)
 end
@@ -247,21 +247,21 @@ end
 --- Begins a message: its first flight is queued.
 ---@return smtp.Transaction?
 ---@return smtp.Error?
-function delivery.begin(self, mail)
-  local ok, err = delivery.look(self)
+function send.begin(self, mail)
+  local ok, err = send.look(self)
   if not ok then return nil, err end
   local one
-  one, err = transaction.new(self, mail)
+  one, err = envelope.new(self, mail)
   if not one then return nil, err end
   one.began, one.rounds = core.now(), self.pump.rounds
   if self.transaction and one.plan.terms.tier == "step" then
     local reply
-    reply, err = exchange.command(self, "reset", "RSET")
-    if reply then reply, err = exchange.expect(self, "reset", reply, 2) end
+    reply, err = command.command(self, "reset", "RSET")
+    if reply then reply, err = command.expect(self, "reset", reply, 2) end
     if not reply then return nil, err end
     self.transaction = false
   end
-  ok, err = transaction.queue(self, one, self.transaction)
+  ok, err = envelope.queue(self, one, self.transaction)
   if not ok then return nil, err end
   return one
 end
@@ -269,10 +269,10 @@ end
 --- Whether the session can take a message now.
 ---@return boolean?
 ---@return smtp.Error?
-function delivery.look(self)
-  local ok, err = exchange.begin(self, "mail")
-  if ok and not transaction.has_room(self) then
-    return exchange.fail(self, "mail", "closed",
+function send.look(self)
+  local ok, err = command.begin(self, "mail")
+  if ok and not envelope.has_room(self) then
+    return command.fail(self, "mail", "closed",
       "the server takes no more messages on this connection (LIMITS MAILMAX)")
   end
   return ok, err
@@ -280,18 +280,18 @@ end
 
 --- The plan of a message that can go in a flight by BDAT, perhaps with others; nil: this one cannot.
 ---@return smtp.Dispatch?
-function delivery.fits(self, mail)
+function send.fits(self, mail)
   if not self.trusted or self.state ~= "ready" then return nil end
-  local plan = transaction.plan(self, mail)
+  local plan = envelope.plan(self, mail)
   return plan and plan.terms.chunks and plan.bytes and plan or nil
 end
 
 --- Whether QUIT, or another envelope, may go behind the end of a content.
-function delivery.pipelines(self)
+function send.pipelines(self)
   return self.capabilities.PIPELINING and self.plan.pipeline and not self.plan.lmtp
 end
 
--- What this process has learnt: exchange.key -> whether the server bears commands behind the end of a content.
+-- What this process has learnt: command.key -> whether the server bears commands behind the end of a content.
 local bears = {}
 
 --- Whether another envelope may go behind the end of a content. Dovecot 2.3 takes the message, finds a RCPT or BDAT
@@ -299,8 +299,8 @@ local bears = {}
 --- themselves may do the like.
 ---@return boolean goes
 ---@return boolean reset only behind RSET, and nothing else but QUIT
-function delivery.goes_on(self)
-  local able = delivery.pipelines(self) and bears[exchange.key(self.plan)] ~= false
+function send.goes_on(self)
+  local able = send.pipelines(self) and bears[command.key(self.plan)] ~= false
   if not able then return false, true end
   return true, self.greeting.text:find("Dovecot", 1, true) ~= nil
 end
@@ -308,8 +308,8 @@ end
 --- Learns from what became of a content with more than QUIT behind its end: one good answer is proof, and before there
 --- was one a lost connection is taken for its consequence.
 ---@param err smtp.Error? of the content
-function delivery.learn(self, err)
-  local key = exchange.key(self.plan)
+function send.learn(self, err)
+  local key = command.key(self.plan)
   if not err then
     bears[key] = true
   elseif bears[key] == nil and err.kind == "closed" and err.outcome == "unknown" then
@@ -324,23 +324,23 @@ end
 ---@param last boolean?
 ---@return smtp.Receipt? receipt
 ---@return smtp.Error? err
-function delivery.send(self, mail, last)
+function send.send(self, mail, last)
   local quit = last and function()
     -- the content's end in front ends the transaction
     self.quitting, self.transaction = true, false
-    return chunk.queue_quit(self, true)
+    return bdat.queue_quit(self, true)
   end or nil
-  local plan = delivery.fits(self, mail)
+  local plan = send.fits(self, mail)
   if plan then
-    local ok, err = delivery.look(self)
+    local ok, err = send.look(self)
     if not ok then return nil, err end
     self.way = nil -- the content goes along
-    local results, errs = bundle.send(self, { mail }, { plan }, nil, quit)
+    local results, errs = burst.send(self, { mail }, { plan }, nil, quit)
     return results[1] or nil, errs[1]
   end
-  local one, err = delivery.begin(self, mail)
+  local one, err = send.begin(self, mail)
   if not one then return nil, err end
-  return delivery.carry(self, one, delivery.pipelines(self) and quit or nil)
+  return send.carry(self, one, send.pipelines(self) and quit or nil)
 end
 
 -- Reads the reply to a QUIT that went along with a message. Whatever it says, it is the last one: what comes before it
@@ -356,7 +356,7 @@ local function agrees(self, receipt)
   -- some answer oddly and close; but a yes behind a refusal may be the message's own
   if receipt and not reply then others[#others] = nil end
   for _, other in ipairs(others) do
-    local yes = exchange.class(other) == 2
+    local yes = command.class(other) == 2
     if yes ~= (receipt ~= nil) or receipt and receipt.rejected[1] then return false end
   end
   return true
@@ -368,21 +368,21 @@ end
 ---@param alone boolean? the server is not asked about chunks along with it
 ---@param receipt smtp.Receipt? of that message
 ---@return smtp.Error? err it is not known after all whether the server took that
-function delivery.farewell(self, alone, receipt)
+function send.farewell(self, alone, receipt)
   local able, err = self.state == "ready" or self.state == "connected", nil
   if able and not self.midway then
     self.expires = math.min(self.expires, core.now() + FAREWELL)
     if self.quitting then
       if not agrees(self, receipt) then
         self.outcome = "unknown"
-        err = select(2, exchange.fail(self, "final", "protocol", SURPLUS))
+        err = select(2, command.fail(self, "final", "protocol", SURPLUS))
       end
-    elseif chunk.queue_quit(self, alone) then
-      chunk.quit_reply(self, function() return self.pump:reply(self.expires) end)
+    elseif bdat.queue_quit(self, alone) then
+      bdat.quit_reply(self, function() return self.pump:reply(self.expires) end)
     end
   end
   self:close()
   return err
 end
 
-return delivery
+return send

@@ -1,22 +1,22 @@
 --- Messages one after the other over a session, with as few waits as the server allows: by DATA each envelope goes in
 --- the flight of the content before it; by BDAT several whole messages make a flight. The next message is composed
 --- while the server is busy.
-local bundle = require "smtp.bundle"
-local caller = require "smtp.caller"
+local burst = require "smtp.client.burst"
+local caller = require "smtp.client.caller"
 local check = require "smtp.check"
-local chunk = require "smtp.chunk"
+local bdat = require "smtp.client.bdat"
 local core = require "smtp.core"
-local delivery = require "smtp.delivery"
+local send = require "smtp.client.send"
 local errors = require "smtp.errors"
-local exchange = require "smtp.exchange"
-local flights = require "smtp.protocol.flight"
-local pump = require "smtp.pump"
-local receipts = require "smtp.receipt"
-local rows = require "smtp.rows"
+local command = require "smtp.client.command"
+local pipeline = require "smtp.protocol.pipeline"
+local pump = require "smtp.client.pump"
+local receipts = require "smtp.client.receipt"
+local rows = require "smtp.client.rows"
 local socket = require "smtp.transport.socket"
-local transaction = require "smtp.transaction"
+local envelope = require "smtp.client.envelope"
 
-local batch = {}
+local send_many = {}
 
 local huge, min = math.huge, math.min
 
@@ -40,7 +40,7 @@ end
 ---@return fun(): smtp.Receipt|false|nil, smtp.Error? results in order: a receipt, or false and the error; nil at last
 ---@return fun() close nothing more is begun: what is on the wire is ended, and `results` tells what became of all that
 --- the iterator gave
-function batch.each(self, iterator, most, finish)
+function send_many.each(self, iterator, most, finish)
   local ahead, problem             -- the next message; false: it cannot be composed, and why; nil: not fetched yet
   local further, problems = {}, {} -- by number, the same of those behind it that have been fetched
   local first, last, ended = 1, 0, false
@@ -92,9 +92,9 @@ function batch.each(self, iterator, most, finish)
 
   -- Queues the next message's envelope behind the end of a content, where it can go there.
   local function along()
-    if not (ahead and transaction.has_room(self)) then return true end
-    local one = transaction.new(self, ahead)
-    if one and not one.plan.terms.chunks and transaction.queue(self, one, reset) then
+    if not (ahead and envelope.has_room(self)) then return true end
+    local one = envelope.new(self, ahead)
+    if one and not one.plan.terms.chunks and envelope.queue(self, one, reset) then
       on_wire, on_plan, began, rounds = take(), one.plan, core.now(), self.pump.rounds
       own = socket.alone(self.pump.pipe)
       short = self.pump.pipe.send ~= nil and on_plan.bytes
@@ -105,10 +105,10 @@ function batch.each(self, iterator, most, finish)
 
   -- Whether to find out now: it takes the place of the next envelope, which two messages in one flight make up for.
   local function asks()
-    curious = curious and chunk.is_unknown(self)
+    curious = curious and bdat.is_unknown(self)
     if not curious or most() < 2 then return false end
     if ahead and first > last and not ended then look_further() end
-    return ahead and further[first] and transaction.has_room(self, 1)
+    return ahead and further[first] and envelope.has_room(self, 1)
   end
 
   -- What a message's end was handed over for and did not come, or came otherwise.
@@ -117,9 +117,9 @@ function batch.each(self, iterator, most, finish)
     self.outcome = "unknown"
     if text == "again" then
       self.expires = limit
-      reply, err = exchange.receive(self, "final", "final")
+      reply, err = command.receive(self, "final", "final")
     else
-      reply, err = exchange.fail_pump(self, "final", pump.odd(line))
+      reply, err = command.fail_pump(self, "final", pump.odd(line))
     end
     self.outcome = "not_sent"
     return reply, err
@@ -133,7 +133,7 @@ function batch.each(self, iterator, most, finish)
     bytes = plan.bytes
     if after then
       -- with an envelope on the wire the terms stay as they are
-      follower = after == on_wire and plan or transaction.plan(self, after, plan.terms)
+      follower = after == on_wire and plan or envelope.plan(self, after, plan.terms)
       if not (follower and follower.bytes) then return nil end
       block, lines, utf8 = follower.block, follower.lines, after.utf8
     end
@@ -162,10 +162,10 @@ function batch.each(self, iterator, most, finish)
       on_wire = nil
       -- a reply too many would pass for the final one, and each for the next message's
       if went == "more" then
-        local _, err = exchange.listen(self)
+        local _, err = command.listen(self)
         if err then return false, err end
       end
-      return false, select(2, exchange.fail(self, "body", "protocol", went))
+      return false, select(2, command.fail(self, "body", "protocol", went))
     end
 
     now = now or core.now()
@@ -188,7 +188,7 @@ function batch.each(self, iterator, most, finish)
 
     local reply, err
     if not sent then
-      reply, err = delivery.hand_over(self, {}, went and #block + lines + 1 or 0, nil,
+      reply, err = send.hand_over(self, {}, went and #block + lines + 1 or 0, nil,
         { kind = kind, reason = reason, left = line:untaken(unsent) })
     elseif not code then
       reply, err = no_reply(text, enhanced, limit)
@@ -200,8 +200,8 @@ function batch.each(self, iterator, most, finish)
       return receipts.short(self, plan, code, enhanced, text, id, left - started, rounds - rounds_before)
     end
     if code < 400 then self.outcome = "unknown" end
-    reply, err = exchange.verdict(self, "final", { code = code, enhanced = enhanced, text = text })
-    if reply then reply, err = exchange.expect(self, "final", reply, 2) end
+    reply, err = command.verdict(self, "final", { code = code, enhanced = enhanced, text = text })
+    if reply then reply, err = command.expect(self, "final", reply, 2) end
     self.outcome = "not_sent"
     return reply or false, err
   end
@@ -209,13 +209,13 @@ function batch.each(self, iterator, most, finish)
   -- As many messages as go into one flight, and their plans.
   local function flight()
     local mails, plans, count, octets, commands, limit = {}, {}, 0, 0, 0, most()
-    local terms = transaction.terms(self)
+    local terms = envelope.terms(self)
     while count == 0 or count < limit do
       look_ahead()
-      local plan = ahead and transaction.plan(self, ahead, terms)
-      if not (plan and plan.bytes) or terms.offered.LIMITS and not transaction.has_room(self, count) then break end
+      local plan = ahead and envelope.plan(self, ahead, terms)
+      if not (plan and plan.bytes) or terms.offered.LIMITS and not envelope.has_room(self, count) then break end
       octets, commands = octets + #plan.bytes, commands + #plan.block + #"RSET\r\nBDAT 1234567 LAST\r\n"
-      if not flights.has_room(count, octets, commands) then break end
+      if not pipeline.has_room(count, octets, commands) then break end
       count = count + 1
       mails[count], plans[count] = take(), plan
       front = count
@@ -224,7 +224,7 @@ function batch.each(self, iterator, most, finish)
   end
 
   local function look_far_ahead()
-    local limit = min(most(), flights.MESSAGES)
+    local limit = min(most(), pipeline.MESSAGES)
     look_ahead()
     while not ended and last - first + 2 < limit do look_further() end
   end
@@ -235,27 +235,27 @@ function batch.each(self, iterator, most, finish)
   end
 
   -- The long way for the message at the front. `last_one`: nothing goes along.
-  local function send(last_one)
+  local function send_next(last_one)
     local one, err
     if on_wire and self.state == "ready" then
-      one = transaction.new(self, on_wire, on_plan)
+      one = envelope.new(self, on_wire, on_plan)
       one.began, one.rounds, one.late, one.reset = began, rounds, core.now() - left > LATE, reset
     elseif on_wire then
       -- its envelope went along with what broke the connection
-      one, err = exchange.begin(self, "mail")
+      one, err = command.begin(self, "mail")
     else
       local mail
       mail, err = take()
       front = 1
-      if mail then one, err = delivery.begin(self, mail) end
+      if mail then one, err = send.begin(self, mail) end
       local written
-      if one then written, err = exchange.write(self, "mail") end
+      if one then written, err = command.write(self, "mail") end
       if not written then one = nil end
     end
     on_wire = nil
     if not one then return nil, err end
     local goes, asked
-    goes, reset = delivery.goes_on(self)
+    goes, reset = send.goes_on(self)
     local more
     if not last_one then
       one.meanwhile = meanwhile
@@ -265,14 +265,14 @@ function batch.each(self, iterator, most, finish)
     if not (last_one or reset) and asks() then
       more = function()
         asked = true
-        return chunk.queue_question(self)
+        return bdat.queue_question(self)
       end
     end
     local receipt
-    receipt, err = delivery.carry(self, one, more)
-    if on_wire or asked and err then delivery.learn(self, err) end
+    receipt, err = send.carry(self, one, more)
+    if on_wire or asked and err then send.learn(self, err) end
     if asked then
-      if self.state == "ready" then chunk.answer(self) end
+      if self.state == "ready" then bdat.answer(self) end
       lost = self.state == "dead" and not (self.raised or err and err.code)
     end
     return receipt, err
@@ -289,7 +289,7 @@ function batch.each(self, iterator, most, finish)
   local function enter()
     if front then
       local outcome = (handed or self.outcome == "unknown") and "unknown" or "not_sent"
-      exchange.kill(self, { kind = "closed", stage = "mail", reason = BROKEN_OFF })
+      command.kill(self, { kind = "closed", stage = "mail", reason = BROKEN_OFF })
       for _ = 1, front do
         keep(false, errors.new { kind = "closed", stage = "final", outcome = outcome, reason = BROKEN_OFF })
       end
@@ -305,7 +305,7 @@ function batch.each(self, iterator, most, finish)
   local function settle()
     if front or not on_wire then return end
     enter()
-    keep(send(true))
+    keep(send_next(true))
     left, front = core.now(), nil
   end
 
@@ -349,19 +349,19 @@ function batch.each(self, iterator, most, finish)
       look_ahead()
       if ahead == nil then return nil end
     end
-    if not on_wire and ahead and delivery.fits(self, ahead) then
+    if not on_wire and ahead and send.fits(self, ahead) then
       local ok
-      ok, err = delivery.look(self)
+      ok, err = send.look(self)
       if ok then
         local mails, plans = flight()
         handed = true
-        done, errs = bundle.send(self, mails, plans, look_far_ahead)
+        done, errs = burst.send(self, mails, plans, look_far_ahead)
         receipt, err, next_done = done[1], errs[1], 2
       else
         take()
       end
     else
-      receipt, err = send()
+      receipt, err = send_next()
     end
     left = core.now()
     return receipt or false, err
@@ -421,13 +421,13 @@ end
 ---@param self table the session
 ---@param iterator fun(): table? messages or message options; nil: no more
 ---@return smtp.Results
-function batch.of(self, iterator)
+function send_many.of(self, iterator)
   local owner = {} -- of what the iterator raises
-  local results, close = batch.each(self, rows.new(iterator, owner), nil, function()
-    exchange.rethrow(self)
-    exchange.rethrow(self, owner)
+  local results, close = send_many.each(self, rows.new(iterator, owner), nil, function()
+    command.rethrow(self)
+    command.rethrow(self, owner)
   end)
   return setmetatable({ close = close }, { __call = results, __close = close })
 end
 
-return batch
+return send_many
