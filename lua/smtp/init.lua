@@ -29,7 +29,7 @@ end
 if options.host_transport or not rawget(_G, "arg") then
   require "smtp.mail.dkim"
   require "smtp.mail.preview"
-  require "smtp.client.pool"
+  require "smtp.pool"
   require "smtp.server"
   require "smtp.transport.proxy"
   require "smtp.client.verify"
@@ -129,7 +129,7 @@ end
 ---@return smtp.Pool? pool
 ---@return smtp.Error? err kind "input"
 function smtp.pool(given)
-  local made, err = require "smtp.client.pool".new(given)
+  local made, err = require "smtp.pool".new(given)
   return made, errors.apart(err)
 end
 

@@ -155,7 +155,7 @@ describe("inside Tarantool #real", function()
     if missing then return pending(missing) end
     local output = output_of [[make -s LUA=luajit && eval "$(make -s env LUA=luajit)" &&
       LUA_PATH="$LUA_PATH;/usr/share/lua/5.1/?.lua;/usr/share/lua/5.1/?/init.lua" \
-      tarantool "$(command -v busted)" --output=utfTerminal spec/hosts/tarantool_spec.lua spec/loops_spec.lua]]
+      tarantool "$(command -v busted)" --output=utfTerminal spec/hosts/tarantool_spec.lua spec/hosts/loops_spec.lua]]
     local passed = output:match "(%d+) successes / 0 failures / 0 errors / 0 pending"
     assert.is_true(tonumber(passed or 0) > 20, output)
   end)

@@ -1,4 +1,4 @@
--- SCRAM against the examples of its RFCs, and the arithmetic below it; spec/auth_spec.lua has the hostile dialogues.
+-- SCRAM against the examples of its RFCs, and the arithmetic below it; spec/client/auth_spec.lua has the hostile dialogues.
 local core = require "smtp.core"
 local saslprep = require "smtp.protocol.saslprep"
 local scram = require "smtp.protocol.scram"

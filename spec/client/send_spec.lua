@@ -134,7 +134,7 @@ describe("smtp.send", function()
     local transport = { connect = function() error("connected") end }
     local fine, text = pcall(smtp.send, { host = "mail.example.org", transport = transport, form = "ada@example.org" })
     assert.is_false(fine)
-    assert.are.equal('smtp.send: unknown option "form"; did you mean "from"?', text:match "^spec/send_spec.lua:%d+: (.*)$")
+    assert.are.equal('smtp.send: unknown option "form"; did you mean "from"?', text:match "^spec/client/send_spec.lua:%d+: (.*)$")
   end)
 
   it("finds what is wrong with a message before it connects", function()

@@ -1003,7 +1003,7 @@ describe("the server's steps", function()
     for _, wrong in ipairs { "soon", {}, 0 / 0 } do
       ran, reason = pcall(function() server:step(wrong) end)
       assert.is_false(ran)
-      assert.truthy(reason:find("server_spec.lua:%d+: server:step: timeout must be a number"), reason)
+      assert.truthy(reason:find("init_spec.lua:%d+: server:step: timeout must be a number"), reason)
     end
     assert.truthy(client:say("NOOP"):find("^250 "))
   end)
