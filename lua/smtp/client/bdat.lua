@@ -4,17 +4,13 @@
 --- message then commands the server. So chunks go by themselves only to a server that has shown that it swallows: it
 --- refused one that holds nothing but an unknown command, with one reply.
 local command = require "smtp.client.command"
+local habits = require "smtp.client.habits"
 local pump = require "smtp.client.pump"
 
 local bdat = {}
 
 local SIZE = 262144 -- octets of a chunk
 local OWED = 64     -- replies to chunks that may be outstanding: more could fill the buffers on their way
-
--- What this process has learnt: "host:port" -> whether it swallows.
-local swallows = {}
-
-local key = command.key
 
 local function able(self)
   local offered = self.capabilities
@@ -25,17 +21,17 @@ end
 
 --- Whether content may go to this server in chunks, without asking the caller.
 function bdat.trusted(self)
-  return able(self) and (self.plan.chunk or swallows[key(self.plan)]) or false
+  return able(self) and (self.plan.chunk or habits.of(self.plan).swallows) or false
 end
 
 --- Whether it is worth finding out.
 function bdat.is_unknown(self)
-  return able(self) and not self.trusted and swallows[key(self.plan)] == nil
+  return able(self) and not self.trusted and habits.of(self.plan).swallows == nil
 end
 
 --- The server said more than it was asked: it may have read content as commands.
 function bdat.distrust(self)
-  swallows[key(self.plan)], self.trusted = false, false
+  habits.of(self.plan).swallows, self.trusted = false, false
 end
 
 -- Queues the question whether the server swallows, and behind it a command that every server knows.
@@ -43,7 +39,7 @@ local function queue_question(self, stage, last)
   local ok, why = self.pump:chunk("XNOP\r\n", true)
   if not ok then return command.fail_input(self, stage, why) end
   -- a connection that is lost over it must not be followed by others
-  swallows[key(self.plan)] = false
+  habits.of(self.plan).swallows = false
   return command.queue(self, stage, last)
 end
 
@@ -55,7 +51,7 @@ local function answer(self, code, receive)
   local refused = command.class(reply) == 5
   reply, err = receive()
   if not reply then return nil, err end
-  swallows[key(self.plan)] = refused and reply.code == code
+  habits.of(self.plan).swallows = refused and reply.code == code
   return reply, refused
 end
 

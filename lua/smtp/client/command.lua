@@ -14,12 +14,6 @@ local FATAL = {
   timeout = true, closed = true, protocol = true, tls = true, source = true, connect = true, resolve = true,
 }
 
---- The server, as this process remembers it and what it has learnt of it.
-function command.key(plan)
-  plan.key = plan.key or plan.path or plan.host:lower() .. ":" .. plan.port
-  return plan.key
-end
-
 --- Closes the files of a content that is not read to its end.
 function command.put_away(self)
   local close = self.reading

@@ -4,6 +4,8 @@ local capability = require "smtp.protocol.capability"
 local core = require "smtp.core"
 local errors = require "smtp.errors"
 local command = require "smtp.client.command"
+local content = require "smtp.client.content"
+local receipts = require "smtp.client.receipt"
 local limits = require "smtp.protocol.limits"
 local parameter = require "smtp.protocol.parameter"
 local pipeline = require "smtp.protocol.pipeline"
@@ -46,22 +48,6 @@ local concat, huge, rep = table.concat, math.huge, string.rep
 ---@field data smtp.Reply? of DATA, where it is not a 354
 ---@field ready boolean the server waits for the content
 ---@field open boolean DATA was answered with a 354
-
---- A recipient that the server does not want, as receipts and errors list it.
----@param taken integer? recipients that it took before, where the reply is to RCPT
-function envelope.refused(self, address, reply, taken)
-  return { address = address, code = reply.code, enhanced = reply.enhanced, text = self.trace.scrub(reply.text),
-    temporary = command.class(reply) == 4 or taken ~= nil and limits.reached(reply, taken) }
-end
-
---- Whether the same call may work later: with `partial` one recipient is enough, else it takes all of them.
-function envelope.may_work_later(rejected, mail)
-  local later, never = false, false
-  for _, one in ipairs(rejected) do
-    if one.temporary then later = true else never = true end
-  end
-  return later and (mail.partial ~= false or not never)
-end
 
 -- The lines of an envelope.
 local function commands(to, wishes, first)
@@ -239,7 +225,7 @@ local function read_each(self, one, flight, late)
       one.accepted[#one.accepted + 1] = address
       self.transaction = true -- whatever it said to MAIL
     else
-      one.rejected[#one.rejected + 1] = envelope.refused(self, address, reply, #one.accepted)
+      one.rejected[#one.rejected + 1] = receipts.refused(self, address, reply, #one.accepted)
     end
   end
   if not flight.data then return true end
@@ -319,8 +305,7 @@ function envelope.finish(self, one)
 end
 
 --- The error for a message that the server refused before its content.
----@param abandon fun()? gives a server that waits for content none
-function envelope.refusal(self, one, abandon)
+function envelope.refusal(self, one)
   local stage, reply = "data", one.data
   if one.refused then
     stage, reply = "mail", one.refused
@@ -331,11 +316,11 @@ function envelope.refusal(self, one, abandon)
     -- MAIL was refused and RCPT not: these would get an empty message
     command.kill(self, { kind = "rejected", stage = stage, reason = errors.reply_line(reply) })
   elseif one.open then
-    abandon()
+    content.send(self, "", one) -- what it says to none at all is no news
   end
   if command.class(reply) < 4 then return command.expect(self, stage, reply, 4) end
   local temporary = command.class(reply) == 4
-  if stage == "rcpt" then temporary = envelope.may_work_later(one.rejected, one.mail) end
+  if stage == "rcpt" then temporary = receipts.may_work_later(one.rejected, one.mail) end
   return command.fail(self, stage, "rejected", nil, { code = reply.code, enhanced = reply.enhanced, text = reply.text,
     temporary = temporary,
     -- after a refused MAIL the answers to RCPT say nothing about the recipients

@@ -1,5 +1,6 @@
 --- What a caller gets for a message that was sent.
 local core = require "smtp.core"
+local limits = require "smtp.protocol.limits"
 local queue = require "smtp.protocol.queue"
 
 local receipt = {}
@@ -18,6 +19,22 @@ local unpack = table.unpack or unpack
 ---@field time table seconds: {connect=, tls=, auth=, send=, total=}
 ---@field tls table? {version=, cipher=, peer=, resumed=}
 ---@field transcript string?
+
+--- A recipient that the server does not want, as receipts and errors list it.
+---@param taken integer? recipients that it took before, where the reply is to RCPT
+function receipt.refused(self, address, reply, taken)
+  return { address = address, code = reply.code, enhanced = reply.enhanced, text = self.trace.scrub(reply.text),
+    temporary = reply.code < 500 or taken ~= nil and limits.reached(reply, taken) }
+end
+
+--- Whether the same call may work later: with `partial` one recipient is enough, else it takes all of them.
+function receipt.may_work_later(rejected, mail)
+  local later, never = false, false
+  for _, one in ipairs(rejected) do
+    if one.temporary then later = true else never = true end
+  end
+  return later and (mail.partial ~= false or not never)
+end
 
 -- A receipt's own list of all that a plan of one flight names.
 local function all(plan)

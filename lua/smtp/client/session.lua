@@ -3,6 +3,7 @@
 local caller = require "smtp.client.caller"
 local check = require "smtp.check"
 local bdat = require "smtp.client.bdat"
+local content = require "smtp.client.content"
 local core = require "smtp.core"
 local send = require "smtp.client.send"
 local errors = require "smtp.errors"
@@ -446,7 +447,7 @@ function Session:data(source)
   if reply.code ~= 354 then return command.expect(self, "data", reply, 354) end
   local tally = { accepted = self.taken, rejected = {} }
   self.reading = close
-  reply, err = send.content(self, source, tally)
+  reply, err = content.send(self, source, tally)
   command.put_away(self)
   if not reply then return nil, err end
   reply, err = command.expect(self, "final", reply, 2)
