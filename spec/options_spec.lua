@@ -1,11 +1,12 @@
 local core = require "smtp.core"
 local errors = require "smtp.errors"
 local options = require "smtp.options"
+local plans = require "smtp.plan"
 local play = require "spec.support.play"
 local smtp = require "smtp"
 
 local function plan(given)
-  return options.plan(given, "smtp.connect")
+  return plans.new(given, "smtp.connect")
 end
 
 -- What a raising call says.

@@ -1,14 +1,15 @@
---- What a user writes in a table: its names, the types of its values, and the tables in it, however deep. What is wrong
---- with a program raises here, and says what is right; the values themselves are other rooms' business. Pure.
-local guess = require "smtp.guess"
-
+--- check: what a user writes in a table: its names, the types of its values, and the tables in it, however deep.
+--- Does: raises what is wrong with a program, at the line of its call, and says what is right.
+--- Never: judges a value; loads smtp.guess before somebody is wrong.
+--- Called by: options, and whoever takes an argument or makes a class.
 local check = {}
 
--- "string table" -> which types those are. Behind a colon there may be words: what is to be written.
-local TYPES = setmetatable({}, { __index = function(sets, words)
+-- "string table" -> which types those are. Behind a colon there may be words: what is to be written. A field that may
+-- be a table is a list of these types and of what looks into it.
+local TYPES = setmetatable({}, { __index = function(sets, field)
   local set = {}
-  for word in words:match("^[^:]*"):gmatch("%a+") do set[word] = true end
-  sets[words] = set
+  for word in (field[1] or field):match("^[^:]*"):gmatch("%a+") do set[word] = true end
+  sets[field] = set
   return set
 end })
 
@@ -67,9 +68,9 @@ local function shown(key)
   return tostring(key):sub(1, 40)
 end
 
-local function check_type(value, types, label, what)
-  if not TYPES[types][type(value)] then
-    local names, right = types:match("^([^:]*)(.*)$")
+local function check_type(value, field, label, what)
+  if not TYPES[field][type(value)] then
+    local names, right = (field[1] or field):match("^([^:]*)(.*)$")
     raise(("%s: %s must be a %s, not %s%s"):format(label, what, names:gsub(" ", " or "),
       value == nil and "nil" or "a " .. type(value), right))
   end
@@ -145,10 +146,16 @@ function check.object(value, names, what)
   end
 end
 
---- Refuses unknown names, telling what may be meant, and wrong types. Of the table itself: not of its metatable.
+-- What may be meant. Who has given up the root directory, and has not loaded that before, gets no guess.
+local function advice(name, known, value)
+  local fine, guess = pcall(require, "smtp.guess")
+  return fine and guess.advice(name, known, value) or ""
+end
+
+--- Refuses unknown names, telling what may be meant, wrong types, and what is wrong in the tables in it. Of the table
+--- itself: not of its metatable.
 ---@param given table
----@param known table[] one or two: option name -> the Lua types it may have, with blanks between; ": " and words may
---- follow, what to write
+---@param known table[] one or two tables of fields, as in smtp.options
 ---@param label string the call's name, for the message
 function check.options(given, known, label)
   if type(given) ~= "table" then
@@ -156,38 +163,24 @@ function check.options(given, known, label)
   end
   local one, other = known[1], known[2] or known[1]
   for name, value in next, given do
-    local types = one[name] or other[name]
-    if not types then
-      raise(("%s: unknown option %q%s"):format(label, shown(name), guess.advice(name, known, value)))
+    local field, kind = one[name] or other[name], type(value)
+    if not field then
+      raise(("%s: unknown option %q%s"):format(label, shown(name), advice(name, known, value)))
     end
-    if not TYPES[types][type(value)] then check_type(value, types, label, ("option %q"):format(name)) end
+    if not TYPES[field][kind] then check_type(value, field, label, ("option %q"):format(name)) end
+    if kind == "table" and type(field) == "table" then field[2](value, label .. ": " .. name) end
   end
 end
 
 -- Each of these gives a function(value, label) for a value that is a table already.
 
---- The tables in a table of options.
----@param inside table<string, fun(value: table, label: string)> option name -> what looks into it
-function check.inside(inside)
-  return function(given, label)
-    for name, look in pairs(inside) do
-      local value = rawget(given, name)
-      if type(value) == "table" then look(value, label .. ": " .. name) end
-    end
-  end
-end
-
 --- A table with names of its own.
----@param known table<string, string> name -> types
----@param inside table<string, fun(value: table, label: string)>?
----@param place string? what its names belong to, in words
-function check.record(known, inside, place)
-  if place then guess.place(known, place) end
-  local tables, look = { known }, inside and check.inside(inside)
+---@param fields table<string, string|table> as in smtp.options
+function check.record(fields)
+  local known = { fields }
   return function(value, label)
-    check.plain(value, label, known)
-    check.options(value, tables, label)
-    if look then look(value, label) end
+    check.plain(value, label, fields)
+    check.options(value, known, label)
   end
 end
 

@@ -1,18 +1,30 @@
---- What somebody means who writes a name that is none here: another library's, one that belongs to another table, or
---- one with a slip of the pen. Where nothing is near there is no guess. Pure.
+--- guess: what somebody means who writes a name that is none here: another library's, one that belongs to another
+--- table, or one with a slip of the pen.
+--- Never: guesses where nothing is near; is loaded in a script before somebody is wrong.
+--- Called by: check.
+local options = require "smtp.options"
+
 local guess = {}
 
 local LONGEST = 40 -- octets of a name that is looked at
 
-local places = {} -- {known=, words=, shy=}, in the order in which they are looked through
-
---- Tells where the names of a table belong.
----@param known table<string, any> by name
----@param words string "the message (smtp.send …)"
----@param shy boolean? what another library calls so is meant rather: "max_connections" of who sends
-function guess.place(known, words, shy)
-  places[#places + 1] = { known = known, words = words, shy = shy }
-end
+-- Where a name belongs, in the order in which they are looked through; `shy`: what another library calls so is meant
+-- rather: "max_connections" of who sends.
+local PLACES = {
+  { known = options.SERVER,
+    words = "the server that mail is sent to (smtp.send, smtp.connect, smtp.session, smtp.pool)" },
+  { known = options.MESSAGE, words = "the message (smtp.send, smtp.message, session:send, pool:send)" },
+  { known = options.POOL, words = "the pool (smtp.pool)" },
+  { known = options.RECEIVER, words = "the receiving side (smtp.server)", shy = true },
+  { known = options.MAILBOX, words = "a mailbox, {name=, address=}" },
+  { known = options.ATTACHMENT, words = "an attachment, one of the list attachments" },
+  { known = options.SIGNATURE, words = "the table dkim" },
+  { known = options.TIMEOUTS, words = "the table timeouts" },
+  { known = options.LIST, words = "the table list" },
+  { known = options.CALENDAR, words = "the table calendar" },
+  { known = options.DSN, words = "the table dsn" },
+  { known = options.DELIVER_BY, words = "the table deliver_by" },
+}
 
 -- What other libraries call it: LuaSocket, lua-resty-mail, Nodemailer, PHPMailer, Python's smtplib, email and their
 -- frameworks, Gomail, Action Mailer, curl; in small letters without blanks, and without "mail" or "smtp" in front. Of
@@ -180,14 +192,14 @@ end
 
 -- Where a name belongs, in words, and whether it may well be another library's.
 local function place_of(words)
-  for _, place in ipairs(places) do
+  for _, place in ipairs(PLACES) do
     if is_known(words, { place.known }) then return place.words, place.shy end
   end
 end
 
 -- The same name, wherever it belongs.
 local function same_elsewhere(name)
-  for _, place in ipairs(places) do
+  for _, place in ipairs(PLACES) do
     local found = same(name, { place.known })
     if found then return found end
   end

@@ -10,6 +10,7 @@ local errors = require "smtp.errors"
 local command = require "smtp.client.command"
 local message = require "smtp.mail.message"
 local options = require "smtp.options"
+local plans = require "smtp.plan"
 local session = require "smtp.client.session"
 local task = require "smtp.task"
 
@@ -27,6 +28,7 @@ end
 -- A script loads what few need when it is needed. Inside a host that may be too late: it has another root or user by
 -- then, or no `require` any more.
 if options.host_transport or not rawget(_G, "arg") then
+  require "smtp.guess"
   require "smtp.mail.dkim"
   require "smtp.mail.preview"
   require "smtp.pool"
@@ -49,7 +51,7 @@ function smtp.send(given, ...)
     check.raise "smtp.send: a message by itself names no server: give it to session:send or pool:send"
   end
   local about_server, about_mail = options.split(given, "smtp.send")
-  local plan, err = options.plan(about_server, "smtp.send", true)
+  local plan, err = plans.new(about_server, "smtp.send", true)
   if not plan then return nil, err end
   local mail
   mail, err = send.compose(about_mail, "smtp.send")
@@ -98,7 +100,7 @@ end
 ---@return smtp.Session? session
 ---@return smtp.Error? err kind "input"
 function smtp.session(given)
-  local plan, err = options.plan(given, "smtp.session")
+  local plan, err = plans.new(given, "smtp.session")
   return plan and session.new(plan), errors.apart(err)
 end
 
@@ -107,7 +109,7 @@ end
 ---@return smtp.Session? session
 ---@return smtp.Error? err
 function smtp.connect(given)
-  local plan, err = options.plan(given, "smtp.connect")
+  local plan, err = plans.new(given, "smtp.connect")
   local one
   if plan then one, err = session.new(plan):open() end
   return one, errors.apart(err)
@@ -119,7 +121,7 @@ end
 ---@return smtp.Report? report
 ---@return smtp.Error? err `err.report` is the report as far as it got (nil for kind "input" before the first step)
 function smtp.verify(given)
-  local plan, err = options.plan(given, "smtp.verify")
+  local plan, err = plans.new(given, "smtp.verify")
   if not plan then return nil, errors.apart(err) end
   return require "smtp.client.verify".run(plan)
 end

@@ -1,11 +1,8 @@
---- Checks the user's table once and turns it into a plan: every default filled in, nothing left to look up later.
---- A wrong name or type raises (the program is wrong); a value that cannot work returns nil, err (the input is wrong).
+--- options: every table that a user writes, field by field.
+--- Does: says what each field may be; refuses wrong names and types in what a user gives (raises).
+--- Never: looks at values: what cannot work is found by smtp.plan, smtp.mail and smtp.server.
+--- Called by: smtp, plan, client/send, login and pool, server, guess. The reference and smtp.types are made of it.
 local check = require "smtp.check"
-local core = require "smtp.core"
-local errors = require "smtp.errors"
-local guess = require "smtp.guess"
-local hosts = require "smtp.protocol.host"
-local sasl = require "smtp.protocol.sasl"
 
 local options = {}
 
@@ -13,72 +10,198 @@ local options = {}
 ---@type table?
 options.host_transport = nil
 
+-- A field is the Lua types it may have, with blanks between (behind a colon: what to write), or a list of these and of
+-- what looks into a table. Its words stand above it, for they cost nothing there; behind it, where the Lua types do not
+-- say it all: its type, (its unit) and = its default. One field begins a line.
+
 local TLS = 'string: write "implicit", "starttls", "opportunistic" or "none"'
-
--- name -> accepted Lua types, and what to write where the type does not tell
-local SERVER = {
-  host = "string", port = "number", path = "string", url = "string",
-  tls = TLS, verify = "boolean", ca_file = "string", ca_path = "string",
-  client_cert = "string", client_key = "string", tls_min = 'string: write "1.2" or "1.3"', server_name = "string",
-  pin = "string table",
-  username = "string", password = "string", token = "string function",
-  auth = "string table boolean", allow_insecure_auth = "boolean",
-  helo = "string", timeout = "number", timeouts = "table", bind = "string", proxy = "string", lmtp = "boolean",
-  transport = "string table", trace = "boolean function", pipeline = "string boolean",
-}
-
-local MESSAGE = {
-  from = "string table", sender = "string table", to = "string table", cc = "string table", bcc = "string table",
-  reply_to = "string table", subject = "string", text = "string", html = "string",
-  attachments = 'table: write a list such as { { path = "plan.pdf" } }', headers = "table",
-  date = "number: write a time as os.time() gives it", message_id = "string", in_reply_to = "string",
-  references = "string table", priority = 'string: write "high", "normal" or "low"', list = "table", calendar = "table",
-  dkim = "table",
-  dsn = "table", require_tls = "boolean", deliver_by = "number table", hold_for = "number", mt_priority = "number",
-  raw = "string function", envelope = "table", partial = "boolean", on_progress = "function", files = "boolean",
-}
-
---- What a pool has besides.
-options.POOL = { size = "number", max_messages = "number", max_idle = "number", rate = "number", attempts = "number" }
-
---- What smtp.server has.
-options.RECEIVER = {
-  host = "string", port = "number", tls = TLS, cert = "string", key = "string", auth = "function", size = "number",
-  lmtp = "boolean", extensions = "table", on_message = "function", timeout = "number", max_connections = "number",
-  transport = "table",
-}
-
-guess.place(SERVER, "the server that mail is sent to (smtp.send, smtp.connect, smtp.session, smtp.pool)")
-guess.place(MESSAGE, "the message (smtp.send, smtp.message, session:send, pool:send)")
-guess.place(options.POOL, "the pool (smtp.pool)")
-guess.place(options.RECEIVER, "the receiving side (smtp.server)", true)
-
-local SERVER_ALONE, MESSAGE_ALONE, BOTH = { SERVER }, { MESSAGE }, { SERVER, MESSAGE }
-
-local TIMEOUTS = { connect = 30, greeting = 300, command = 300, data = 120, block = 180, final = 600 }
-local TIMEOUT = {}
-for name in pairs(TIMEOUTS) do TIMEOUT[name] = "number" end
--- How much may go together: `chunk`: content in chunks, never (false), always where offered (true); `login`: see
--- Session:open.
-local TIERS = {
-  auto = {}, data = { chunk = false }, chunk = { chunk = true }, auth = { login = true },
-  ["auth+chunk"] = { login = true, chunk = true },
-}
-local FILES = { "ca_file", "ca_path", "client_cert", "client_key" }
-local TLS_MODES = { implicit = true, starttls = true, opportunistic = true, none = true }
-local SCHEMES = {
-  smtp = { tls = "starttls", port = 587 },
-  smtps = { tls = "implicit", port = 465 },
-  ["smtp+insecure"] = { tls = "none", port = 25 },
-  lmtp = { tls = "starttls", port = 24, lmtp = true },
-  ["lmtp+unix"] = { tls = "none", lmtp = true, path = true },
-}
-local PROXIES = {
-  socks5 = { kind = "socks5", port = 1080 },
-  http = { kind = "http", port = 80 },
-}
-
 local strings = check.list "string"
+
+--- smtp.Mailbox: A person or a list of people that mail goes to, or comes from.
+options.MAILBOX = {
+  --- As people read it, in UTF-8.
+  name = "string",
+  --- `local-part@domain`. Beyond ASCII the domain goes in its `xn--` form (by libidn2); the local part needs a server
+  --- with SMTPUTF8.
+  address = "string", -- = required
+}
+
+local mailbox = check.record(options.MAILBOX)
+local people = check.either(mailbox, check.list("string table", mailbox))
+
+--- smtp.AttachmentOptions: One of the list `attachments`: one of `path`, `data` and `source`, and what is known of it.
+options.ATTACHMENT = {
+  --- A file, opened when the message is sent and read piece by piece: memory does not grow with it.
+  path = "string",
+  --- The content itself.
+  data = "string",
+  --- Gives the content in pieces, then nil; where a message is read twice it begins anew after that nil.
+  source = "function", -- fun(): string?
+  --- As the reader sees it.
+  filename = "string", -- = the last part of `path`
+  content_type = "string", -- = guessed from `filename`; `message/rfc822` for .eml
+  --- Makes it part of the html, which shows it by `cid:`.
+  content_id = "string",
+  disposition = "string", -- = "attachment", or "inline" with a `content_id`
+  --- Of a `source`: with it the message's size is known ahead.
+  size = "number", -- integer (octets)
+}
+
+local function pair(value, label)
+  check.plain(value, label)
+  local count = 0
+  for _ in next, value do count = count + 1 end
+  local fine = count == 2 and type(value[1]) == "string" and (type(value[2]) == "string" or type(value[2]) == "number")
+  if not fine then check.raise(label .. " must be a pair of name and value") end
+end
+
+--- smtp.CalendarOptions: An invitation, shown as one and attached as `invite.ics`. RFC 5545, 6047.
+options.CALENDAR = {
+  --- iCalendar text with a METHOD: `REQUEST`, `CANCEL`, `REPLY`, `PUBLISH`.
+  content = "string", -- = required
+  --- Where it is given it must be the same.
+  method = "string", -- = the content's
+}
+
+--- smtp.ListOptions: What a mailing list says of itself: `mailto:`, `https:` or `http:` URIs, one or several.
+--- RFC 2369, 2919, 8058.
+options.LIST = {
+  unsubscribe = { "string table", strings }, -- string|string[]
+  --- Leaving is one click; needs an `https:` URI in `unsubscribe`. Mailbox providers want such a message signed.
+  unsubscribe_post = "boolean", -- = false
+  --- `"Name <list.example.org>"`
+  id = "string",
+  help = { "string table", strings }, -- string|string[]
+  subscribe = { "string table", strings }, -- string|string[]
+  post = { "string table", strings }, -- string|string[]
+  owner = { "string table", strings }, -- string|string[]
+  archive = { "string table", strings }, -- string|string[]
+}
+
+--- smtp.DkimOptions: A signature; RSA or Ed25519, as the key is. A message that cannot be signed is not sent.
+--- RFC 6376, 8463.
+options.SIGNATURE = {
+  domain = "string", -- = required
+  --- The key is published at `selector._domainkey.domain`.
+  selector = "string", -- = required
+  --- PEM text.
+  key = "string", -- = required, or `key_file`
+  key_file = "string",
+  --- Names of the header fields to sign.
+  headers = { "table", strings }, -- string[] = those that matter
+  --- Of header and body: `"relaxed"` or `"simple"` each.
+  canonicalization = "string", -- = "relaxed/relaxed"
+}
+
+local signature = check.record(options.SIGNATURE)
+
+--- smtp.DsnOptions: Which reports to send back; an error where the server does not offer DSN. RFC 3461.
+options.DSN = {
+  --- `"never"`, or one or a list of `"success"`, `"failure"` and `"delay"`.
+  notify = { "string table", strings }, -- string|string[] = as the servers like
+  --- How much of the message comes back.
+  ret = "string", -- "full"|"headers" = as the servers like
+  --- An identifier of yours, that comes back, too: printable ASCII, 100 octets at the most when encoded.
+  envid = "string",
+}
+
+--- smtp.DeliverByOptions: How soon a message is to be delivered; an error where the server does not offer it. RFC 2852.
+options.DELIVER_BY = {
+  seconds = "number", -- integer (seconds) = required
+  --- What happens then: it comes back, or goes on and you are told.
+  mode = "string", -- "return"|"notify" = "return"
+  --- Every server on the way tells.
+  trace = "boolean", -- = false
+}
+
+--- smtp.EnvelopeOptions: Whom the servers are told of, where it differs from the header. RFC 5321 2.3.1.
+options.ENVELOPE = {
+  --- Where reports go; `""` for the null reverse-path.
+  from = { "string table", people }, -- string|smtp.Mailbox = `sender`, or `from`
+  --- `"postmaster"` is a recipient without a domain.
+  to = { "string table", people }, -- string|smtp.Mailbox|(string|smtp.Mailbox)[] = `to`, `cc` and `bcc`
+}
+
+--- smtp.MessageOptions: For smtp.send, smtp.message, session:send, session:send_many, pool:send and pool:send_many.
+options.MESSAGE = {
+  --- `"Ada <ada@example.org>"`, `"ada@example.org"` or `{name=, address=}`.
+  from = { "string table", people }, -- string|smtp.Mailbox = required, but beside `raw`
+  --- Who hands it in, where `from` are others.
+  sender = { "string table", people }, -- string|smtp.Mailbox
+  --- One, several separated by commas, or a list; a string may hold groups (`"Team: a@example.org, b@example.org;"`).
+  to = { "string table", people }, -- string|smtp.Mailbox|(string|smtp.Mailbox)[] = one of `to`, `cc`, `bcc` is required
+  cc = { "string table", people }, -- string|smtp.Mailbox|(string|smtp.Mailbox)[]
+  --- In no header: nobody sees them.
+  bcc = { "string table", people }, -- string|smtp.Mailbox|(string|smtp.Mailbox)[]
+  reply_to = { "string table", people }, -- string|smtp.Mailbox|(string|smtp.Mailbox)[] = `from`
+  --- UTF-8.
+  subject = "string",
+  --- UTF-8; with `html` besides the reader's program chooses.
+  text = "string",
+  --- UTF-8.
+  html = "string",
+  attachments = { -- smtp.AttachmentOptions[]
+    'table: write a list such as { { path = "plan.pdf" } }',
+    check.list('table: an item is written { path = "plan.pdf" }', check.record(options.ATTACHMENT)),
+  },
+  --- Your own: a list of `{name, value}`, or a table name → value. Those that have an option are refused.
+  headers = { -- (string|number)[][]|table<string, string|number>
+    "table", check.either(check.map "string number",
+      check.list('table: an item is written { "X-Mailer", "ours" }', pair)),
+  },
+  --- Unix time, as os.time() gives it.
+  date = "number: write a time as os.time() gives it", -- number (seconds) = now
+  --- `"<left@right>"`
+  message_id = "string", -- = made for you
+  --- The message that this one answers: its Message-ID, as it has it (`"<left@right> …"`). Comments are skipped,
+  --- anything else is refused.
+  in_reply_to = "string",
+  --- All those before it, likewise, or a list.
+  references = { "string table", strings }, -- string|string[]
+  --- `"normal"` writes nothing.
+  priority = 'string: write "high", "normal" or "low"', -- "high"|"normal"|"low" = "normal"
+  list = { "table", check.record(options.LIST) }, -- smtp.ListOptions
+  calendar = { "table", check.record(options.CALENDAR) }, -- smtp.CalendarOptions
+  --- One or a list.
+  dkim = { "table", check.either(signature, check.list("table", signature)) }, -- smtp.DkimOptions|smtp.DkimOptions[]
+  dsn = { "table", check.record(options.DSN) }, -- smtp.DsnOptions
+  --- Only over verified TLS, all the way; an error where the server does not offer it. RFC 8689.
+  require_tls = "boolean", -- = false
+  deliver_by = { "number table", check.record(options.DELIVER_BY) }, -- integer|smtp.DeliverByOptions (seconds)
+  --- So long the server keeps it before it sends it on; an error where it does not offer that. RFC 4865.
+  hold_for = "number", -- integer (seconds)
+  --- From -9 to 9; an error where the server does not offer it. RFC 6710.
+  mt_priority = "number", -- integer
+  --- A finished message instead: a string, or a function that returns pieces and then nil. Line ends become CRLF, and
+  --- `Bcc` and `Resent-Bcc` are taken out of its header; all else goes as it is, lines over 998 octets too. A NUL is
+  --- refused, and so are octets beyond ASCII where the server does not offer 8BITMIME: those of a function when they
+  --- come, by ending the connection (`not_sent`).
+  raw = "string function", -- string|fun(): string?
+  envelope = { "table", check.record(options.ENVELOPE) }, -- smtp.EnvelopeOptions
+  --- Send to the recipients that the server takes and list the others; false: to all of them or to nobody.
+  partial = "boolean", -- = false
+  --- Called with the octets sent while the body goes out, and when all of it has. Must not yield; what it raises ends
+  --- the connection and comes through.
+  on_progress = "function", -- fun(sent: integer, total: integer?)
+  --- false: a `path` in attachments and a `key_file` in dkim are refused, for tables that come from outside.
+  files = "boolean", -- = true
+}
+
+--- smtp.TimeoutOptions: For each wait; all but `connect` as RFC 5321 4.5.3.2 has them.
+options.TIMEOUTS = {
+  --- The connection, and the handshake of TLS.
+  connect = "number", -- (seconds) = 30
+  --- The server's first words.
+  greeting = "number", -- (seconds) = 300
+  --- The reply to a command.
+  command = "number", -- (seconds) = 300
+  --- The reply to DATA.
+  data = "number", -- (seconds) = 120
+  --- A piece of the content to be taken.
+  block = "number", -- (seconds) = 180
+  --- The reply to all of it.
+  final = "number", -- (seconds) = 600
+}
 
 -- Many libraries have the whole login in a table of that name.
 local function names_of_mechanisms(value, label)
@@ -90,28 +213,6 @@ local function names_of_mechanisms(value, label)
   strings(value, label)
 end
 
-local mailbox = check.record({ name = "string", address = "string" }, nil, "a mailbox, {name=, address=}")
-local people = check.either(mailbox, check.list("string table", mailbox))
-local attachment = check.record({
-  path = "string", data = "string", source = "function", filename = "string", content_type = "string",
-  content_id = "string", disposition = "string", size = "number",
-}, nil, "an attachment, one of the list attachments")
-local signature = check.record({
-  domain = "string", selector = "string", key = "string", key_file = "string", headers = "table",
-  canonicalization = "string",
-}, { headers = strings }, "the table dkim")
-
-local function pair(value, label)
-  check.plain(value, label)
-  local count = 0
-  for _ in next, value do count = count + 1 end
-  local fine = count == 2 and type(value[1]) == "string" and (type(value[2]) == "string" or type(value[2]) == "number")
-  if not fine then check.raise(label .. " must be a pair of name and value") end
-end
-
-local TRANSPORTS = {}
-for name in ("cqueues luv copas haproxy prosody skynet"):gmatch("%a+") do TRANSPORTS[name] = true end
-
 -- What else a transport has is its own business.
 local function transport_of(value, label)
   if type(value.connect) == "function" then return end
@@ -120,349 +221,169 @@ local function transport_of(value, label)
     or ("write one such as require %q, or leave it out for the built-in sockets"):format("smtp.transport.cqueues")))
 end
 
--- What is inside the options that may be tables.
-local inside_server = check.inside {
-  timeouts = check.record(TIMEOUT, nil, "the table timeouts"), auth = names_of_mechanisms, pin = strings,
-  transport = transport_of,
-}
-local inside_message = check.inside {
-  from = people, sender = people, to = people, cc = people, bcc = people, reply_to = people,
-  attachments = check.list('table: an item is written { path = "plan.pdf" }', attachment),
-  headers = check.either(check.map "string number",
-    check.list('table: an item is written { "X-Mailer", "ours" }', pair)),
-  references = strings,
-  list = check.record({
-    unsubscribe = "string table", unsubscribe_post = "boolean", id = "string", help = "string table",
-    subscribe = "string table", post = "string table", owner = "string table", archive = "string table",
-  }, {
-    unsubscribe = strings, help = strings, subscribe = strings, post = strings, owner = strings, archive = strings,
-  }, "the table list"),
-  calendar = check.record({ content = "string", method = "string" }, nil, "the table calendar"),
-  dkim = check.either(signature, check.list("table", signature)),
-  dsn = check.record({ notify = "string table", ret = "string", envid = "string" }, { notify = strings },
-    "the table dsn"),
-  deliver_by = check.record({ seconds = "number", mode = "string", trace = "boolean" }, nil, "the table deliver_by"),
-  envelope = check.record({ from = "string table", to = "string table" }, { from = people, to = people }),
+--- smtp.LoginOptions: For session:auth, and among the server options.
+options.LOGIN = {
+  username = "string",
+  --- SCRAM-SHA-256 and SCRAM-SHA-1, both with channel binding (-PLUS) where the server can; then over verified TLS
+  --- PLAIN, CRAM-MD5, LOGIN, else CRAM-MD5, PLAIN, LOGIN. Control characters, and the line break at a file's end, are
+  --- refused before connecting.
+  password = "string",
+  --- An OAuth 2 access token, or a function that returns one: OAUTHBEARER, XOAUTH2.
+  token = "string function", -- string|fun(): string
+  --- A mechanism, or a list in order of preference; false: do not log in; `"EXTERNAL"`: by `client_cert`. Where a
+  --- server does not take a mechanism that it offers (502, 504, 534 5.7.9) the next one that is no weaker has its turn:
+  --- weaker than EXTERNAL and -PLUS is SCRAM, then CRAM-MD5, then PLAIN, LOGIN and tokens (over verified TLS CRAM-MD5
+  --- is as these). After a refused password or token there is no other. RFC 4954.
+  auth = { "string table boolean", names_of_mechanisms }, -- string|string[]|boolean = the strongest both sides have
 }
 
-local function unescape(text)
-  return (text:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
-end
+--- smtp.ServerOptions: For smtp.send, smtp.connect, smtp.session, smtp.pool and smtp.verify; and those of
+--- smtp.LoginOptions.
+options.SERVER = {
+  --- A name or an address.
+  host = "string", -- = required, or `url`, or `path`
+  port = "number", -- integer = 465 with `tls = "implicit"`, 24 with `lmtp`, else 587
+  --- A unix socket instead; without TLS unless `tls` says otherwise.
+  path = "string",
+  --- All in one: `smtps://user:pass@host:465`, `smtp://user:pass@host:587`, `smtp+insecure://host:25`,
+  --- `lmtp://host:24`, `lmtp+unix:///path`; percent-encoding is decoded; other options override it.
+  url = "string",
+  --- `"starttls"`: encrypted before anything else is said, or nothing is sent; `"implicit"`: TLS from the first byte;
+  --- `"opportunistic"`: STARTTLS where it is offered, and then still verified. RFC 3207, 8314.
+  tls = TLS, -- "starttls"|"implicit"|"opportunistic"|"none" = "starttls"; "implicit" on port 465
+  --- false switches the checks of certificate and name off.
+  verify = "boolean", -- = true
+  --- Trusted certificates instead of the system's: a PEM file, or its text; a damaged certificate there is an error.
+  ca_file = "string", -- = the system's
+  --- The same, a directory as `openssl rehash` makes it.
+  ca_path = "string", -- = the system's
+  --- Your own certificate: a PEM file, or its text.
+  client_cert = "string",
+  client_key = "string", -- = in `client_cert`
+  --- The oldest version of TLS.
+  tls_min = 'string: write "1.2" or "1.3"', -- "1.2"|"1.3" = "1.2"
+  --- The name for SNI and to verify, where `host` is not it.
+  server_name = "string", -- = `host`
+  --- The SHA-256 of the server's public key in base64 (`report.tls.peer.pin` shows it), or a list: only such a server
+  --- will do, beside the other checks.
+  pin = { "string table", strings }, -- string|string[]
+  username = options.LOGIN.username,
+  password = options.LOGIN.password,
+  token = options.LOGIN.token,
+  auth = options.LOGIN.auth,
+  --- Credentials are sent unencrypted, too, on loopback or anywhere.
+  allow_insecure_auth = "boolean", -- = false
+  --- The name given in EHLO.
+  helo = "string", -- = the host's full name, else an address literal
+  --- For the whole call. Without it smtp.send and smtp.verify give all that comes before the content (connecting,
+  --- greeting, EHLO, TLS, login, envelope) 60 seconds altogether. Of a pool: for each message's whole way.
+  timeout = "number", -- (seconds) = none
+  --- Where one is given its wait may take that long, and is not counted among those 60 seconds.
+  timeouts = { "table", check.record(options.TIMEOUTS) }, -- smtp.TimeoutOptions
+  --- The local address to connect from, or a name with one of each family.
+  bind = "string",
+  --- `socks5://user:pass@host:1080` (it looks the server's name up) or `http://user:pass@host:80` (CONNECT).
+  --- RFC 1928, 1929, 9110.
+  proxy = "string",
+  --- Speak LMTP: the server answers for each recipient, and `rejected` lists those it did not deliver to. RFC 2033.
+  lmtp = "boolean", -- = false
+  --- `"auto"`: the built-in sockets, inside nginx its own, inside Tarantool those of its fibers; or a transport, such
+  --- as `require "smtp.transport.cqueues"`.
+  transport = { "string table", transport_of }, -- "auto"|smtp.Transport = "auto"
+  --- true: keep the transcript; a function: called for each line, direction `"C"` or `"S"`; what it raises ends the
+  --- connection and comes through. Secrets are out of both.
+  trace = "boolean function", -- boolean|fun(direction: "C"|"S", line: string) = false
+  --- How much goes to the server before its answer is waited for. `"auto"`: what is safe; `"data"`: the same without
+  --- BDAT; `"chunk"`: envelope and content together where the server offers CHUNKING, without finding out first what
+  --- it does with a chunk that it refuses; `"auth"`: with smtp.send a PLAIN or EXTERNAL login goes along with the
+  --- envelope; `"auth+chunk"`: all three at once; false: one command at a time. RFC 2920, 3030.
+  pipeline = "string boolean", -- "auto"|"data"|"chunk"|"auth"|"auth+chunk"|boolean = "auto"
+}
 
--- Never shows the url itself: a password may stand in it.
-local function parse_url(url, schemes, label)
-  local scheme, rest = url:match("^([%a][%w+.-]*)://(.*)$")
-  local known = scheme and schemes[scheme:lower()]
-  if not known then
-    local names = {}
-    for name in pairs(schemes) do names[#names + 1] = name .. "://" end
-    table.sort(names)
-    return nil, ("%s must begin with %s"):format(label, table.concat(names, ", "):gsub(", ([^,]*)$", " or %1"))
-  end
-  local parts = {}
-  for name, value in pairs(known) do parts[name] = value end
-  if known.path then
-    parts.path = unescape(rest)
-    if rest:sub(1, 1) ~= "/" then return nil, label .. " has no path: write three slashes, lmtp+unix:///path" end
-    return parts
-  end
-  local authority = rest:match("^[^/?#]*")
-  if #authority < #rest and rest:sub(#authority + 1) ~= "/" then
-    return nil, label .. " has something behind the host; write / ? and # in a user name or password as %2F %3F %23"
-  end
-  local user, server = authority:match("^(.*)@([^@]*)$")
-  server = server or authority
-  local host, port = server:match("^%[([^%]]*)%](.*)$")
-  if not host then host, port = server:match("^([^:]*)(.*)$") end
-  if host == "" then return nil, label .. " names no host" end
-  if port ~= "" and not port:match("^:%d+$") then return nil, label .. "'s port is not a number" end
-  parts.host, parts.port = unescape(host), tonumber(port:sub(2)) or known.port
-  if user then
-    local name, password = user:match("^([^:]*):(.*)$")
-    parts.username = unescape(name or user)
-    parts.password = password and unescape(password)
-  end
-  return parts
-end
+--- smtp.PoolOptions: For smtp.pool, beside the server options.
+options.POOL = {
+  --- Connections at the most.
+  size = "number", -- integer = 5
+  --- On one connection, then another is opened.
+  max_messages = "number", -- integer = no limit
+  --- After so long without use a connection is ended.
+  max_idle = "number", -- (seconds) = 60
+  --- Messages a second: each waits for its time before its envelope goes out, and goes by itself.
+  rate = "number", -- number (a second) = no limit
+  --- Of each message: what was not sent and may work later is tried again, after 1, 2, 4 … seconds.
+  attempts = "number", -- integer = 3
+}
 
-local function is_clean(value)
-  return not value:find("[%c%s]") and value ~= ""
-end
+--- smtp.ReceiverOptions: For smtp.server.
+options.RECEIVER = {
+  --- Where to listen.
+  host = "string", -- = "127.0.0.1"
+  --- 0: any free one, then in `server.port`.
+  port = "number", -- integer = 0
+  --- `"starttls"`: no message before it; `"opportunistic"`: STARTTLS for who wants it; `"implicit"`: at once.
+  tls = TLS, -- "none"|"starttls"|"opportunistic"|"implicit" = "none"
+  --- A PEM file, or its text.
+  cert = "string", -- = made for the run
+  key = "string", -- = in `cert`
+  --- Given: a login is required, under TLS where there is TLS.
+  auth = "function", -- fun(username: string, password: string): boolean
+  --- Of the largest message.
+  size = "number", -- integer (octets) = 67108864
+  --- Speak LMTP: one reply a recipient. RFC 2033.
+  lmtp = "boolean", -- = false
+  --- What else to offer, for an `on_message` that heeds it: `"DSN"`, `"REQUIRETLS"`, `"DELIVERBY 60"`,
+  --- `"FUTURERELEASE 3600"`, `"MT-PRIORITY"`, `"BINARYMIME"`; the recipients' parameters are then in `rcpt_params`.
+  extensions = { "table", strings }, -- string[]
+  --- Told of each message. Returns nil, or a reply: `"550 5.7.1 not wanted"`, `"250 2.0.0 thanks"`, or a table
+  --- `{code=, enhanced=, text=}`; with `lmtp` also a table address → reply. When it raises or yields the client is
+  --- told to try again later.
+  on_message = "function", -- fun(envelope: smtp.Received, message: string): string|table|nil
+  --- So long a client has for a command or a reply; for a message one second more per 1000 octets.
+  timeout = "number", -- (seconds) = 300
+  --- Others wait until one ends.
+  max_connections = "number", -- integer = 512
+  --- One that smtp.transport.socket made, such as smtp.transport.cqueues: step and run wait as it does.
+  transport = "table", -- smtp.Transport = the built-in sockets
+}
 
-local function timeouts_of(given)
-  local timeouts, named = {}, {}
-  for name, default in pairs(TIMEOUTS) do
-    named[name] = given ~= nil and given[name] ~= nil
-    timeouts[name] = named[name] and given[name] or default
-  end
-  return timeouts, named
-end
+local LOGIN, MESSAGE, SERVER = { options.LOGIN }, { options.MESSAGE }, { options.SERVER }
+local BOTH = { options.SERVER, options.MESSAGE }
 
--- Each once: one that was offered in vain must not have another turn.
-local function list_of_mechanisms(auth)
-  if auth == true then return nil end
-  if type(auth) == "string" then auth = { auth } end
-  if type(auth) ~= "table" then return auth end
-  local names, seen = {}, {}
-  for _, name in ipairs(auth) do
-    name = name:upper()
-    if not seen[name] then names[#names + 1] = name end
-    seen[name] = true
-  end
-  return names
-end
-
--- NaN is not.
-local function is_positive(number)
-  return number > 0
-end
-
-local function is_port(number)
-  return number % 1 == 0 and number >= 1 and number <= 65535
-end
-
--- A host name as DNS knows it: A-labels (RFC 5890 2.3.2.1).
-local function to_ascii(host, label)
-  if not host or not host:find("[\128-\255]") then return host end
-  local name, reason = core.idn(host)
-  if not name then return nil, ("%s: %s"):format(label, reason) end
-  return name
-end
-
--- Its user name and password are hidden in a function, as the server's are.
-local function parse_proxy(url)
-  local parts, reason = parse_url(url, PROXIES, "proxy")
-  if not parts then return nil, reason end
-  local user, password = parts.username, parts.password
-  -- HTTP has empty passwords, for those who log in by a name alone
-  local shown = (password ~= "" or parts.kind ~= "http") and password or nil
-  reason = user and (sasl.flaw { username = user, password = shown }
-    or sasl.lack({ username = user, password = password }, nil, false))
-  if reason then return nil, "the proxy's " .. reason end
-  parts.host, reason = to_ascii(parts.host, "the proxy's host")
-  if not parts.host then return nil, reason end
-  if not is_clean(parts.host) then return nil, "the proxy's host has a blank or control character in it" end
-  if not is_port(parts.port) then return nil, "the proxy's port must be from 1 to 65535" end
-  if user and parts.kind == "socks5" and (#user < 1 or #user > 255 or #password > 255) then
-    return nil, "a user name and a password for a SOCKS proxy have at most 255 octets each"
-  elseif user and parts.kind == "http" and user:find(":", 1, true) then
-    return nil, "a user name for an HTTP proxy has no colon in it"
-  end
-  return { kind = parts.kind, host = parts.host, port = parts.port,
-    credentials = user and function() return user, password end or nil }
-end
-
--- The pins of `pin`, in one form; nil and why where one cannot be a pin. A list of none would let nobody in, or all.
-local function list_of_pins(given)
-  if type(given) ~= "table" then given = { given } end
-  local pins = {}
-  for i, pin in ipairs(given) do
-    local digest = type(pin) == "string" and core.unbase64(pin)
-    if not digest or #digest ~= 32 then break end
-    pins[i] = core.base64(digest)
-  end
-  if #pins == 0 or #pins ~= #given then
-    return nil, "pin must be the SHA-256 of a server's public key in base64 (44 characters), or a list of them"
-  end
-  return pins
-end
-
--- The values that can be wrong at run time: they may come from a configuration file or a form.
-local function problem(plan)
-  if not plan.path and not plan.host then return "no server: give host (or url, or path)" end
-  if plan.host and not is_clean(plan.host) then return "host has a blank or control character in it, or is empty" end
-  if not is_port(plan.port) then return "port must be from 1 to 65535" end
-  if plan.path and (plan.proxy or plan.bind) then
-    return (plan.proxy and "proxy" or "bind") .. " and path exclude each other: a unix socket leads nowhere else"
-  end
-  if plan.proxy and #plan.host > 255 then return "host is longer than a proxy can be told" end
-  if plan.helo and not plan.helo:find("^[%w%.%-_:%[%]]+$") then
-    return "helo must be a domain name or an address literal"
-  end
-  if plan.server_name and not is_clean(plan.server_name) then return "server_name is not a name" end
-  if plan.bind and not is_clean(plan.bind) then return "bind has a blank or control character in it, or is empty" end
-  if plan.path and (plan.path == "" or plan.path:find("\0", 1, true)) then return "path is empty or has a NUL in it" end
-  if plan.timeout and not is_positive(plan.timeout) then return "timeout must be more than 0" end
-  for name, value in pairs(plan.timeouts) do
-    if not is_positive(value) then return "timeouts." .. name .. " must be more than 0" end
-  end
-end
-
---- Refuses unknown names and wrong types among message options and in the tables there; raises.
+--- Refuses what is wrong among message options and in the tables there; raises.
 ---@param given table
 ---@param label string the call's name, for the message
 function options.check_message(given, label)
-  check.plain(given, label, MESSAGE)
-  check.options(given, MESSAGE_ALONE, label)
-  inside_message(given, label)
+  check.plain(given, label, options.MESSAGE)
+  check.options(given, MESSAGE, label)
 end
 
---- Splits the one table of smtp.send: a table with the message options alone; raises like the others.
----@param given table
----@param label string
----@return table server, table message
-function options.split(given, label)
-  check.options(given, BOTH, label)
-  inside_server(given, label)
-  inside_message(given, label)
-  local server, message = {}, {}
-  for name, value in next, given do
-    if SERVER[name] then server[name] = value else message[name] = value end
-  end
-  return server, message
-end
-
---- Refuses unknown names and wrong types among server options and in the tables there; raises.
+--- Refuses what is wrong among server options and in the tables there; raises.
 ---@param given table
 ---@param label string the call's name, for the message
----@param own table<string, string>? further options that the call has: name -> types
+---@param own table<string, string|table>? further options that the call has
 function options.check_server(given, label, own)
-  check.options(given, own and { SERVER, own } or SERVER_ALONE, label)
-  inside_server(given, label)
+  check.options(given, own and { options.SERVER, own } or SERVER, label)
 end
 
----@class smtp.Credentials
----@field username string?
----@field password string?
----@field token string|function|nil
-
---- Checks login options (username, password, token, auth) and hides the secrets in a function, so that printing a table
---- that holds them shows nothing. Returns nil where there is nothing to log in with; a mechanism asked for by name may
---- need nothing (EXTERNAL).
----@param given table
----@return (fun(): smtp.Credentials)?
-function options.credentials(given)
-  if not (given.username or given.password or given.token or list_of_mechanisms(given.auth)) then return nil end
-  local held = { username = given.username, password = given.password, token = given.token }
-  return function() return held end
-end
-
--- The client's certificate and key, hidden likewise: the key may be given as PEM text.
-local function identity(given)
-  local cert, key = given.client_cert, given.client_key
-  return cert and function() return cert, key end
-end
-
+--- Refuses what is wrong among the options of session:auth; raises.
 ---@param given table
 function options.check_login(given)
-  local known = { username = SERVER.username, password = SERVER.password, token = SERVER.token, auth = SERVER.auth }
-  check.plain(given, "session:auth", known)
-  check.options(given, { known }, "session:auth")
-  inside_server(given, "session:auth")
+  check.plain(given, "session:auth", options.LOGIN)
+  check.options(given, LOGIN, "session:auth")
 end
 
-options.mechanisms = list_of_mechanisms
-
---- Turns server options into a plan. Raises on unknown names and wrong types.
+--- Splits the one table of smtp.send in two; raises like the others.
 ---@param given table
----@param label string the call's name, for the message
----@param checked boolean? split or check_server has looked for such
----@return table? plan
----@return smtp.Error? err kind "input"
-function options.plan(given, label, checked)
-  local all = given
-  if not checked then
-    options.check_server(given, label)
-    -- what has been looked at, and nothing that a metatable would add to it
-    all = {}
-    for name, value in next, given do all[name] = value end
+---@param label string
+---@return table server
+---@return table message
+function options.split(given, label)
+  check.options(given, BOTH, label)
+  local server, message = {}, {}
+  for name, value in next, given do
+    if options.SERVER[name] then server[name] = value else message[name] = value end
   end
-  if given.url then
-    local parts, reason = parse_url(given.url, SCHEMES, "the url")
-    if not parts then return nil, errors.input(reason) end
-    -- the port of a url without one goes with its scheme, unless the mode is overridden
-    if given.tls and not given.port and not given.url:find(":%d+/?$") then parts.port = nil end
-    for name, value in pairs(given) do parts[name] = value end
-    all = parts
-  end
-
-  -- what goes to a unix socket does not leave the machine
-  local tls = all.tls or (all.path and "none") or (all.port == 465 and "implicit") or "starttls"
-  if not TLS_MODES[tls] then
-    check.raise(("%s: option \"tls\" must be \"implicit\", \"starttls\", \"opportunistic\" or \"none\", not %q")
-      :format(label, tls))
-  end
-  if all.tls_min and all.tls_min ~= "1.2" and all.tls_min ~= "1.3" then
-    check.raise(("%s: option \"tls_min\" must be \"1.2\" or \"1.3\", not %q"):format(label, all.tls_min))
-  end
-  local transport = all.transport or "auto"
-  if type(transport) == "string" and transport ~= "auto" then
-    local name = transport:lower():match("%a+$")
-    check.raise(("%s: option \"transport\" must be \"auto\" or a transport, not %q%s"):format(label, transport,
-      TRANSPORTS[name] and (': write transport = require "smtp.transport.%s"'):format(name) or ""))
-  end
-  local pipeline = all.pipeline
-  if pipeline == nil or pipeline == true then pipeline = "auto" end
-  local tier = pipeline ~= false and TIERS[pipeline]
-  if tier == nil then
-    check.raise(
-      ("%s: option \"pipeline\" must be \"auto\", false, \"data\", \"chunk\", \"auth\" or \"auth+chunk\", not %q")
-        :format(label, pipeline))
-  end
-
-  for _, name in ipairs(FILES) do
-    if all[name] == "" then return nil, errors.input(name .. " is empty: leave it out where there is none") end
-  end
-  if all.client_key and not all.client_cert then return nil, errors.input "client_key needs client_cert" end
-
-  local proxy, host, server_name
-  local reason = given.host and hosts.flaw(given.host, "host", " url port path ")
-    or all.server_name and hosts.flaw(all.server_name, "server_name", "")
-    or all.bind and hosts.flaw(all.bind, "bind", "")
-  if reason then return nil, errors.input(reason) end
-  if all.proxy then
-    proxy, reason = parse_proxy(all.proxy)
-    if not proxy then return nil, errors.input(reason) end
-  end
-  host, reason = to_ascii(all.host, "host")
-  if reason then return nil, errors.input(reason) end
-  host = host and host:gsub("^%[(.*)%]$", "%1")
-  server_name, reason = to_ascii(all.server_name, "server_name")
-  if reason then return nil, errors.input(reason) end
-
-  local pins, bad_pin
-  if all.pin then
-    pins, bad_pin = list_of_pins(all.pin)
-    if not pins then return nil, errors.input(bad_pin) end
-  end
-
-  local timeouts, named = timeouts_of(all.timeouts)
-  local mechanisms = list_of_mechanisms(all.auth)
-  reason = sasl.flaw(all, mechanisms)
-  if reason then return nil, errors.input(reason) end
-
-  local plan = {
-    host = host,
-    port = all.port or (all.lmtp and 24) or (tls == "implicit" and 465) or 587,
-    path = all.path,
-    bind = all.bind,
-    proxy = proxy,                           -- nil: none
-    lmtp = all.lmtp or false,
-    tls = tls,
-    -- a zone is this machine's business: no certificate names it
-    server_name = server_name or host and host:match("^(.*:.*)%%"),
-    verify = all.verify ~= false,
-    ca_file = all.ca_file,
-    ca_path = all.ca_path,
-    identity = identity(all),                -- nil: no client certificate
-    tls_min = all.tls_min or "1.2",
-    pins = pins,                             -- nil: any key will do
-    credentials = options.credentials(all),  -- nil: nothing to log in with
-    mechanisms = mechanisms,                 -- nil: the strongest both sides have; false: do not log in
-    allow_insecure_auth = all.allow_insecure_auth or false,
-    helo = all.helo,                         -- nil: found when connected
-    timeout = all.timeout,                   -- nil: none for the whole call
-    timeouts = timeouts,
-    named = named,                           -- which of them the caller gave
-    transport = type(transport) == "table" and transport or options.host_transport,
-    trace = all.trace or false,
-    pipeline = tier and true,
-    chunk = tier and tier.chunk,             -- content in chunks: nil where the server has shown that it may
-    login_along = tier and tier.login or false, -- a login in one flight with what follows
-  }
-  reason = problem(plan)
-  if reason then return nil, errors.input(reason) end
-  return plan
+  return server, message
 end
 
 return options

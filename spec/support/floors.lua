@@ -70,6 +70,7 @@ local floors = {
   { "^smtp%.check$", 2 },
   { "^smtp%.built$", 2 },
   { "^smtp%.options$", 2 },
+  { "^smtp%.plan$", 2 },
   { "^smtp%.mail%.", 2 },
   { "^smtp%.protocol%.", 2 },
   { "^smtp%.client%.pump$", 3 },

@@ -4,6 +4,7 @@ local send = require "smtp.client.send"
 local errors = require "smtp.errors"
 local command = require "smtp.client.command"
 local options = require "smtp.options"
+local plans = require "smtp.plan"
 local capability = require "smtp.protocol.capability"
 local sasl = require "smtp.protocol.sasl"
 
@@ -157,7 +158,7 @@ local function credentials_for(self, given)
   local ok, err = command.begin(self, "auth")
   if not ok then return nil, err end
   local held = self.plan.credentials
-  if given then held = options.credentials(given) end
+  if given then held = plans.credentials(given) end
   if not held then
     return command.fail_input(self, "auth", "nothing to log in with: give username and password, or token")
   end
@@ -166,7 +167,7 @@ local function credentials_for(self, given)
   end
   if not self.capabilities then return command.fail_input(self, "auth", "call ehlo() first") end
   local credentials = held()
-  local wanted = given and options.mechanisms(given.auth)
+  local wanted = given and plans.mechanisms(given.auth)
   local reason = given and sasl.flaw(credentials, wanted) or login.lack(self, credentials, wanted)
   if reason then return command.fail_input(self, "auth", reason) end
   return credentials
@@ -176,7 +177,7 @@ end
 function login.now(self, given)
   local credentials, err = credentials_for(self, given)
   if not credentials then return nil, err end
-  local wanted = given and options.mechanisms(given.auth) or self.plan.mechanisms or nil
+  local wanted = given and plans.mechanisms(given.auth) or self.plan.mechanisms or nil
   local now = core.now()
   local reply
   reply, err = attempt(self, credentials, wanted)

@@ -7,6 +7,7 @@ local send = require "smtp.client.send"
 local errors = require "smtp.errors"
 local command = require "smtp.client.command"
 local options = require "smtp.options"
+local plans = require "smtp.plan"
 local rows = require "smtp.client.rows"
 local socket = require "smtp.transport.socket"
 local turns = require "smtp.client.turns"
@@ -52,7 +53,7 @@ function pool.new(given)
   for name, value in next, given do
     if OWN[name] then own[name] = value else server[name] = value end
   end
-  local plan, err = options.plan(server, "smtp.pool", true)
+  local plan, err = plans.new(server, "smtp.pool", true)
   if not plan then return nil, err end
   local self = setmetatable({
     plan = plan,

@@ -21,7 +21,7 @@ local server = {}
 local Server = {}
 Server.__index = Server
 
-local check_options = check.record(options.RECEIVER, { extensions = check.list "string" })
+local check_options = check.record(options.RECEIVER)
 local MODES = { none = true, starttls = true, opportunistic = true, implicit = true }
 local BACKLOG = 64 -- connections taken in one step, so that those being served get their turn
 local PAUSE = 0.1  -- seconds without accepting after it failed (no descriptors left): the poll would not wait
