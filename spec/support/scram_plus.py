@@ -93,7 +93,7 @@ class Python:
 
 
 def lie(bound):
-    return b"x" + bound[1:] if os.path.exists(directory + "/lie") else bound
+    return bytes([bound[0] ^ 1]) + bound[1:] if os.path.exists(directory + "/lie") else bound
 
 
 def log(*words):
