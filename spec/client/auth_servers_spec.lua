@@ -2,7 +2,7 @@
 local child = require "spec.support.child"
 local dovecot = require "spec.support.dovecot"
 local postfix = require "spec.support.postfix"
-local scram_plus = require "spec.support.scram_plus"
+local scram_plus = require "spec.support.daemon" "scram_plus"
 local smtp = require "smtp"
 
 local SCRAM = { "SCRAM-SHA-256", "SCRAM-SHA-1" }

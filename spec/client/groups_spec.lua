@@ -3,12 +3,12 @@
 local child = require "spec.support.child"
 local commands = require "smtp.server.commands"
 local dovecot = require "spec.support.dovecot"
-local exim = require "spec.support.exim"
+local exim = require "spec.support.daemon" "exim"
 local play = require "spec.support.play"
 local postfix = require "spec.support.postfix"
 local relay = require "spec.support.relay"
 local smtp = require "smtp"
-local smtp_server = require "spec.support.smtp_server"
+local smtp_server = require "spec.support.daemon" "smtp_server"
 local together = require "spec.support.together"
 
 local serial = 0

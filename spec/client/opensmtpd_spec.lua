@@ -1,25 +1,17 @@
 -- A real server whose TLS fails behind a good reply to STARTTLS, and which knows no PIPELINING.
 local child = require "spec.support.child"
+local opensmtpd = require "spec.support.daemon" "opensmtpd"
 local smtp = require "smtp"
 
 describe("OpenSMTPD #real", function()
-  local dir, port, ca_file, reason
+  local server, reason
 
-  setup(function()
-    dir = os.tmpname()
-    os.remove(dir)
-    os.execute(("env -u LD_PRELOAD bash spec/support/opensmtpd.sh start %s >%s.log 2>&1 </dev/null"):format(dir, dir))
-    reason = child.read(dir .. ".log")
-    port, ca_file = tonumber(reason:match("PORT=(%d+)")), reason:match("CA_FILE=([^\n]+)")
-  end)
-
-  teardown(function()
-    os.execute(("bash spec/support/opensmtpd.sh stop %s; rm -rf %s %s.log"):format(dir, dir, dir))
-  end)
+  setup(function() server, reason = opensmtpd.start() end)
+  teardown(opensmtpd.stop)
 
   local function options(more)
-    if not port then pending("NO OPENSMTPD: " .. reason) end
-    local all = { host = "127.0.0.1", port = port, ca_file = ca_file, from = "ada@example.org", to = "root@example.org",
+    if not server then pending(reason) end
+    local all = { host = "127.0.0.1", port = server.port, ca_file = server.ca_file, from = "ada@example.org", to = "root@example.org",
       subject = "s", text = "canary", trace = true, timeout = 60 }
     for name, value in pairs(more or {}) do all[name] = value end
     return all

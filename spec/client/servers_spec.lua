@@ -2,10 +2,10 @@
 -- compared byte for byte with what was composed.
 local child = require "spec.support.child"
 local corpus = require "spec.support.corpus"
-local exim = require "spec.support.exim"
+local exim = require "spec.support.daemon" "exim"
 local postfix = require "spec.support.postfix"
 local smtp = require "smtp"
-local smtp_server = require "spec.support.smtp_server"
+local smtp_server = require "spec.support.daemon" "smtp_server"
 
 -- names in the corpus, or where they begin
 local HARD = {

@@ -1,17 +1,9 @@
 #!/usr/bin/env bash
 # dovecot.sh start DIR RELAY_PORT | stop DIR: a private Dovecot submission server for the specs with its own CA, on free
 # ports of 127.0.0.1; it hands mail to the SMTP server on RELAY_PORT.
-# start prints KEY=VALUE lines once every port answers; what it cannot do it says on stderr, with status 1.
 # Users: "user" / "pass word", "user2@example.test" / "pässwörd", by every mechanism with a password; whoever has a token (JWT,
-# HS256, key in the file TOKEN_KEY), by its "sub"; whoever has a certificate of the CA, by its common name (here: "user").
-set -euo pipefail
-export PATH=$PATH:/usr/sbin:/sbin
-support=$(cd "$(dirname "$0")" && pwd)
-
-die() {
-	echo "dovecot.sh: $*" >&2
-	exit 1
-}
+# HS256, signed with TOKEN_KEY), by its "sub"; whoever has a certificate of the CA, by its common name (here: "user").
+. "$(dirname "$0")/daemon.sh"
 
 # What each version calls its own.
 write_2_3() {
@@ -140,17 +132,10 @@ write_dovecot() {
 	END
 }
 
-greets() { head -c 4 <"/dev/tcp/127.0.0.1/$1" | grep -q 220; }
-
 start() {
-	[ "$(id -u)" -eq 0 ] || die 'Dovecot must be started as root'
+	need_root
 	[ -x /usr/lib/dovecot/submission-login ] || die 'dovecot-submissiond is not installed (spec/support/install.sh test installs it)'
-	umask 022
-	mkdir -p "$1"
-	dir=$(cd "$1" && pwd)
-	cd "$dir"
-	chmod 755 .
-	bash "$support/pki.sh" "$dir/pki" >openssl.log 2>&1 || die "openssl failed: $(cat openssl.log)"
+	enter "$1"
 	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj '/CN=user' -CA pki/ca.pem \
 		-CAkey pki/ca.key -addext 'basicConstraints=critical,CA:FALSE' -addext 'extendedKeyUsage=clientAuth' \
 		-keyout pki/user.key -out pki/user.pem >openssl.log 2>&1 || die "openssl failed: $(cat openssl.log)"
@@ -165,29 +150,11 @@ start() {
 	write_dovecot "$2" "$submission" "$submissions" >dovecot.conf
 	trap 'stop "$dir"; cat "$dir/log" >&2' ERR
 	dovecot -c "$dir/dovecot.conf"
-	for _ in $(seq 1200); do
-		greets "$submission" 2>/dev/null && break
-		sleep 0.05
-	done
-	greets "$submission"
+	wait_for greets "$submission"
 	printf '%s\n' "PORT=$submission" "SUBMISSIONS_PORT=$submissions" "CA_FILE=$dir/pki/ca.pem" "CLIENT_CERT=$dir/pki/user.pem" \
-		"CLIENT_KEY=$dir/pki/user.key" "TOKEN_KEY=$dir/token_key" "LOG=$dir/log"
+		"CLIENT_KEY=$dir/pki/user.key" "TOKEN_KEY=$(cat token_key)" "LOG=$dir/log"
 }
 
-# The master ends its own; what is left of its process group after a while is killed.
-stop() {
-	local pid
-	pid=$(cat "$1/run/master.pid" 2>/dev/null) || return 0
-	kill "$pid" 2>/dev/null || true
-	for _ in $(seq 200); do
-		[ -e "/proc/$pid/exe" ] || break
-		sleep 0.05
-	done
-	kill -KILL -- "-$pid" 2>/dev/null || true
-}
+stop() { end $(cat "$1/run/master.pid" 2>/dev/null); }
 
-case ${1:-}:${2:-}:${3:-} in
-start:?*:?*) start "$2" "$3" ;;
-stop:?*:) stop "$2" ;;
-*) die 'usage: dovecot.sh start DIR RELAY_PORT | stop DIR' ;;
-esac
+control "$@"

@@ -1,35 +1,9 @@
 #!/usr/bin/env bash
 # postfix.sh start DIR | stop DIR: a private Postfix for the specs, with its own CA, Dovecot for SASL, on free ports of 127.0.0.1;
 # on CYRUS_PORT, which speaks TLS at once, Cyrus for SASL, where saslpasswd2 is installed.
-# start prints KEY=VALUE lines once every port answers; what it cannot do it says on stderr, with status 1.
 # Users: "user" / "pass word", "user2@example.test" / "pässwörd". Mail for user@example.test and user2@example.test goes
 # to maildirs of the system user nobody; any other recipient is refused.
-set -euo pipefail
-export PATH=$PATH:/usr/sbin:/sbin
-
-die() {
-	echo "postfix.sh: $*" >&2
-	exit 1
-}
-
-# Waits up to a minute for a command to succeed.
-wait_for() {
-	for _ in $(seq 600); do
-		"$@" 2>/dev/null && return
-		sleep 0.1
-	done
-	return 1
-}
-
-make_pki() {
-	mkdir "$1" && cd "$1"
-	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj '/CN=smtp specs CA' \
-		-addext 'keyUsage=critical,keyCertSign,cRLSign' -keyout ca.key -out ca.pem
-	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj '/CN=localhost' \
-		-CA ca.pem -CAkey ca.key -addext 'basicConstraints=critical,CA:FALSE' \
-		-addext 'subjectAltName=DNS:localhost,IP:127.0.0.1,DNS:postfix.test' -keyout localhost.key -out localhost.pem
-	cd ..
-}
+. "$(dirname "$0")/daemon.sh"
 
 write_postfix() {
 	local virtual=$dir/mail
@@ -185,22 +159,15 @@ write_dovecot() {
 	} >dovecot/dovecot.conf
 }
 
-greets() { head -c 4 <"/dev/tcp/127.0.0.1/$1" | grep -q 220; }
 answers() { : <"/dev/tcp/127.0.0.1/$1"; }
 
 start() {
+	need_root
 	owner=nobody
-	[ "$(id -u)" -eq 0 ] || die 'Postfix must be started as root'
 	for program in postfix dovecot openssl; do
 		command -v $program >/dev/null || die "$program is not installed (spec/support/install.sh test installs it)"
 	done
-	support=$(cd "$(dirname "$0")" && pwd)
-	umask 022
-	mkdir -p "$1"
-	dir=$(cd "$1" && pwd)
-	cd "$dir"
-	chmod 755 .
-	make_pki "$dir/pki" >openssl.log 2>&1 || die "openssl failed: $(cat openssl.log)"
+	enter "$1" postfix.test
 	plain=$(sh "$support/ports.sh" 4)
 	submission=$((plain + 1)) smtps=$((plain + 2)) cyrus=$((plain + 3))
 	write_postfix "$plain" "$submission" "$smtps" "$cyrus"
@@ -219,21 +186,6 @@ start() {
 		"CA_FILE=$dir/pki/ca.pem" "MAILDIR=$dir/mail/user" "LOG=$dir/log/maillog"
 }
 
-# The master processes end their own; what is left of their process groups after a while is killed.
-stop() {
-	local pid pids
-	pids=$(cat "$1/spool/pid/master.pid" "$1/dovecot/run/master.pid" 2>/dev/null || true)
-	for pid in $pids; do kill "$pid" 2>/dev/null || true; done
-	for pid in $pids; do wait_for gone "$pid" || kill -KILL -- "-$pid" 2>/dev/null || true; done
-}
+stop() { end $(cat "$1/spool/pid/master.pid" "$1/dovecot/run/master.pid" 2>/dev/null); }
 
-# No process of the group is alive; one that only waits to be reaped is not.
-gone() {
-	awk -v group="$1" '{ sub(/.*\) /, "") } $3 == group && $1 != "Z" { exit 1 }' < <(cat /proc/[0-9]*/stat)
-}
-
-case ${1:-}:${2:-} in
-start:?*) start "$2" ;;
-stop:?*) stop "$2" ;;
-*) die 'usage: postfix.sh start DIR | stop DIR' ;;
-esac
+control "$@"
