@@ -5,6 +5,7 @@
 --- takes a turn or waits for it looks for them now and again: a coroutine that has ended by an error, one that the
 --- collector has taken (a task that nobody steps any more), or what the transport calls so by its `gone` (inside nginx
 --- a request that has ended).
+local bells = require "smtp.transport.bell"
 local caller = require "smtp.client.caller"
 local core = require "smtp.core"
 local send = require "smtp.client.send"
@@ -12,7 +13,6 @@ local errors = require "smtp.errors"
 local limits = require "smtp.protocol.limits"
 local session = require "smtp.client.session"
 local socket = require "smtp.transport.socket"
-local together = require "smtp.transport.together"
 
 local turns = {}
 
@@ -44,21 +44,21 @@ function turns.bell(self)
   local transport = self.transport
   if transport.bell then return transport.bell() end
   local wait = transport.wait or socket.wait
-  return together.bell(wait, nil, false, function()
+  return bells.new { wait = wait, blocks = function()
     return wait == socket.wait and not socket.stepped[myself()]
-  end)
+  end }
 end
 
---- Rests until then, or the pool is closed, or something rings the bell, which is in `bells` meanwhile. May yield.
----@param bells table<table, boolean>?
-function turns.rest(self, deadline, bells)
+--- Rests until then, or the pool is closed, or something rings the bell, which is in `group` meanwhile. May yield.
+---@param group table<table, boolean>?
+function turns.rest(self, deadline, group)
   if self.closed then return end
-  bells = bells or {}
-  local bell = turns.bell(self)
-  self.resting[bell], bells[bell] = true, true
-  local ran, raised = catch(bell.wait, bell, deadline)
-  self.resting[bell], bells[bell] = nil, nil
-  bell:close()
+  group = group or {}
+  local one = turns.bell(self)
+  self.resting[one], group[one] = true, true
+  local ran, raised = catch(one.wait, one, deadline)
+  self.resting[one], group[one] = nil, nil
+  one:close()
   if not ran then error(raised, 0) end
 end
 

@@ -66,6 +66,10 @@ local function forget(fd)
   if watching[fd] then watching[fd].poller:alarm(0) end
 end
 
+local function wake(thread)
+  if gates[thread] then gates[thread].poller:alarm(0) end
+end
+
 -- In threads of copas, so that what is called there may wait in its other ways, too.
 local function beside(runs)
   local left, caller, failure = #runs, nil, nil
@@ -89,4 +93,4 @@ local function beside(runs)
   if failure then error(failure, 0) end
 end
 
-return socket.new(wait, forget, beside)
+return socket.new(wait, forget, beside, wake)

@@ -18,6 +18,7 @@ local uv = require "luv"
 local EVENTS = { read = "r", write = "w" }
 
 local handles = {} -- descriptor -> its poll handle and timer, and the thread that waits for them
+local resting = {} -- thread that waits for no descriptor -> its timer, likewise
 
 -- Who gets to know the error that ends a coroutine.
 local failures = setmetatable({}, { __mode = "k" })
@@ -36,7 +37,10 @@ local function go_on(one)
   one.thread = nil
   if one.poll then one.poll:stop() end
   one.timer:stop()
-  if not one.kept then one.timer:close() end
+  if not one.kept then
+    one.timer:close()
+    resting[thread] = nil
+  end
   resume(thread)
 end
 
@@ -64,7 +68,7 @@ local function wait(mode, fd, deadline)
   local thread = this_coroutine()
   local one = handles[fd] or watch(fd)
   one.thread = thread
-  if one.poll then one.poll:start(EVENTS[mode], one.ready) end
+  if one.poll then one.poll:start(EVENTS[mode], one.ready) else resting[thread] = one end
   -- rounded up: waking a fraction early would only wait again
   one.timer:start(math.ceil(math.min(math.max(0, deadline - core.now()) * 1000, 2 ^ 31)), 0, one.ready)
   coroutine.yield()
@@ -81,6 +85,11 @@ local function forget(fd)
   else
     one.timer:close()
   end
+end
+
+local function wake(thread)
+  local one = resting[thread]
+  if one then one.timer:start(0, 0, one.ready) end
 end
 
 -- In coroutines that anybody may resume, so that what is called there may wait in other ways, too.
@@ -103,4 +112,4 @@ local function beside(runs)
   if failure then error(failure, 0) end
 end
 
-return socket.new(wait, forget, beside)
+return socket.new(wait, forget, beside, wake)

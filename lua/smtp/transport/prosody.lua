@@ -17,6 +17,7 @@ local LONGEST = 86400 -- seconds of a timer
 
 local can_wait = coroutine.isyieldable or async.ready
 local waiting = {} -- descriptor -> what ends the wait for it
+local resting = {} -- coroutine that waits for no descriptor -> what ends that
 
 -- A function that waits until another has been called `count` times, and that other.
 local function waiter(count)
@@ -32,7 +33,7 @@ end
 
 local function wait(mode, fd, deadline)
   local rest, done = waiter()
-  local over, watch
+  local thread, over, watch = coroutine.running(), nil, nil
   local function go_on()
     if over then return end
     over = true
@@ -49,13 +50,20 @@ local function wait(mode, fd, deadline)
     -- server_epoll calls both where a connection has failed
     watch.onreadable, watch.onwritable = go_on, go_on
     waiting[fd] = go_on
+  else
+    resting[thread] = go_on
   end
   rest()
+  resting[thread] = nil
   timer.stop(alarm)
 end
 
 local function forget(fd)
   if waiting[fd] then waiting[fd]() end
+end
+
+local function wake(thread)
+  if resting[thread] then resting[thread]() end
 end
 
 -- In runners of their own, so that what is called there may wait in its other ways, too.
@@ -75,4 +83,4 @@ local function beside(runs)
   if failure then error(failure, 0) end
 end
 
-return socket.new(wait, forget, beside)
+return socket.new(wait, forget, beside, wake)

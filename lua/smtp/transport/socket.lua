@@ -4,6 +4,7 @@
 --- itself too, a system call less. A host with its own loop has its own, `socket.new(function(mode, fd, deadline) …
 --- end)`: it returns when fd may be ready or the deadline has passed. In a coroutine that smtp.task has registered
 --- either yields what it waits for instead.
+local bell = require "smtp.transport.bell"
 local core = require "smtp.core"
 local together = require "smtp.transport.together"
 
@@ -71,7 +72,7 @@ end
 local function stepper(run)
   local thread = coroutine.create(run)
   socket.register(thread)
-  return { step = function()
+  return { thread = thread, step = function()
     local ok, mode, fd, deadline = coroutine.resume(thread)
     if not ok then error(mode, 0) end
     if coroutine.status(thread) == "dead" then return "done" end
@@ -332,7 +333,9 @@ end
 --- for it that is under way is to return.
 ---@param beside? fun(runs: function[]) calls functions in coroutines of the host, until all have returned, and raises
 --- what one of them raises. Default: in coroutines of our own, where they can wait by `waiter` only
-function socket.new(waiter, forget, beside)
+---@param wake? fun(thread: thread) ends the wait for no descriptor (fd -1) that a coroutine is in. Default: who waits
+--- for another has a descriptor for it, as long as there are few, or else looks now and again
+function socket.new(waiter, forget, beside, wake)
   waiter = waiter and in_tasks(waiter) or socket.wait
 
   --- A connected pipe: to whichever of the name's addresses answers first, tried in turn; its `resolved` is the time
@@ -380,11 +383,19 @@ function socket.new(waiter, forget, beside)
     return together.watch(waiter, forget, function() return not hosted() end)
   end
 
-  --- What a coroutine waits for and another rings, as this transport waits.
-  ---@return table bell wait(deadline), ring(), close(); blocks(): whether a wait would block the thread
-  local function bell()
-    return together.bell(waiter, forget, true, function() return not hosted() end)
+  local host = { wait = waiter, forget = forget, watches = true }
+
+  function host.blocks() return not hosted() end
+
+  function host.waker()
+    local running = coroutine.running()
+    if not (running and socket.stepped[running]) then return wake end
+    return together.runs(running) and together.wake or nil
   end
+
+  --- What a coroutine waits for and another rings, as this transport waits.
+  ---@return smtp.Bell
+  local function new_bell() return bell.new(host) end
 
   --- Calls several functions side by side until each has returned; raises what one of them raises. May yield.
   ---@param runs function[]
@@ -397,7 +408,7 @@ function socket.new(waiter, forget, beside)
     together.run(tasks, hosted() and waiter or nil, forget)
   end
 
-  return { connect = connect, wait = waiter, together = all, watch = watch, bell = bell }
+  return { connect = connect, wait = waiter, together = all, watch = watch, bell = new_bell }
 end
 
 return socket

@@ -10,11 +10,24 @@ local socket = require "smtp.transport.socket"
 local EVENTS = { read = "R", write = "W" }
 
 local waiting = {}                               -- descriptor -> the fiber that waits for it
+local resting = {}                               -- coroutine of a fiber that waits for none -> that fiber
 local pipes = setmetatable({}, { __mode = "v" }) -- descriptor -> its connection
+
+local function sleep(seconds)
+  local thread = coroutine.running() or "main"
+  resting[thread] = fiber.self()
+  local ok, reason = pcall(fiber.sleep, seconds)
+  resting[thread] = nil
+  if not ok then error(reason, 0) end
+end
+
+local function wake(thread)
+  if resting[thread] then resting[thread]:wakeup() end
+end
 
 local function wait(mode, fd, deadline)
   local rest = math.max(0, deadline - core.now())
-  if fd < 0 then return fiber.sleep(rest) end
+  if fd < 0 then return sleep(rest) end
   local this, pipe = fiber.self(), pipes[fd]
   waiting[fd] = this
   local ok, reason = pcall(iowait, fd, EVENTS[mode], rest)
@@ -58,7 +71,7 @@ local function beside(runs)
   if failure then error(failure, 0) end
 end
 
-local transport = socket.new(wait, forget, beside)
+local transport = socket.new(wait, forget, beside, wake)
 local connect = transport.connect
 
 function transport.connect(...)

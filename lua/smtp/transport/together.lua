@@ -5,7 +5,8 @@ local core = require "smtp.core"
 local together = {}
 
 local GLANCE = 0.02 -- seconds between two looks at what cannot be waited for
-local MOST = 16     -- bells of this process that have descriptors, of which there may be few: hundreds may wait
+
+local waiting = setmetatable({}, { __mode = "k" }) -- thread of a task that runs here -> its wait
 
 -- Waits by one poll.
 local function poll(tasks, waits, deadline)
@@ -15,9 +16,14 @@ local function poll(tasks, waits, deadline)
   for i, task in ipairs(tasks) do waits[task].ready = ready[i] end
 end
 
--- Waits by the host's wait and a poller. `watched`: descriptor -> who waits for it.
-local function poll_hosted(wait, poller, watched, deadline)
+-- Waits by the host's wait and the loop's poller. `watched`: descriptor -> who waits for it.
+local function poll_hosted(wait, loop, watched, deadline)
+  local poller = loop.poller
+  loop.asleep = true
   wait("read", poller:fd(), deadline)
+  loop.asleep = false
+  -- what has rung would go on
+  if loop.rung then poller:alarm(math.huge) end
   for _, fd in ipairs(poller:ready()) do
     watched[fd].ready, watched[fd] = true, nil
   end
@@ -30,15 +36,34 @@ local function glance(wait, tasks, waits, deadline)
   for _, task in ipairs(tasks) do waits[task].ready = true end
 end
 
+--- Whether a thread is a task's that runs here.
+---@param thread thread
+---@return boolean
+function together.runs(thread)
+  return waiting[thread] ~= nil
+end
+
+--- Ends the wait of such a task. Never waits.
+---@param thread thread
+function together.wake(thread)
+  local one = waiting[thread]
+  if not one then return end
+  one.ready, one.loop.rung = true, true
+  if one.loop.asleep then one.loop.poller:alarm(0) end
+end
+
 --- Runs tasks until all have ended; raises what one of them raises. May yield.
----@param tasks table[] each with step(), as a smtp.task; is empty in the end
+---@param tasks table[] each with step() and thread, as a smtp.task; is empty in the end
 ---@param wait? fun(mode: string, fd: integer, deadline: number) the host's; nil: this thread may block
 ---@param forget? fun(fd: integer) the host's
 function together.run(tasks, wait, forget)
   local poller = wait and core.poller()
+  local loop = { poller = poller, rung = false, asleep = false }
   local waits, watched = {}, {}
+  for _, task in ipairs(tasks) do waiting[task.thread] = { loop = loop } end
   while #tasks > 0 do
     local deadline, now = math.huge, core.now()
+    loop.rung = false
     for i = #tasks, 1, -1 do
       local task = tasks[i]
       local one = waits[task]
@@ -50,11 +75,11 @@ function together.run(tasks, wait, forget)
         end
         local mode, fd, limit = task:step()
         if mode == "done" then
-          waits[task] = nil
+          waits[task], waiting[task.thread] = nil, nil
           table.remove(tasks, i)
         else
-          one = { mode = mode, fd = fd, deadline = limit, ready = false }
-          waits[task] = one
+          one = { mode = mode, fd = fd, deadline = limit, ready = false, loop = loop }
+          waits[task], waiting[task.thread] = one, one
           if poller and fd >= 0 then
             watched[fd] = one
             if not poller:watch(mode, fd) then one.deadline = math.min(limit, core.now() + GLANCE) end
@@ -63,9 +88,9 @@ function together.run(tasks, wait, forget)
       end
       if waits[task] then deadline = math.min(deadline, one.deadline) end
     end
-    if #tasks > 0 then
+    if #tasks > 0 and not loop.rung then
       if poller then
-        poll_hosted(wait, poller, watched, deadline)
+        poll_hosted(wait, loop, watched, deadline)
       elseif wait then
         glance(wait, tasks, waits, deadline)
       else
@@ -116,64 +141,6 @@ end
 function Watch:close()
   local poller = self.poller
   self.poller = nil
-  if poller then
-    if self.forget then self.forget(poller:fd()) end
-    poller:close()
-  end
-end
-
-local Bell = {}
-Bell.__index = Bell
-
-local watched = setmetatable({}, { __mode = "k" }) -- bell that has a poller -> true
-
--- A poller for a bell. Who finds none left looks again when it looks whether it was rung.
-local function poller_for(bell)
-  local count = 0
-  for _ in pairs(watched) do count = count + 1 end
-  local poller = count < MOST and core.poller()
-  if poller then watched[bell] = true end
-  return poller or nil
-end
-
---- What one coroutine waits for and another rings.
----@param wait fun(mode: string, fd: integer, deadline: number) the host's
----@param forget? fun(fd: integer) the host's
----@param watches boolean whether that can wait for a descriptor
----@param blocks fun(): boolean whether a wait would block this thread: then nobody can ring
----@return table bell
-function together.bell(wait, forget, watches, blocks)
-  return setmetatable({
-    host_wait = wait, forget = forget, watches = watches, blocks = blocks, poller = nil, rung = false,
-  }, Bell)
-end
-
---- Waits until it has been rung, or the deadline has passed. May yield.
----@param deadline number
-function Bell:wait(deadline)
-  while not self.rung and core.now() < deadline do
-    if self.watches and not self.blocks() then self.poller = self.poller or poller_for(self) end
-    if self.poller then
-      self.host_wait("read", self.poller:fd(), deadline)
-    else
-      self.host_wait("read", -1, self.blocks() and deadline or math.min(deadline, core.now() + GLANCE))
-    end
-  end
-  -- what has rung would go on
-  if self.rung and self.poller then self.poller:alarm(math.huge) end
-  self.rung = false
-end
-
---- Ends a wait that is under way, or else the next one. Never waits.
-function Bell:ring()
-  self.rung = true
-  if self.poller then self.poller:alarm(0) end
-end
-
---- Nobody waits for it any more.
-function Bell:close()
-  local poller = self.poller
-  self.poller, self.watches, watched[self] = nil, false, nil
   if poller then
     if self.forget then self.forget(poller:fd()) end
     poller:close()
