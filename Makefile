@@ -25,7 +25,7 @@ ifdef LUA_INCDIR
 LUA_CFLAGS ?= -I$(LUA_INCDIR)
 endif
 ifndef LUA_CFLAGS
-ifneq ($(filter-out env uninstall demo bench,$(GOALS)),)
+ifneq ($(filter-out env uninstall demo bench reference lint-reference,$(GOALS)),)
 JIT := $(filter luajit%,$(notdir $(LUA)))
 LUA_PC := $(shell for name in $(if $(JIT),,$(LUA_VERSION:%=lua%) $(LUA_VERSION:%=lua-%)) $(notdir $(LUA)); do \
 	pkg-config --exists $$name 2>/dev/null && echo $$name && exit; done)
@@ -137,8 +137,8 @@ bench: ## measure beside others and draw it (ROUNDS=3 ONLY=small,cold CHART=spec
 	@$(RUN) LUA=$(LUA) /usr/bin/python3 spec/bench/bench.py $(if $(ROUNDS),--rounds $(ROUNDS)) \
 		$(if $(ONLY),--only $(ONLY)) $(if $(CHART),--chart $(CHART))
 
-LINTS := lint-luacheck lint-warnings lint-tidy lint-floors
-lint: $(LINTS) ## the static checks: luacheck, warnings as errors (gcc, clang), clang-tidy, floors
+LINTS := lint-luacheck lint-warnings lint-tidy lint-floors lint-reference
+lint: $(LINTS) ## the static checks: luacheck, warnings as errors (gcc, clang), clang-tidy, floors, reference
 
 lint-luacheck:
 	luacheck --quiet --no-color $(wildcard lua spec examples)
@@ -162,6 +162,19 @@ lint-tidy:
 
 lint-floors: all
 	$(LUA) spec/support/floors.lua $(BUILD)
+
+reference: ## write the reference, lua/README.md, and the types for editors, lua/smtp/types.lua
+	$(LUA) spec/support/reference.lua lua
+
+# that they say what the sources say; the types as lua-language-server sees them, where there is one
+lint-reference:
+	@mkdir -p build/reference/smtp
+	$(LUA) spec/support/reference.lua build/reference
+	@for file in README.md smtp/types.lua; do cmp build/reference/$$file lua/$$file || \
+		{ echo "lua/$$file is not what the sources say: make reference" >&2; exit 1; }; done
+	@if command -v lua-language-server >/dev/null; then \
+		lua-language-server --check build/reference --checklevel=Warning --logpath=build/reference/log; \
+		else echo 'skipped: no lua-language-server' >&2; fi
 
 install: all ## copy the modules to PREFIX, under DESTDIR
 	@for module in $(MODULES); do \
@@ -200,5 +213,5 @@ help: ## list the targets and the variables
 	@echo "  CC CFLAGS CPPFLAGS LDFLAGS LIBFLAG   the compiler and its flags; SANITIZE=1 adds ASan and UBSan"
 	@echo "  LUA_INCDIR OPENSSL_INCDIR OPENSSL_LIBDIR   headers and libraries, where pkg-config does not know them"
 
-.PHONY: all env check demo test portable bench bench-tools lint $(LINTS) install uninstall rockspec clean help FORCE
+.PHONY: all env check demo test portable bench bench-tools lint $(LINTS) reference install uninstall rockspec clean help FORCE
 .DELETE_ON_ERROR:

@@ -31,7 +31,7 @@ describe("require \"smtp\"", function()
     local names = loaded "arg = nil require 'smtp'"
     for file in child.output "find lua -name '*.lua'":gmatch "lua/([%w_/]+)%.lua" do
       local name = file:gsub("/init$", ""):gsub("/", ".")
-      if not name:find "^smtp%.transport%." or name == "smtp.transport.proxy" then
+      if name ~= "smtp.types" and not name:find "^smtp%.transport%." or name == "smtp.transport.proxy" then
         assert.truthy(names:find(" " .. name .. " ", 1, true), name)
       end
     end

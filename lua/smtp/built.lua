@@ -1,5 +1,6 @@
---- The two modules in C, smtp.core and smtp.tls: where one cannot be loaded, the loader's words are made into what is
---- wrong and what to do.
+--- built: the two modules in C, smtp.core and smtp.tls.
+--- Does: makes a loader's words into what is wrong and what to do, where one cannot be loaded.
+--- Called by: smtp, before all else.
 local check = require "smtp.check"
 
 local LUA = rawget(_G, "jit") and "luajit" or _VERSION:lower():gsub(" ", "")

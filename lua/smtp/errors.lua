@@ -1,20 +1,37 @@
---- The one error value: what every call returns behind its nil when something could not be done at run time.
+--- errors: the one error value: what every call returns behind its nil when something could not be done at run time.
+--- Does: makes it, and its one line of words; catches what a caller's function raises, where the Lua can.
+--- Never: raises; shows a secret.
+--- Called by: every room.
 local errors = {}
 
+---@class smtp.Refused A recipient that the server refused.
+---@field address string
+---@field code integer the server's reply code (RFC 5321 4.2)
+---@field enhanced string? its enhanced status code (RFC 3463)
+---@field text string its words, lines joined by "\n", control bytes escaped
+---@field temporary boolean true: the same may work later
+
+--- Behind nil, what could not be done. `tostring(err)`, and joining it to a string, give one line. `kind` is "input"
+--- (it cannot be sent as it is), "resolve", "connect", "timeout", "closed", "tls", "insecure" (it would have had to go
+--- on unencrypted, or to send a credential in clear), "auth", "rejected" (the server said no), "protocol" (it broke the
+--- protocol) or "source" (what the caller gives the content by failed).
 ---@class smtp.Error
 ---@field kind "input"|"resolve"|"connect"|"timeout"|"closed"|"tls"|"insecure"|"auth"|"rejected"|"protocol"|"source"
----@field stage string where in the dialogue: "compose", "connect", "tls", "auth", "rcpt", "final" …
----@field outcome "not_sent"|"unknown" what became of the message; "unknown": sending again may duplicate it
+---@field stage string where: "compose", "resolve", "connect", "proxy", "tls", "greeting", "ehlo", "starttls", "auth",
+--- "mail", "rcpt", "data", "body", "final", "reset", "quit"
+---@field outcome "not_sent"|"unknown" what became of the message. "not_sent": it is safe to send it again; "unknown":
+--- all of it was handed to the network and no answer came, so sending it again may duplicate it
 ---@field temporary boolean true: the same call may work later
 ---@field reason string? what happened, in the library's words
 ---@field code integer? the server's reply code (RFC 5321 4.2)
 ---@field enhanced string? its enhanced status code (RFC 3463)
 ---@field text string? its words, lines joined by "\n", control bytes escaped
----@field rejected table[]? refused recipients: {address=, code=, enhanced=, text=, temporary=}
+---@field rejected smtp.Refused[]? where recipients were refused
 ---@field accepted string[]? LMTP, where the replies broke off: who has the message all the same
 ---@field apart boolean? no message was on its way: `outcome` says nothing then
 ---@field hint string? what to do about it, where the cause is well known
----@field transcript string? the redacted dialogue, when `trace` was asked for
+---@field transcript string? the dialogue, secrets taken out, when `trace` was asked for
+---@field report smtp.Report? of smtp.verify, as far as it got
 local Error = {}
 
 -- The same call may work later, unless the server's reply says otherwise.

@@ -12,12 +12,12 @@ options.host_transport = nil
 
 -- A field is the Lua types it may have, with blanks between (behind a colon: what to write), or a list of these and of
 -- what looks into a table. Its words stand above it, for they cost nothing there; behind it, where the Lua types do not
--- say it all: its type, (its unit) and = its default. One field begins a line.
+-- say it all: its type, (its unit) and = its default. A field begins a line of its own.
 
 local TLS = 'string: write "implicit", "starttls", "opportunistic" or "none"'
 local strings = check.list "string"
 
---- smtp.Mailbox: A person or a list of people that mail goes to, or comes from.
+--- smtp.Mailbox: Somebody that mail goes to or comes from.
 options.MAILBOX = {
   --- As people read it, in UTF-8.
   name = "string",
@@ -213,6 +213,31 @@ local function names_of_mechanisms(value, label)
   strings(value, label)
 end
 
+---@class smtp.Transport Carries bytes. Every deadline is absolute, by smtp.now; each function but `bell` may yield.
+---@field connect fun(host: string?, port: integer, opts: table, deadline: number): smtp.Pipe?, string?, string?,
+--- boolean? a pipe; or nil, a kind (`"resolve"`, `"connect"`, `"timeout"`), the reason in words, and whether it may
+--- pass. `opts` has `path` (a unix socket) and `bind`
+---@field wait fun(mode: "read"|"write", fd: integer, deadline: number)? rests until the deadline, for pools; without it
+--- the thread is blocked
+---@field bell (fun(): table)? for pools: an object with `wait(deadline)`, `ring()`, `close()` and `blocks()` (false);
+--- without it who waits for a turn looks for it now and again
+---@field together fun(runs: function[])? calls functions in coroutines of your loop until each has returned, and raises
+--- what one raises; pool:send_many then uses its connections side by side
+---@field secure (fun(pipe: smtp.Pipe, opts: table, deadline: number): smtp.Pipe?, string?, string?)? your own TLS
+--- (`opts`: `server_name`, `verify`, `ca_file` …): a pipe with `info`; or nil, `"tls"`, the reason. Without it smtp's
+--- own TLS goes over your pipe
+
+---@class smtp.Pipe One connection of a transport.
+---@field read fun(self: smtp.Pipe, deadline: number): string?, string?, string? some bytes, as soon as there are any;
+--- or nil, `"timeout"` or `"closed"`, the reason. After the deadline: what is there already
+---@field write fun(self: smtp.Pipe, bytes: string, deadline: number): true?, string?, string?, integer? true when all
+--- are written; else as `read`, and, where it can tell, how many octets at the end have certainly not gone out. Without
+--- that a message whose end was among `bytes` is `unknown`
+---@field peek fun(self: smtp.Pipe): ("data"|"idle"|"closed") without waiting or taking any
+---@field close fun(self: smtp.Pipe) once or more; a read that waits ends
+---@field name (fun(self: smtp.Pipe): string?, integer?)? the own address and port, for EHLO where the machine has no
+--- full name
+
 -- What else a transport has is its own business.
 local function transport_of(value, label)
   if type(value.connect) == "function" then return end
@@ -221,7 +246,7 @@ local function transport_of(value, label)
     or ("write one such as require %q, or leave it out for the built-in sockets"):format("smtp.transport.cqueues")))
 end
 
---- smtp.LoginOptions: For session:auth, and among the server options.
+--- smtp.LoginOptions: For session:auth.
 options.LOGIN = {
   username = "string",
   --- SCRAM-SHA-256 and SCRAM-SHA-1, both with channel binding (-PLUS) where the server can; then over verified TLS
@@ -237,8 +262,7 @@ options.LOGIN = {
   auth = { "string table boolean", names_of_mechanisms }, -- string|string[]|boolean = the strongest both sides have
 }
 
---- smtp.ServerOptions: For smtp.send, smtp.connect, smtp.session, smtp.pool and smtp.verify; and those of
---- smtp.LoginOptions.
+--- smtp.ServerOptions (and smtp.LoginOptions): For smtp.send, smtp.connect, smtp.session, smtp.pool and smtp.verify.
 options.SERVER = {
   --- A name or an address.
   host = "string", -- = required, or `url`, or `path`
@@ -300,7 +324,7 @@ options.SERVER = {
   pipeline = "string boolean", -- "auto"|"data"|"chunk"|"auth"|"auth+chunk"|boolean = "auto"
 }
 
---- smtp.PoolOptions: For smtp.pool, beside the server options.
+--- smtp.PoolOptions (and smtp.ServerOptions): For smtp.pool.
 options.POOL = {
   --- Connections at the most.
   size = "number", -- integer = 5
@@ -313,6 +337,15 @@ options.POOL = {
   --- Of each message: what was not sent and may work later is tried again, after 1, 2, 4 … seconds.
   attempts = "number", -- integer = 3
 }
+
+---@class smtp.Received What a server was told of a message; with `data` the one in `server.inbox`.
+---@field from string the reverse-path; `""` for the null one
+---@field to string[] the recipients
+---@field data string? the message, where there is no `on_message`
+---@field auth string? who is logged in
+---@field tls table? `{version=, cipher=}`, where TLS is spoken
+---@field params table<string, string|true> the parameters of MAIL
+---@field rcpt_params table<string, string|true>[]? those of each recipient in `to`, with the extension DSN
 
 --- smtp.ReceiverOptions: For smtp.server.
 options.RECEIVER = {
@@ -337,13 +370,13 @@ options.RECEIVER = {
   --- Told of each message. Returns nil, or a reply: `"550 5.7.1 not wanted"`, `"250 2.0.0 thanks"`, or a table
   --- `{code=, enhanced=, text=}`; with `lmtp` also a table address → reply. When it raises or yields the client is
   --- told to try again later.
-  on_message = "function", -- fun(envelope: smtp.Received, message: string): string|table|nil
+  on_message = "function", -- fun(envelope: smtp.Received, message: string): (string|table|nil)
   --- So long a client has for a command or a reply; for a message one second more per 1000 octets.
   timeout = "number", -- (seconds) = 300
   --- Others wait until one ends.
   max_connections = "number", -- integer = 512
   --- One that smtp.transport.socket made, such as smtp.transport.cqueues: step and run wait as it does.
-  transport = "table", -- smtp.Transport = the built-in sockets
+  transport = "table", -- table = the built-in sockets
 }
 
 local LOGIN, MESSAGE, SERVER = { options.LOGIN }, { options.MESSAGE }, { options.SERVER }

@@ -71,6 +71,7 @@ local floors = {
   { "^smtp%.built$", 2 },
   { "^smtp%.options$", 2 },
   { "^smtp%.plan$", 2 },
+  { "^smtp%.types$", 2 }, -- for editors
   { "^smtp%.mail%.", 2 },
   { "^smtp%.protocol%.", 2 },
   { "^smtp%.client%.pump$", 3 },

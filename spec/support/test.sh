@@ -114,6 +114,7 @@ lint)
 	check 'warnings are errors, gcc and clang' make lint-warnings || true
 	tool clang-tidy 'clang-tidy' make lint-tidy
 	check 'floors' make lint-floors || true
+	check 'reference' make lint-reference || true
 	exit
 	;;
 esac

@@ -1,4 +1,5 @@
---- The name that a client gives in EHLO where its user has none for it. Pure. RFC 5321 4.1.1.1, 4.1.3.
+--- helo: the name that a client gives in EHLO where its user has none for it.
+--- Called by: client/session. RFC 5321 4.1.1.1, 4.1.3.
 local helo = {}
 
 local function is_ipv4(text)

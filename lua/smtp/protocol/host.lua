@@ -1,4 +1,6 @@
---- What is written where a host's name or address belongs, and is more than that: what to write instead. Pure.
+--- host: what is written where a host's name or address belongs, and is more than that: what to write instead.
+--- Never: shows what may be a password.
+--- Called by: plan, server. RFC 3986 (URLs).
 local host = {}
 
 local URLS = { smtp = true, smtps = true, ["smtp+insecure"] = true, lmtp = true, ["lmtp+unix"] = true }

@@ -1,5 +1,7 @@
---- What MAIL and RCPT carry behind the path: checked when a message is composed, written for the server that it goes
---- to. A parameter that the server does not know is never sent and never left out silently. Pure.
+--- parameter: what MAIL and RCPT carry behind the path.
+--- Does: checks it when a message is composed, writes it for the server that the message goes to.
+--- Never: sends a parameter that the server does not know, or leaves one out silently.
+--- Called by: mail/message, client/envelope, client/session.
 --- RFC 1870 (SIZE), 6152 (BODY), 3030 (BINARYMIME), 6531 (SMTPUTF8), 3461 and 6533 (DSN), 8689 (REQUIRETLS),
 --- 2852 (DELIVERBY), 4865 (FUTURERELEASE), 6710 (MT-PRIORITY).
 local capability = require "smtp.protocol.capability"
