@@ -131,7 +131,7 @@ options.MESSAGE = {
   --- One, several separated by commas, or a list; a string may hold groups (`"Team: a@example.org, b@example.org;"`).
   to = { "string table", people }, -- string|smtp.Mailbox|(string|smtp.Mailbox)[] = one of `to`, `cc`, `bcc` is required
   cc = { "string table", people }, -- string|smtp.Mailbox|(string|smtp.Mailbox)[]
-  --- In no header: nobody sees them.
+  --- In no header: nobody sees them. `"postmaster"`, without a domain, may be one.
   bcc = { "string table", people }, -- string|smtp.Mailbox|(string|smtp.Mailbox)[]
   reply_to = { "string table", people }, -- string|smtp.Mailbox|(string|smtp.Mailbox)[] = `from`
   --- UTF-8.

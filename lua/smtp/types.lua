@@ -59,7 +59,7 @@
 ---@field sender? string|smtp.Mailbox Who hands it in, where `from` are others.
 ---@field to? string|smtp.Mailbox|(string|smtp.Mailbox)[] One, several separated by commas, or a list; a string may hold groups (`"Team: a@example.org, b@example.org;"`). (one of `to`, `cc`, `bcc` is required)
 ---@field cc? string|smtp.Mailbox|(string|smtp.Mailbox)[]
----@field bcc? string|smtp.Mailbox|(string|smtp.Mailbox)[] In no header: nobody sees them.
+---@field bcc? string|smtp.Mailbox|(string|smtp.Mailbox)[] In no header: nobody sees them. `"postmaster"`, without a domain, may be one.
 ---@field reply_to? string|smtp.Mailbox|(string|smtp.Mailbox)[] (default: `from`)
 ---@field subject? string UTF-8.
 ---@field text? string UTF-8; with `html` besides the reader's program chooses.
