@@ -1,4 +1,7 @@
---- What a server says it can do: the EHLO reply as a table (RFC 5321 4.1.1.1).
+--- capability: what a server says it can do: the EHLO reply as a table. Pure.
+---
+--- Called by: whatever in client/ asks what is offered.
+--- RFC 5321 4.1.1.1.
 local capability = {}
 
 -- Words that tell nobody's secret, even where they are one: what they say is acted upon.

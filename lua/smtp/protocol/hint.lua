@@ -1,4 +1,6 @@
---- What to do about an error, where the cause is well known. Words for a person, not for a program.
+--- hint: what to do about an error, where the cause is well known: words for a person, not for a program. Pure.
+---
+--- Called by: client/command, for each error.
 local hint = {}
 
 local APP_PASSWORD = "this account needs an app password: make one in the provider's security settings and use it "

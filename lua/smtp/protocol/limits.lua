@@ -1,4 +1,7 @@
---- How much a server takes of a client: the LIMITS extension. Pure. RFC 9422.
+--- limits: how much a server takes of a client: the LIMITS extension. Pure.
+---
+--- Called by: whatever in client/ may reach one.
+--- RFC 9422.
 local limits = {}
 
 ---@param offered table capabilities

@@ -1,4 +1,8 @@
---- The queue id in a server's final reply: what its postmaster will ask for. Servers write it in forms of their own.
+--- queue: the queue id in a server's final reply: what its postmaster will ask for. Pure.
+---
+--- Does: knows the forms that servers write it in; each has its own.
+--- Never: gives a part of one.
+--- Called by: client/receipt.
 local core = require "smtp.core"
 
 local queue = {}

@@ -1,5 +1,9 @@
---- SASL mechanisms as pure steps: challenge -> response. Nothing here does I/O or base64. RFC 4422, 4616, 2195, 5802,
---- 7677, 7628; LOGIN and XOAUTH2 have no RFC.
+--- sasl: the mechanisms of a login as pure steps: challenge -> response.
+---
+--- Does: chooses the strongest mechanism that both sides have.
+--- Never: does I/O or base64.
+--- Called by: client/login; plan, which looks for what a login lacks.
+--- RFC 4422, 4616, 2195, 5802, 7677, 7628; LOGIN and XOAUTH2 have no RFC.
 ---
 --- A mechanism of your own is one more entry, used where the option `auth` names it:
 ---
@@ -25,7 +29,7 @@ local sasl = {}
 
 --- The initial response (nil: none), a step, and a check or nil; or nil, nil and the reason why it cannot begin.
 ---@alias smtp.SaslStart
----| fun(credentials: smtp.Credentials, server: smtp.SaslServer): string?, smtp.SaslStep?, smtp.SaslCheck|string|nil
+---| fun(credentials: smtp.Credentials, server: smtp.SaslServer): string?, smtp.SaslStep?, smtp.SaslCheck|string?
 
 --- A response, and (2nd) what the server said against the login if that is in the challenge; or nil and what is wrong
 --- with the challenge: the login is broken off.
@@ -203,7 +207,7 @@ local FIELDS = { "username", "password", "token" }
 
 --- What no login can carry, in username, password or token, or in the mechanisms; nil: nothing.
 ---@param credentials smtp.Credentials
----@param wanted string[]|false|nil mechanisms in the caller's order
+---@param wanted string[]|false? mechanisms in the caller's order
 ---@return string? reason never with a part of a value in it
 function sasl.flaw(credentials, wanted)
   if wanted and #wanted == 0 then return "auth names no mechanism: leave it out, or auth = false for no login" end
@@ -256,7 +260,7 @@ end
 ---@param server smtp.SaslServer
 ---@return string? initial
 ---@return smtp.SaslStep? step nil: it cannot begin
----@return smtp.SaslCheck|string|nil check or, where it cannot begin, the reason
+---@return smtp.SaslCheck|string? check or, where it cannot begin, the reason
 function sasl.start(name, credentials, server)
   local reason = sasl.flaw(credentials) or missing(name, credentials)
   if reason then return nil, nil, reason end

@@ -1,8 +1,11 @@
---- The one form of a user name or password that both sides of a login compute with. RFC 4013, as for stored strings:
---- what Unicode 3.2 did not know (emoji) and control characters are refused.
+--- saslprep: the one form of a user name or password that both sides of a login compute with. Pure.
 ---
---- ASCII, and text of nothing but the letters below, already has that form. All else is the work of libidn, where the
---- host has it; where it has not, such a text is refused, never sent as it is.
+--- Does: ASCII, and text of nothing but the letters below, already has that form. All else is the work of libidn, where
+--- the host has it.
+--- Never: lets a text through as it is where that may be wrong: what Unicode 3.2 did not know (emoji), control
+--- characters and, without libidn, other letters are refused.
+--- Called by: protocol/sasl, protocol/scram.
+--- RFC 4013, as for stored strings.
 local text = require "smtp.mail.text"
 
 local saslprep = {}

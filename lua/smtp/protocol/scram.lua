@@ -1,5 +1,7 @@
---- SCRAM as pure steps: the password never travels, and the server proves that it knows it too. RFC 5802, 7677; bound
---- to the TLS connection (-PLUS): RFC 5929, 9266.
+--- scram: SCRAM as pure steps: the password never travels, and the server proves that it knows it too.
+---
+--- Called by: protocol/sasl.
+--- RFC 5802, 7677; bound to the TLS connection (-PLUS): RFC 5929, 9266.
 local core = require "smtp.core"
 local saslprep = require "smtp.protocol.saslprep"
 

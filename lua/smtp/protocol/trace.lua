@@ -1,4 +1,7 @@
---- The dialogue as it may be shown: lines with every secret taken out, also where the server echoes one.
+--- trace: the dialogue as it may be shown, with every secret taken out, also where the server echoes one. Pure.
+---
+--- Does: keeps the lines for a transcript, or hands them to a function of the caller's.
+--- Called by: client/session, which makes one; client/command, client/login and client/pump tell it what goes by.
 local core = require "smtp.core"
 
 local trace = {}

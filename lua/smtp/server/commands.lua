@@ -1,6 +1,10 @@
---- What a server does for each command: functions by verb, of the connection and what stands behind the verb. Each
---- answers, and may read on: a login's responses, a message's content. RFC 5321 4.1.1, 2033 (LMTP), 3207 (STARTTLS),
---- 4954 and 4616 (AUTH), 1870 (SIZE), 6531 (SMTPUTF8), 3030 (BDAT, BINARYMIME).
+--- commands: what a server does for each command: functions by verb, of the connection and what stands behind the verb.
+---
+--- Does: answers, and reads on where that is due: a login's responses, a message's content.
+--- Never: knows a socket; all bytes go through its connection.
+--- Called by: server/connection.
+--- RFC 5321 4.1.1, 2033 (LMTP), 3207 (STARTTLS), 4954 and 4616 (AUTH), 1870 (SIZE), 6531 (SMTPUTF8), 3030 (BDAT,
+--- BINARYMIME).
 local core = require "smtp.core"
 local path = require "smtp.server.path"
 

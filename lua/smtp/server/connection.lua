@@ -1,5 +1,9 @@
---- The server's half of one connection's dialogue: lines come up, commands answer them, content is kept and judged. It
---- knows no socket: the server hands it a byte pipe and runs it as a coroutine, and all waiting is the pipe's.
+--- connection: the server's half of one connection's dialogue.
+---
+--- Does: hands each line that comes to its command, keeps content and has it judged, answers, and ends who is too late,
+--- makes too many mistakes or is no mail client.
+--- Never: knows a socket: the server gives it a byte pipe and runs it as a coroutine, and all waiting is the pipe's.
+--- Called by: server.
 --- RFC 5321, 2033 (LMTP), 2920.
 local core = require "smtp.core"
 local commands = require "smtp.server.commands"

@@ -1,5 +1,8 @@
---- The parameters of MAIL and RCPT that a server knows, and those that come with the extensions it is told to offer.
---- Pure. RFC 1870, 6152, 4954 and 6531 always; on request RFC 3030 (BINARYMIME), 3461 (DSN), 8689 (REQUIRETLS), 2852
+--- extension: the parameters of MAIL and RCPT that a server knows, its own and those of the extensions it is told to
+--- offer. Pure.
+---
+--- Called by: server.
+--- RFC 1870, 6152, 4954 and 6531 always; on request RFC 3030 (BINARYMIME), 3461 (DSN), 8689 (REQUIRETLS), 2852
 --- (DELIVERBY), 4865 (FUTURERELEASE), 6710 (MT-PRIORITY).
 local extension = {}
 

@@ -1,6 +1,9 @@
---- The receiving side: an SMTP or LMTP server for tests, development and small receivers. Each connection is a
---- coroutine whose dialogue is straight-line code; `step` polls them all and resumes those that can go on: one thread
---- serves many. What a client does, or a function of the owner's, ends that connection at most, never the host.
+--- server: the receiving side: an SMTP or LMTP server for tests, development and small receivers.
+---
+--- Does: listens, accepts, and resumes each connection that can go on: a coroutine each, whose dialogue is
+--- straight-line code; `step` polls them all, so one thread serves many.
+--- Never: lets what a client does, or a function of the owner's, end more than that connection.
+--- Called by: the user, through smtp.server.
 local check = require "smtp.check"
 local core = require "smtp.core"
 local new_connection = require "smtp.server.connection".new

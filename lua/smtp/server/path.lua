@@ -1,5 +1,8 @@
---- The arguments of MAIL and RCPT, read by a server: a path in angle brackets and parameters. Pure; linear time,
---- whatever they are. RFC 5321 4.1.1.2, 4.1.1.3 and 4.1.2.
+--- path: the arguments of MAIL and RCPT, read by a server: a path in angle brackets and parameters. Pure.
+---
+--- Never: takes more than linear time, whatever they are.
+--- Called by: server/commands.
+--- RFC 5321 4.1.1.2, 4.1.1.3 and 4.1.2.
 local address = require "smtp.mail.address"
 
 local path = {}
