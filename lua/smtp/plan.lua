@@ -20,6 +20,7 @@ local TIERS = {
 }
 local FILES = { "ca_file", "ca_path", "client_cert", "client_key" }
 local TLS_MODES = { implicit = true, starttls = true, opportunistic = true, none = true }
+local VERSIONS = { ["1.2"] = true, ["1.3"] = true }
 local SCHEMES = {
   smtp = { tls = "starttls", port = 587 },
   smtps = { tls = "implicit", port = 465 },
@@ -201,6 +202,62 @@ end
 
 plans.mechanisms = list_of_mechanisms
 
+-- The options with those in the url filled in where they are not given; nil and a reason.
+local function with_url(given)
+  if not given.url then return given end
+  local all, reason = parse_url(given.url, SCHEMES, "the url")
+  if not all then return nil, reason end
+  -- the port of a url without one goes with its scheme, unless the mode is overridden
+  if given.tls and not given.port and not given.url:find(":%d+/?$") then all.port = nil end
+  for name, value in pairs(given) do all[name] = value end
+  return all
+end
+
+-- Words that an option does not have are a mistake in the program.
+local function choose(label, name, value, known, words)
+  if not known[value] then
+    check.raise(("%s: option %q must be %s, not %q"):format(label, name, words, value))
+  end
+end
+
+local function tls_of(all, label)
+  -- what goes to a unix socket does not leave the machine
+  local tls = all.tls or (all.path and "none") or (all.port == 465 and "implicit") or "starttls"
+  choose(label, "tls", tls, TLS_MODES, '"implicit", "starttls", "opportunistic" or "none"')
+  if all.tls_min then choose(label, "tls_min", all.tls_min, VERSIONS, '"1.2" or "1.3"') end
+  return tls
+end
+
+-- The transport; nil: the built-in sockets.
+local function transport_of(transport, label)
+  if type(transport) == "table" then return transport end
+  if transport and transport ~= "auto" then
+    local name = transport:lower():match("%a+$")
+    check.raise(("%s: option \"transport\" must be \"auto\" or a transport, not %q%s"):format(label, transport,
+      TRANSPORTS[name] and (': write transport = require "smtp.transport.%s"'):format(name) or ""))
+  end
+  return options.host_transport
+end
+
+-- How much may go together; false: nothing.
+local function tier_of(pipeline, label)
+  if pipeline == false then return false end
+  if pipeline == nil or pipeline == true then pipeline = "auto" end
+  choose(label, "pipeline", pipeline, TIERS, '"auto", false, "data", "chunk", "auth" or "auth+chunk"')
+  return TIERS[pipeline]
+end
+
+-- Files that are named and have no name, a key to no certificate, and hosts that are more than a host.
+local function flaw(given, all)
+  for _, name in ipairs(FILES) do
+    if all[name] == "" then return name .. " is empty: leave it out where there is none" end
+  end
+  if all.client_key and not all.client_cert then return "client_key needs client_cert" end
+  return given.host and hosts.flaw(given.host, "host", " url port path ")
+    or all.server_name and hosts.flaw(all.server_name, "server_name", "")
+    or all.bind and hosts.flaw(all.bind, "bind", "")
+end
+
 --- Turns server options into a plan. Raises on unknown names and wrong types.
 ---@param given table
 ---@param label string the call's name, for the message
@@ -208,77 +265,29 @@ plans.mechanisms = list_of_mechanisms
 ---@return table? plan
 ---@return smtp.Error? err kind "input"
 function plans.new(given, label, checked)
-  local all = given
   if not checked then
     options.check_server(given, label)
     -- what has been looked at, and nothing that a metatable would add to it
-    all = {}
-    for name, value in next, given do all[name] = value end
+    local seen = {}
+    for name, value in next, given do seen[name] = value end
+    given = seen
   end
-  if given.url then
-    local parts, reason = parse_url(given.url, SCHEMES, "the url")
-    if not parts then return nil, errors.input(reason) end
-    -- the port of a url without one goes with its scheme, unless the mode is overridden
-    if given.tls and not given.port and not given.url:find(":%d+/?$") then parts.port = nil end
-    for name, value in pairs(given) do parts[name] = value end
-    all = parts
-  end
+  local all, reason = with_url(given)
+  if not all then return nil, errors.input(reason) end
+  local tls, transport, tier = tls_of(all, label), transport_of(all.transport, label), tier_of(all.pipeline, label)
 
-  -- what goes to a unix socket does not leave the machine
-  local tls = all.tls or (all.path and "none") or (all.port == 465 and "implicit") or "starttls"
-  if not TLS_MODES[tls] then
-    check.raise(("%s: option \"tls\" must be \"implicit\", \"starttls\", \"opportunistic\" or \"none\", not %q")
-      :format(label, tls))
-  end
-  if all.tls_min and all.tls_min ~= "1.2" and all.tls_min ~= "1.3" then
-    check.raise(("%s: option \"tls_min\" must be \"1.2\" or \"1.3\", not %q"):format(label, all.tls_min))
-  end
-  local transport = all.transport or "auto"
-  if type(transport) == "string" and transport ~= "auto" then
-    local name = transport:lower():match("%a+$")
-    check.raise(("%s: option \"transport\" must be \"auto\" or a transport, not %q%s"):format(label, transport,
-      TRANSPORTS[name] and (': write transport = require "smtp.transport.%s"'):format(name) or ""))
-  end
-  local pipeline = all.pipeline
-  if pipeline == nil or pipeline == true then pipeline = "auto" end
-  local tier = pipeline ~= false and TIERS[pipeline]
-  if tier == nil then
-    check.raise(
-      ("%s: option \"pipeline\" must be \"auto\", false, \"data\", \"chunk\", \"auth\" or \"auth+chunk\", not %q")
-        :format(label, pipeline))
-  end
-
-  for _, name in ipairs(FILES) do
-    if all[name] == "" then return nil, errors.input(name .. " is empty: leave it out where there is none") end
-  end
-  if all.client_key and not all.client_cert then return nil, errors.input "client_key needs client_cert" end
-
-  local proxy, host, server_name
-  local reason = given.host and hosts.flaw(given.host, "host", " url port path ")
-    or all.server_name and hosts.flaw(all.server_name, "server_name", "")
-    or all.bind and hosts.flaw(all.bind, "bind", "")
-  if reason then return nil, errors.input(reason) end
-  if all.proxy then
-    proxy, reason = parse_proxy(all.proxy)
-    if not proxy then return nil, errors.input(reason) end
-  end
-  host, reason = to_ascii(all.host, "host")
-  if reason then return nil, errors.input(reason) end
-  host = host and host:gsub("^%[(.*)%]$", "%1")
-  server_name, reason = to_ascii(all.server_name, "server_name")
-  if reason then return nil, errors.input(reason) end
-
-  local pins, bad_pin
-  if all.pin then
-    pins, bad_pin = list_of_pins(all.pin)
-    if not pins then return nil, errors.input(bad_pin) end
-  end
-
-  local timeouts, named = timeouts_of(all.timeouts)
+  local host, server_name, proxy, pins
   local mechanisms = list_of_mechanisms(all.auth)
-  reason = sasl.flaw(all, mechanisms)
+  reason = flaw(given, all)
+  if not reason and all.proxy then proxy, reason = parse_proxy(all.proxy) end
+  if not reason then host, reason = to_ascii(all.host, "host") end
+  if not reason then server_name, reason = to_ascii(all.server_name, "server_name") end
+  if not reason and all.pin then pins, reason = list_of_pins(all.pin) end
+  reason = reason or sasl.flaw(all, mechanisms)
   if reason then return nil, errors.input(reason) end
 
+  host = host and host:gsub("^%[(.*)%]$", "%1")
+  local timeouts, named = timeouts_of(all.timeouts)
   local plan = {
     host = host,
     port = all.port or (all.lmtp and 24) or (tls == "implicit" and 465) or 587,
@@ -302,7 +311,7 @@ function plans.new(given, label, checked)
     timeout = all.timeout,                   -- nil: none for the whole call
     timeouts = timeouts,
     named = named,                           -- which of them the caller gave
-    transport = type(transport) == "table" and transport or options.host_transport,
+    transport = transport,                   -- nil: the built-in sockets
     trace = all.trace or false,
     pipeline = tier and true,
     chunk = tier and tier.chunk,             -- content in chunks: nil where the server has shown that it may
