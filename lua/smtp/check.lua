@@ -158,15 +158,11 @@ end
 ---@param known table[] one or two tables of fields, as in smtp.options
 ---@param label string the call's name, for the message
 function check.options(given, known, label)
-  if type(given) ~= "table" then
-    raise(("%s: expected a table of options, got %s"):format(label, type(given)))
-  end
+  if type(given) ~= "table" then raise(("%s: expected a table of options, got %s"):format(label, type(given))) end
   local one, other = known[1], known[2] or known[1]
   for name, value in next, given do
     local field, kind = one[name] or other[name], type(value)
-    if not field then
-      raise(("%s: unknown option %q%s"):format(label, shown(name), advice(name, known, value)))
-    end
+    if not field then raise(("%s: unknown option %q%s"):format(label, shown(name), advice(name, known, value))) end
     if not TYPES[field][kind] then check_type(value, field, label, ("option %q"):format(name)) end
     if kind == "table" and type(field) == "table" then field[2](value, label .. ": " .. name) end
   end

@@ -42,7 +42,7 @@ options.ATTACHMENT = {
   content_type = "string", -- = guessed from `filename`; `message/rfc822` for .eml
   --- Makes it part of the html, which shows it by `cid:`.
   content_id = "string",
-  disposition = "string", -- = "attachment", or "inline" with a `content_id`
+  disposition = "string", -- "attachment"|"inline" = "attachment", or "inline" with a `content_id`
   --- Of a `source`: with it the message's size is known ahead.
   size = "number", -- integer (octets)
 }
@@ -73,6 +73,7 @@ options.LIST = {
   id = "string",
   help = { "string table", strings }, -- string|string[]
   subscribe = { "string table", strings }, -- string|string[]
+  --- `"NO"`: nobody may post.
   post = { "string table", strings }, -- string|string[]
   owner = { "string table", strings }, -- string|string[]
   archive = { "string table", strings }, -- string|string[]
@@ -81,15 +82,17 @@ options.LIST = {
 --- smtp.DkimOptions: A signature; RSA or Ed25519, as the key is. A message that cannot be signed is not sent.
 --- RFC 6376, 8463.
 options.SIGNATURE = {
+  --- The domain that takes the responsibility (d=), in ASCII: an international one in its `xn--` form.
   domain = "string", -- = required
-  --- The key is published at `selector._domainkey.domain`.
+  --- Which of the domain's keys (s=): its public half is at `selector._domainkey.domain` in the DNS.
   selector = "string", -- = required
-  --- PEM text.
+  --- The private key, PEM without a password: RSA of 1024 bits or more, or Ed25519.
   key = "string", -- = required, or `key_file`
+  --- A file that holds it.
   key_file = "string",
-  --- Names of the header fields to sign.
-  headers = { "table", strings }, -- string[] = those that matter
-  --- Of header and body: `"relaxed"` or `"simple"` each.
+  --- Which header fields to sign, From among them; those the message lacks are signed as absent.
+  headers = { "table", strings }, -- string[] = those of RFC 6376 5.4.1 and the MIME ones, as far as they are there
+  --- Of header and body: `relaxed` or `simple` each.
   canonicalization = "string", -- = "relaxed/relaxed"
 }
 
@@ -179,7 +182,7 @@ options.MESSAGE = {
   raw = "string function", -- string|fun(): string?
   envelope = { "table", check.record(options.ENVELOPE) }, -- smtp.EnvelopeOptions
   --- Send to the recipients that the server takes and list the others; false: to all of them or to nobody.
-  partial = "boolean", -- = false
+  partial = "boolean", -- = true
   --- Called with the octets sent while the body goes out, and when all of it has. Must not yield; what it raises ends
   --- the connection and comes through.
   on_progress = "function", -- fun(sent: integer, total: integer?)

@@ -181,7 +181,7 @@ end
 ---@class smtp.Credentials
 ---@field username string?
 ---@field password string?
----@field token string|function|nil
+---@field token (string|function)?
 
 --- Checks login options (username, password, token, auth) and hides the secrets in a function, so that printing a table
 --- that holds them shows nothing. Returns nil where there is nothing to log in with; a mechanism asked for by name may
@@ -215,9 +215,7 @@ end
 
 -- Words that an option does not have are a mistake in the program.
 local function choose(label, name, value, known, words)
-  if not known[value] then
-    check.raise(("%s: option %q must be %s, not %q"):format(label, name, words, value))
-  end
+  if not known[value] then check.raise(("%s: option %q must be %s, not %q"):format(label, name, words, value)) end
 end
 
 local function tls_of(all, label)

@@ -81,7 +81,7 @@
 ---@field mt_priority? integer From -9 to 9; an error where the server does not offer it. RFC 6710.
 ---@field raw? string|fun(): string? A finished message instead: a string, or a function that returns pieces and then nil. Line ends become CRLF, and `Bcc` and `Resent-Bcc` are taken out of its header; all else goes as it is, lines over 998 octets too. A NUL is refused, and so are octets beyond ASCII where the server does not offer 8BITMIME: those of a function when they come, by ending the connection (`not_sent`).
 ---@field envelope? smtp.EnvelopeOptions
----@field partial? boolean Send to the recipients that the server takes and list the others; false: to all of them or to nobody. (default: false)
+---@field partial? boolean Send to the recipients that the server takes and list the others; false: to all of them or to nobody. (default: true)
 ---@field on_progress? fun(sent: integer, total: integer?) Called with the octets sent while the body goes out, and when all of it has. Must not yield; what it raises ends the connection and comes through.
 ---@field files? boolean false: a `path` in attachments and a `key_file` in dkim are refused, for tables that come from outside. (default: true)
 
@@ -98,7 +98,7 @@
 ---@field filename? string As the reader sees it. (default: the last part of `path`)
 ---@field content_type? string (default: guessed from `filename`; `message/rfc822` for .eml)
 ---@field content_id? string Makes it part of the html, which shows it by `cid:`.
----@field disposition? string (default: "attachment", or "inline" with a `content_id`)
+---@field disposition? "attachment"|"inline" (default: "attachment", or "inline" with a `content_id`)
 ---@field size? integer Of a `source`: with it the message's size is known ahead. (octets)
 
 --- Whom the servers are told of, where it differs from the header. RFC 5321 2.3.1.
@@ -108,12 +108,12 @@
 
 --- A signature; RSA or Ed25519, as the key is. A message that cannot be signed is not sent. RFC 6376, 8463.
 ---@class smtp.DkimOptions
----@field domain string
----@field selector string The key is published at `selector._domainkey.domain`.
----@field key? string PEM text. (required, or `key_file`)
----@field key_file? string
----@field headers? string[] Names of the header fields to sign. (default: those that matter)
----@field canonicalization? string Of header and body: `"relaxed"` or `"simple"` each. (default: "relaxed/relaxed")
+---@field domain string The domain that takes the responsibility (d=), in ASCII: an international one in its `xn--` form.
+---@field selector string Which of the domain's keys (s=): its public half is at `selector._domainkey.domain` in the DNS.
+---@field key? string The private key, PEM without a password: RSA of 1024 bits or more, or Ed25519. (required, or `key_file`)
+---@field key_file? string A file that holds it.
+---@field headers? string[] Which header fields to sign, From among them; those the message lacks are signed as absent. (default: those of RFC 6376 5.4.1 and the MIME ones, as far as they are there)
+---@field canonicalization? string Of header and body: `relaxed` or `simple` each. (default: "relaxed/relaxed")
 
 --- What a mailing list says of itself: `mailto:`, `https:` or `http:` URIs, one or several. RFC 2369, 2919, 8058.
 ---@class smtp.ListOptions
@@ -122,7 +122,7 @@
 ---@field id? string `"Name <list.example.org>"`
 ---@field help? string|string[]
 ---@field subscribe? string|string[]
----@field post? string|string[]
+---@field post? string|string[] `"NO"`: nobody may post.
 ---@field owner? string|string[]
 ---@field archive? string|string[]
 
