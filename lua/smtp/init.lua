@@ -1,4 +1,5 @@
---- smtp: the mail library for Lua. One table in, one message delivered.
+--- smtp: the mail library for Lua. One table in, one message delivered. This file is the door: each function checks
+--- what it was given, and hands it on.
 ---
 ---     local smtp = require "smtp"
 ---     local receipt, err = smtp.send { host = "mail.example.org", from = …, to = …, subject = …, text = … }
@@ -7,7 +8,6 @@ local check = require "smtp.check"
 local core = require "smtp.core"
 local send = require "smtp.client.send"
 local errors = require "smtp.errors"
-local command = require "smtp.client.command"
 local message = require "smtp.mail.message"
 local options = require "smtp.options"
 local plans = require "smtp.plan"
@@ -57,31 +57,7 @@ function smtp.send(given, ...)
   mail, err = send.compose(about_mail, "smtp.send")
   if not mail then return nil, err end
 
-  local one = session.once(plan, started)
-  local way = one.way
-  local receipt, doubt
-  local open
-  open, err = one:open(nil, true)
-  if not open then return nil, err end
-  receipt, err = send.send(one, mail, true)
-  command.rethrow(one)
-  if err and err.kind == "auth" and one.vain and err.outcome == "not_sent" then
-    -- the server has the envelope, too, or waits for content: another mechanism needs another connection
-    doubt = send.farewell(one, true)
-    if doubt then return nil, doubt end
-    one.way = way -- which is the whole call's
-    open, err = one:reopen(one.life)
-    if open then receipt, err = send.send(one, mail, true) end
-    command.rethrow(one)
-  end
-  if receipt then
-    receipt.round_trips = one.pump.rounds
-    receipt.time.total = core.now() - started
-  end
-  doubt = send.farewell(one, true, receipt)
-  if doubt then receipt, err = nil, doubt end
-  if receipt then receipt.transcript = one.trace.transcript() end
-  return receipt, err
+  return send.once(session.once(plan, started), mail, started)
 end
 
 --- A message composed once, to be sent many times: message options in, a message out.

@@ -1,37 +1,43 @@
---- Content in chunks (BDAT), and which servers may be trusted with them. RFC 3030.
+--- bdat: a message's content in chunks (BDAT), to its final reply, and which servers may be trusted with them.
 ---
 --- A server that refuses a chunk and does not swallow its octets reads the message as commands: whoever wrote the
 --- message then commands the server. So chunks go by themselves only to a server that has shown that it swallows: it
 --- refused one that holds nothing but an unknown command, with one reply.
+---
+--- Called by: send, burst, send_many, session.
+--- RFC 3030.
 local command = require "smtp.client.command"
 local habits = require "smtp.client.habits"
 local pump = require "smtp.client.pump"
+local state = require "smtp.client.state"
 
 local bdat = {}
 
 local SIZE = 262144 -- octets of a chunk
 local OWED = 64     -- replies to chunks that may be outstanding: more could fill the buffers on their way
 
-local function able(self)
-  local offered = self.capabilities
-  local plan = self.plan
+local function able(plan, offered)
   -- LMTP would owe a reply for each recipient
   return offered and offered.CHUNKING and offered.PIPELINING and plan.pipeline and plan.chunk ~= false and not plan.lmtp
 end
 
---- Whether content may go to this server in chunks, without asking the caller.
-function bdat.trusted(self)
-  return able(self) and (self.plan.chunk or habits.of(self.plan).swallows) or false
+--- Whether content may go in chunks to a server that offers this, without asking the caller.
+---@param plan table
+---@param offered table<string, string|true>?
+---@return boolean
+function bdat.trusted(plan, offered)
+  return able(plan, offered) and (plan.chunk or habits.of(plan).swallows) or false
 end
 
 --- Whether it is worth finding out.
 function bdat.is_unknown(self)
-  return able(self) and not self.trusted and habits.of(self.plan).swallows == nil
+  return able(self.plan, self.capabilities) and not self.trusted and habits.of(self.plan).swallows == nil
 end
 
 --- The server said more than it was asked: it may have read content as commands.
 function bdat.distrust(self)
-  habits.of(self.plan).swallows, self.trusted = false, false
+  habits.of(self.plan).swallows = false
+  state.trust(self, false)
 end
 
 -- Queues the question whether the server swallows, and behind it a command that every server knows.
@@ -73,46 +79,50 @@ function bdat.answer(self)
     self.pump.wire:owe(1)
     reply = receive()
   end
-  self.trusted = bdat.trusted(self)
+  state.trust(self, bdat.trusted(self.plan, self.capabilities))
   return reply
 end
 
 --- Queues QUIT, and before it the question, where that is worth knowing and not known. Never inside a transaction: the
 --- recipients it has would get the chunk.
 ---@param alone boolean? nothing goes before it
+---@return (fun(receive: fun(): smtp.Reply?, any): smtp.Reply?)? read the reply to QUIT, and the one to the
+--- question before it
+---@return smtp.Error? err
 function bdat.queue_quit(self, alone)
   local ok, err = command.look(self, "quit")
   if not ok then return nil, err end
-  self.asking = not alone and bdat.is_unknown(self) and not self.transaction and self.capabilities.BINARYMIME
-  if self.asking then return queue_question(self, "quit", "QUIT") end
-  return command.queue(self, "quit", "QUIT")
-end
-
---- The reply to QUIT; on its way, what the server makes of the question.
----@param receive fun(): smtp.Reply?, any the next reply
----@return smtp.Reply?
-function bdat.quit_reply(self, receive)
-  if self.asking then return answer(self, 221, receive) end
-  return receive()
+  local asks = not alone and bdat.is_unknown(self) and not self.transaction and self.capabilities.BINARYMIME
+  if asks then
+    ok, err = queue_question(self, "quit", "QUIT")
+  else
+    ok, err = command.queue(self, "quit", "QUIT")
+  end
+  if not ok then return nil, err end
+  return function(receive)
+    if asks then return answer(self, 221, receive) end
+    return receive()
+  end
 end
 
 --- The content of a message whose envelope was taken, and the final reply. Where the server is not trusted, each chunk
 --- waits for the reply to the one before it, and a refused one ends the session.
 ---@param source fun(): string?, any
+---@param one table the message
 ---@param report (fun(octets: integer))?
 ---@return smtp.Reply? reply
 ---@return smtp.Error? err
 ---@return integer? octets
-function bdat.content(self, source, report)
+function bdat.content(self, source, one, report)
   local trusted = self.trusted
   local pieces, length, octets, owed = {}, 0, 0, 0
   local last, refused
   local stays = false -- the server took another behind a 421
-  self.midway = true
+  state.content_begins(self, one)
 
   local function broken(kind, reason, words)
     local _, err = command.fail_pump(self, "body", kind, reason, words)
-    command.kill(self, err)
+    state.kill(self, err)
     return nil, err
   end
 
@@ -138,16 +148,16 @@ function bdat.content(self, source, report)
     if not ok then return nil, why end
     ok, why = self.pump:chunk(table.concat(pieces), final)
     if not ok then return broken("input", why) end
-    local written, kind, reason, words, left = self.pump:flush(command.deadline(self, "block"))
+    local written, kind, reason, words, left = self.pump:flush(state.deadline(self, "block"))
     if not written then
-      if final and left == 0 and not words then self.outcome = "unknown" end
+      if final and left == 0 and not words then one.outcome = "unknown" end
       return broken(kind, reason, words)
     end
     octets, owed, pieces, length = octets + length, owed + 1, {}, 0
     local enough = report and report(octets) == false
     if enough and not final then return broken("source", "on_progress raised an error") end
     if not final then return settle(trusted and OWED - 1 or 0, "body") end
-    self.outcome = "unknown"
+    one.outcome = "unknown"
     return settle(0, "final")
   end
 
@@ -164,7 +174,7 @@ function bdat.content(self, source, report)
     end
   until not piece or refused or not ok
   if ok and refused then ok, err = settle(0, "body") end
-  local ended = self.outcome == "unknown"
+  local ended = one.outcome == "unknown"
   -- a reply too many may have come before the last one: then that is another chunk's, and the message's is behind it
   for _, reply in ipairs(ok and ended and self.pump:strays(true) or {}) do
     if (command.class(reply) == 2) == (refused ~= nil) then
@@ -172,17 +182,16 @@ function bdat.content(self, source, report)
       return command.fail(self, "final", "protocol", pump.SURPLUS)
     end
   end
-  if not (ended and stays) then self.outcome = "not_sent" end
+  if not (ended and stays) then one.outcome = nil end
   -- a server that refused a chunk and went has said what becomes of the message
   if ok or refused and not stays and err.kind == "closed" then
-    self.midway = false
-    self.transaction = refused ~= nil -- RFC 3030 2: RSET is due
+    state.content_over(self, refused ~= nil) -- RFC 3030 2: RSET is due
     if refused then
       ok, err = command.expect(self, ended and "final" or "body", refused, 2)
-      if not trusted then command.kill(self, err) end
+      if not trusted then state.kill(self, err) end
     end
   end
-  self.outcome = "not_sent"
+  one.outcome = nil
   if not ok then return nil, err end
   return last, nil, octets
 end

@@ -1,12 +1,16 @@
---- Whole messages by BDAT, several in one flight: each envelope with its content behind it, and all the replies after
---- that. RFC 3030 4.1. Only to a server that swallows what it refuses, see chunk.
+--- burst: whole messages by BDAT, several in one group: each envelope with its content behind it, then all the replies.
+---
+--- Never: goes to a server that may read what it refuses as commands: see bdat.
+--- Called by: send, send_many.
+--- RFC 3030 4.1.
 local bdat = require "smtp.client.bdat"
-local core = require "smtp.core"
-local errors = require "smtp.errors"
 local command = require "smtp.client.command"
+local core = require "smtp.core"
+local envelope = require "smtp.client.envelope"
+local errors = require "smtp.errors"
 local pump = require "smtp.client.pump"
 local receipts = require "smtp.client.receipt"
-local envelope = require "smtp.client.envelope"
+local state = require "smtp.client.state"
 
 local burst = {}
 
@@ -17,7 +21,8 @@ local SURPLUS = pump.SURPLUS
 local function queue(self, mails, plans)
   local line, jobs = self.pump, {}
   for i = 1, #mails do
-    local one = { mail = mails[i], plan = plans[i], at = 1, reset = nil, cleared = nil, stop = nil, err = nil }
+    local one = { mail = mails[i], plan = plans[i], at = 1, outcome = nil, reset = nil, cleared = nil, stop = nil,
+      err = nil }
     local ok, err = command.guard(self, "mail")
     -- where a content was refused the transaction may still be open: without RSET the next message's recipients would
     -- be added to its
@@ -36,10 +41,10 @@ end
 -- The error of a message whose replies broke off: what the server said so far may decide all the same.
 local function doubt(self, one, err, denied)
   local leaving = self.leaving
-  local went = err.kind == "closed" and leaving and not leaving.stays
+  local went = err.kind == "closed" and state.has_left(self)
   if went or err.kind == "closed" and #one.accepted == 0 and envelope.is_refused(one) then
     -- it had said no, and yes to nothing behind that
-    err.outcome, self.outcome = "not_sent", "not_sent"
+    err.outcome, one.outcome = "not_sent", nil
     if went and leaving.one == one then
       err = select(2, command.refuse(self, leaving.stage, leaving.reply))
     elseif envelope.is_refused(one) then
@@ -58,10 +63,11 @@ local function settle(self, one, denied, began, rounds)
   if not (denied or self.leaving or self.trace.wanted) and wire:agree(hoped) then
     local code, text, enhanced, id = wire:reply()
     if code and code < 300 and code ~= 221 then
-      self.outcome, self.transaction = "not_sent", false
+      state.transaction_over(self)
       return receipts.short(self, plan, code, enhanced, text, id, core.now() - began, line.rounds - rounds)
     end
-    self.transaction, one.accepted, one.rejected, one.cleared = true, receipts.all(plan), {}, true
+    state.transaction_begun(self)
+    one.accepted, one.rejected, one.cleared = receipts.all(plan), {}, true
     if code then
       reply = { code = code, enhanced = enhanced, text = text }
     elseif text ~= "again" then
@@ -74,21 +80,32 @@ local function settle(self, one, denied, began, rounds)
   if not (reply or err) then reply, err = command.receive(self, "final", "final") end
   if reply then reply, err = command.verdict(self, "final", reply) end
   if not reply then return nil, doubt(self, one, err, denied) end
-  self.outcome = "not_sent"
+  one.outcome = nil
   if command.class(reply) == 2 and #one.accepted > 0 then
-    self.transaction = false
+    state.transaction_over(self)
     one.began, one.rounds = began, rounds
-    if self.leaving then self.leaving.stays = true end
+    state.stays(self)
     return receipts.new(self, one, reply, #plan.bytes)
   end
   if denied then return nil, denied end
-  if reply.code == 421 then envelope.leave(self, one, "final", reply) end
+  if reply.code == 421 then state.leaves(self, one, "final", reply) end
   if one.refused or envelope.is_refused(one) then return envelope.refusal(self, one) end
   local ok
   ok, err = command.expect(self, "final", reply, 2)
   if ok then return command.fail(self, "final", "protocol", "the server took a message for no recipient") end
   err.rejected = #one.rejected > 0 and one.rejected or nil
   return nil, err
+end
+
+-- The error of a message behind the one whose error ended the connection.
+local function left_behind(self, one, gone)
+  local went = gone.kind == "closed" or gone.kind == "rejected"
+  -- a server that says 421 and goes leaves what comes after that alone
+  local alone = went and state.has_left(self)
+  return errors.new { kind = went and "closed" or gone.kind, stage = "final",
+    reason = went and "the server closed the connection" or gone.reason,
+    outcome = not alone and one.outcome or "not_sent", temporary = went or gone.temporary,
+    transcript = self.trace.transcript() }
 end
 
 -- Where replies too many have come it is not known which ones they are: each reply may be the command's before. A
@@ -114,7 +131,7 @@ local function doubt_all(self, jobs, results, errs, strays)
     yes = reset and (#strays < 2 or whole and yes) or false
   end
   bdat.distrust(self)
-  command.kill(self, { kind = "protocol", stage = "final", reason = SURPLUS })
+  state.kill(self, { kind = "protocol", stage = "final", reason = SURPLUS })
 end
 
 --- Sends messages, each of them one string, on a session that is ready.
@@ -131,19 +148,19 @@ function burst.send(self, mails, plans, meanwhile, more)
   local jobs = queue(self, mails, plans)
   local behind = more and more()
   local total = line.wire:queued()
-  local limit = command.deadline(self, "block")
-  self.midway, self.whole = true, true
+  state.burst_begins(self)
+  local limit = state.deadline(self, "block")
   local written, kind, reason, left = line:write(limit)
   if written and meanwhile then meanwhile() end
   if not written then
     -- what the server has said to the first ones still counts, and nothing more is waited for than that
-    self.expires = math.min(self.expires, core.now() + 1)
+    state.hurry(self, 1)
   end
   local denied
   if self.prelude then
     local _
-    _, denied = self.prelude()
-    if denied and denied.code == 421 then envelope.leave(self, nil, "auth", denied) end
+    _, denied = state.take_prelude(self)()
+    if denied and denied.code == 421 then state.leaves(self, nil, "auth", denied) end
   end
 
   local results, errs, gone = {}, {}, self.state ~= "ready" and denied or nil
@@ -152,18 +169,13 @@ function burst.send(self, mails, plans, meanwhile, more)
     local one = jobs[i]
     local receipt, err = nil, one.err
     local ended = written or one.stop <= total - left
-    self.outcome = ended and "unknown" or "not_sent"
+    one.outcome = ended and "unknown" or nil
+    state.under_way(self, one)
     if not err and i == 1 and gone then
       err = gone
-      err.outcome = self.outcome
+      err.outcome = one.outcome or "not_sent"
     elseif not err and gone then
-      local went = gone.kind == "closed" or gone.kind == "rejected"
-      -- a server that says 421 and goes leaves what comes after that alone
-      local left_alone = went and self.leaving and not self.leaving.stays
-      err = errors.new { kind = went and "closed" or gone.kind, stage = "final",
-        reason = went and "the server closed the connection" or gone.reason,
-        outcome = left_alone and "not_sent" or self.outcome, temporary = went or gone.temporary,
-        transcript = self.trace.transcript() }
+      err = left_behind(self, one, gone)
     elseif not err then
       receipt, err = settle(self, one, i == 1 and denied, began, rounds)
       if receipt and not ended then
@@ -175,20 +187,19 @@ function burst.send(self, mails, plans, meanwhile, more)
       end
       if self.state ~= "ready" then gone = err end
     end
-    self.outcome = "not_sent"
     results[i], errs[i] = receipt or false, err
     refused = refused or err or receipt.rejected[1]
     amiss = amiss or one.cleared == false and not self.leaving
   end
-  if not (written or gone) then command.kill(self, { kind = kind, stage = "final", reason = reason }) end
+  if not (written or gone) then state.kill(self, { kind = kind, stage = "final", reason = reason }) end
   -- with QUIT behind, its reply is still due: see send.farewell
   local strays = self.state == "ready" and not behind and line:strays(refused) or {}
   -- RSET is never refused: that is another command's reply
   if strays[1] or amiss then doubt_all(self, jobs, results, errs, strays) end
   if self.leaving and self.state == "ready" and not behind then
-    command.kill(self, { kind = "closed", stage = "final", reason = "the server said that it closes the connection" })
+    state.kill(self, { kind = "closed", stage = "final", reason = "the server said that it closes the connection" })
   end
-  self.midway, self.whole = false, false
+  state.burst_over(self)
   return results, errs
 end
 

@@ -1,6 +1,8 @@
---- Who is in a call on a session: one coroutine at a time. What is called meanwhile, by another or by a function of the
---- caller's in that call, is refused, and changes nothing for the first. A coroutine that has ended, or that the
---- collector has taken, is in none: it was broken off.
+--- caller: who is in a call on a session: one coroutine at a time.
+---
+--- Does: refuses what is called meanwhile, by another coroutine or by a function of the caller's in that call: nothing
+--- changes for the first. A coroutine that has ended, or that the collector has taken, is in none: it was broken off.
+--- Called by: session (all its methods), send_many.
 local errors = require "smtp.errors"
 
 local caller = {}
@@ -18,6 +20,11 @@ end
 --- From now on this coroutine is in a call on the session.
 function caller.enter(self)
   threads[self], self.busy = caller.myself(), true
+end
+
+--- Nobody is in one.
+function caller.leave(self)
+  self.busy = false
 end
 
 local getinfo = debug and debug.getinfo

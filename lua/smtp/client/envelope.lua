@@ -1,11 +1,15 @@
---- The envelope of one message on its way: MAIL, RCPT, DATA, in as few flights as the server allows, and what it said
---- to each. RFC 5321 3.3, RFC 2920 3.1 (what may stand in one group), RFC 9422 (LIMITS).
-local capability = require "smtp.protocol.capability"
-local core = require "smtp.core"
-local errors = require "smtp.errors"
+--- envelope: a message's MAIL, RCPT and DATA, in as few groups as the server allows, and what it said to each.
+---
+--- Does: plans what goes to this server, queues it group by group, reads the replies.
+--- Never: decides what may stand in one group: that is protocol.pipeline's.
+--- Called by: send, burst, send_many.
+--- RFC 5321 3.3, RFC 2920 3.1, RFC 9422 (LIMITS).
 local command = require "smtp.client.command"
 local content = require "smtp.client.content"
+local errors = require "smtp.errors"
 local receipts = require "smtp.client.receipt"
+local state = require "smtp.client.state"
+local capability = require "smtp.protocol.capability"
 local limits = require "smtp.protocol.limits"
 local parameter = require "smtp.protocol.parameter"
 local pipeline = require "smtp.protocol.pipeline"
@@ -21,18 +25,18 @@ local concat, huge, rep = table.concat, math.huge, string.rep
 ---@field form "7bit"|"8bit"|"binary" the most of a message's content
 ---@field tier smtp.Tier
 ---@field chunks boolean the content goes by BDAT
----@field plain boolean an envelope of one flight is nothing out of the ordinary
+---@field plain boolean an envelope of one group is nothing out of the ordinary
 ---@field sizes boolean MAIL says the size,
 ---@field most number octets that it may be
 
----@class smtp.Dispatch what goes to a server in which flights; the session keeps the latest
+---@class smtp.Dispatch what goes to a server in which groups; the session keeps the latest
 ---@field mail smtp.Message that it was made of, and
 ---@field terms smtp.Terms for
 ---@field to string[] the recipients
----@field flights smtp.Flight[]? of the envelope; made when needed, where there are
----@field bytes string? the whole content, where the envelope is one flight and nobody watches the progress: then also
+---@field groups smtp.Group[]? of the envelope; made when needed, where there are
+---@field bytes string? the whole content, where the envelope is one group and nobody watches the progress: then also
 ---@field id string? the Message-ID,
----@field block string? the flight's commands,
+---@field block string? the group's commands,
 ---@field lines integer? how many they are,
 ---@field agreed string? and the classes of the replies hoped for, DATA's too
 
@@ -41,7 +45,7 @@ local concat, huge, rep = table.concat, math.huge, string.rep
 ---@field plan smtp.Dispatch
 ---@field reset boolean? RSET went before it,
 ---@field cleared boolean? and was answered with a yes, as far as that was looked at
----@field at integer the flight that is on the wire, or the next one
+---@field at integer the group that is on the wire, or the next one
 ---@field accepted string[] recipients that the server took
 ---@field rejected table[] {address=, code=, enhanced=, text=, temporary=}
 ---@field refused smtp.Reply? of MAIL
@@ -58,7 +62,7 @@ local function commands(to, wishes, first)
   return lines
 end
 
--- The plan of a message that is one flight and one string; nil: its envelope is too long for that. MAIL has `words` and
+-- The plan of a message that is one group and one string; nil: its envelope is too long for that. MAIL has `words` and
 -- `more` behind its path.
 local function short(terms, mail, bytes, words, more, wishes)
   local from, to = mail.from, mail.to
@@ -78,17 +82,17 @@ local function short(terms, mail, bytes, words, more, wishes)
   }
 end
 
--- The flights of a plan.
-local function flights_of(plan)
-  if not plan.flights then plan.flights = { pipeline.new(plan.block, plan.lines, 1, not plan.terms.chunks) } end
-  return plan.flights
+-- The groups of a plan.
+local function groups_of(plan)
+  if not plan.groups then plan.groups = { pipeline.new(plan.block, plan.lines, 1, not plan.terms.chunks) } end
+  return plan.groups
 end
 
 --- The terms as they are now.
 ---@return smtp.Terms
 function envelope.terms(self)
   local offered, trusted, secure = self.capabilities, self.trusted, self.tls ~= nil and self.plan.verify
-  local terms = self.terms
+  local terms = self.notes.terms
   if not (terms and terms.offered == offered and terms.trusted == trusted and terms.secure == secure) then
     local tier = pipeline.tier(offered, self.plan.pipeline, trusted)
     terms = {
@@ -97,7 +101,7 @@ function envelope.terms(self)
       tier = tier, chunks = tier == "chunk", plain = tier ~= "step" and not offered.LIMITS,
       sizes = offered.SIZE ~= nil, most = offered.SIZE and capability.size(offered) or huge,
     }
-    self.terms = terms
+    self.notes.terms = terms
   end
   return terms
 end
@@ -125,7 +129,7 @@ local function full_plan(self, terms, mail)
   local plan = bytes and short(terms, mail, bytes, ">", words, mail.wishes)
   if plan then return plan end
   local lines = commands(to, mail.wishes, "MAIL FROM:<" .. mail.from .. ">" .. words)
-  return { mail = mail, terms = terms, to = to, flights = pipeline.envelope(lines, terms.tier, apart) }
+  return { mail = mail, terms = terms, to = to, groups = pipeline.envelope(lines, terms.tier, apart) }
 end
 
 --- What goes to this server, in the form that suits it; or the error.
@@ -134,12 +138,12 @@ end
 ---@return smtp.Error?
 function envelope.plan(self, mail, terms)
   terms = terms or envelope.terms(self)
-  local plan, err = self.latest, nil
+  local plan, err = self.notes.plan, nil
   if plan and plan.mail == mail and plan.terms == terms then return plan end
   plan = mail.bytes and letter_plan(terms, mail)
   if not plan then plan, err = full_plan(self, terms, mail) end
   if not plan then return nil, err end
-  self.latest = plan
+  self.notes.plan = plan
   return plan
 end
 
@@ -163,30 +167,18 @@ function envelope.new(self, mail, plan)
   return { mail = mail, plan = plan, at = 1, accepted = {}, rejected = {}, ready = false }
 end
 
---- Queues the present flight. `reset`: an earlier transaction has to be given up first.
+--- Queues the present group. `reset`: an earlier transaction has to be given up first.
 function envelope.queue(self, one, reset)
   local plan = one.plan
-  -- a plan of one flight has what the flight would have
-  local flight = plan.block and plan or plan.flights[one.at]
-  local block, lines = flight.block, flight.lines
+  -- a plan of one group has what the group would have
+  local group = plan.block and plan or plan.groups[one.at]
+  local block, lines = group.block, group.lines
   one.reset = reset
   if reset then block, lines = "RSET\n" .. block, lines + 1 end
   local ok, reason = self.pump:commands(block, lines, one.mail.utf8)
   if not ok then return command.fail_input(self, "mail", reason) end
-  if plan.block or flight.mail then self.mails = self.mails + 1 end
+  if plan.block or group.mail then state.begins(self) end
   return true
-end
-
--- Seconds that a server which said 421 has to close.
-local LEAVING = 2
-
---- A server that says 421 closes, or else what went out behind that command may be taken all the same: the connection
---- is listened to for a while yet. `leaving.stays` tells whether it has said yes to anything since.
----@param one smtp.Transaction? nil: it said so to the login in front
-function envelope.leave(self, one, stage, reply)
-  if self.leaving then return end
-  self.leaving = { one = one, stage = stage, reply = reply, stays = false }
-  self.expires = math.min(self.expires, core.now() + LEAVING)
 end
 
 -- One reply that was not as hoped for, or may not be.
@@ -194,57 +186,58 @@ local function receive(self, one, stage, wait)
   local reply, err = command.receive(self, stage, wait)
   if not reply then return nil, err end
   if reply.code == 421 then
-    if not self.whole then return command.refuse(self, stage, reply) end
-    envelope.leave(self, one, stage, reply)
+    if self.at ~= "burst" then return command.refuse(self, stage, reply) end
+    state.leaves(self, one, stage, reply)
   elseif self.leaving and reply.code < 400 then
-    self.leaving.stays = true
+    state.stays(self)
   end
   if command.class(reply) == 3 and stage ~= "data" then return command.expect(self, stage, reply, 2) end
   return reply
 end
 
--- The replies to a flight one by one. `late`: no more of them than have come.
-local function read_each(self, one, flight, late)
+-- The replies to a group one by one. `late`: no more of them than have come.
+local function read_each(self, one, group, late)
   local wait = not late and "command"
   local reply, err
   if one.reset then
     reply, err = receive(self, one, "reset", wait)
     if not reply then return nil, err end
-    self.transaction, one.cleared = false, command.class(reply) == 2
+    state.transaction_over(self)
+    one.cleared = command.class(reply) == 2
   end
-  if flight.mail then
+  if group.mail then
     reply, err = receive(self, one, "mail", wait)
     if not reply then return nil, err end
-    if command.class(reply) == 2 then self.transaction = true else one.refused = reply end
+    if command.class(reply) == 2 then state.transaction_begun(self) else one.refused = reply end
   end
-  for i = flight.first, flight.first + flight.count - 1 do
+  for i = group.first, group.first + group.count - 1 do
     local address = one.plan.to[i]
     reply, err = receive(self, one, "rcpt", wait)
     if not reply then return nil, err end
     if command.class(reply) == 2 then
       one.accepted[#one.accepted + 1] = address
-      self.transaction = true -- whatever it said to MAIL
+      state.transaction_begun(self) -- whatever it said to MAIL
     else
       one.rejected[#one.rejected + 1] = receipts.refused(self, address, reply, #one.accepted)
     end
   end
-  if not flight.data then return true end
+  if not group.data then return true end
   reply, err = receive(self, one, "data", not late and "data")
   if not reply then return nil, err end
   one.open, one.data = reply.code == 354, reply
   return true
 end
 
---- The replies to the flight on the wire: all at once where they are what is hoped for.
+--- The replies to the group on the wire: all at once where they are what is hoped for.
 ---@return boolean? ok
 ---@return smtp.Error? err the connection is lost, or the login that went along was refused
 function envelope.read(self, one)
-  local flight = flights_of(one.plan)[one.at]
-  local deadline = command.deadline(self, "command")
+  local group = groups_of(one.plan)[one.at]
+  local deadline = state.deadline(self, "command")
   local written, kind, reason, words = self.pump:flush(deadline)
   if written and self.prelude then
-    local ok, err, try_next = self.prelude()
-    if not ok and try_next and read_each(self, one, flight) and not one.open then
+    local ok, err, try_next = state.take_prelude(self)()
+    if not ok and try_next and read_each(self, one, group) and not one.open then
       ok, err = try_next()
       one.accepted, one.rejected, one.refused, one.data = {}, {}, nil, nil
       if ok then ok, err = envelope.queue(self, one, self.transaction) end
@@ -252,23 +245,26 @@ function envelope.read(self, one)
     end
     if not ok then
       -- the server may wait for content now, and gets none
-      command.kill(self, err)
+      state.kill(self, err)
       return nil, err
     end
   end
   if not written then
-    local stage = one.reset and "reset" or flight.mail and "mail" or flight.count > 0 and "rcpt" or "data"
+    local stage = one.reset and "reset" or group.mail and "mail" or group.count > 0 and "rcpt" or "data"
     return command.fail_pump(self, stage, kind, reason, words)
   end
-  if flight.classes == "" or self.trace.wanted then return read_each(self, one, flight) end
-  local agreed = self.pump:agree(one.reset and "2" .. flight.classes or flight.classes, deadline)
+  if group.classes == "" or self.trace.wanted then return read_each(self, one, group) end
+  local agreed = self.pump:agree(one.reset and "2" .. group.classes or group.classes, deadline)
   -- what came is still there to be read; where the time is over nothing more is waited for
-  if not agreed then return read_each(self, one, flight, agreed == nil) end
-  if flight.mail then self.transaction, one.cleared = true, true end
+  if not agreed then return read_each(self, one, group, agreed == nil) end
+  if group.mail then
+    state.transaction_begun(self)
+    one.cleared = true
+  end
   local accepted, to = one.accepted, one.plan.to
-  for i = flight.first, flight.first + flight.count - 1 do accepted[#accepted + 1] = to[i] end
-  if not flight.data then return true end
-  one.open = self.pump:agree("3", command.deadline(self, "data"))
+  for i = group.first, group.first + group.count - 1 do accepted[#accepted + 1] = to[i] end
+  if not group.data then return true end
+  one.open = self.pump:agree("3", state.deadline(self, "data"))
   if one.open then return true end
   local reply, err = receive(self, one, "data", one.open ~= nil and "data")
   if not reply then return nil, err end
@@ -283,20 +279,20 @@ function envelope.is_refused(one)
     or #one.rejected > 0 and asked and (#one.accepted == 0 or one.mail.partial == false)
 end
 
---- The replies to the flight on the wire, and the flights that follow it, until the server waits for the content or has
+--- The replies to the group on the wire, and the groups that follow it, until the server waits for the content or has
 --- refused the message: `ready` tells.
 ---@return boolean? ok
 ---@return smtp.Error? err the connection is lost
 function envelope.finish(self, one)
-  local flights = flights_of(one.plan)
+  local groups = groups_of(one.plan)
   while true do
     local ok, err = envelope.read(self, one)
     if not ok then return nil, err end
     one.at = one.at + 1
     if envelope.is_refused(one) then return true end
-    local flight = flights[one.at]
-    if not flight then break end
-    ok, err = command.look(self, flight.count > 0 and "rcpt" or "data")
+    local group = groups[one.at]
+    if not group then break end
+    ok, err = command.look(self, group.count > 0 and "rcpt" or "data")
     if ok then ok, err = envelope.queue(self, one, false) end
     if not ok then return nil, err end
   end
@@ -314,7 +310,7 @@ function envelope.refusal(self, one)
   end
   if one.open and #one.accepted > 0 then
     -- MAIL was refused and RCPT not: these would get an empty message
-    command.kill(self, { kind = "rejected", stage = stage, reason = errors.reply_line(reply) })
+    state.kill(self, { kind = "rejected", stage = stage, reason = errors.reply_line(reply) })
   elseif one.open then
     content.send(self, "", one) -- what it says to none at all is no news
   end

@@ -1,11 +1,17 @@
---- The login of a session: which mechanism, its dialogue, its secrets kept out of sight. RFC 4954.
-local core = require "smtp.core"
-local send = require "smtp.client.send"
-local errors = require "smtp.errors"
+--- login: which mechanism, its dialogue, its secrets kept out of sight.
+---
+--- Never: sends credentials in clear, where nobody asked for that, or tries another mechanism after a refused
+--- password.
+--- Called by: session.
+--- RFC 4954.
 local command = require "smtp.client.command"
+local core = require "smtp.core"
+local errors = require "smtp.errors"
 local options = require "smtp.options"
 local plans = require "smtp.plan"
+local state = require "smtp.client.state"
 local capability = require "smtp.protocol.capability"
+local pipeline = require "smtp.protocol.pipeline"
 local sasl = require "smtp.protocol.sasl"
 
 local login = {}
@@ -95,8 +101,8 @@ end
 -- What one login goes by: its credentials, with a token that is a string, its mechanism and what that may know.
 local function prepare(self, credentials, wanted)
   if type(credentials.token) == "function" then
-    local ran, token, reason = command.call(self, errors.catch, credentials.token)
-    if not ran then command.rethrow(self) end
+    local ran, token, reason = state.call(self, errors.catch, credentials.token)
+    if not ran then state.rethrow(self) end
     if type(token) ~= "string" then
       return command.fail_input(self, "auth", "the token function gave no token: "
         .. (reason ~= nil and tostring(reason) or "it returned " .. (token == nil and "nil" or "a " .. type(token))))
@@ -130,9 +136,11 @@ end
 local function try(self, way, wanted, mechanism)
   local reply, err
   repeat
-    self.midway, self.mechanism = true, mechanism
+    state.into(self, "login")
+    state.tries(self, mechanism)
     reply, err = converse(self, mechanism, way.credentials, way.server)
-    self.midway, self.known = false, self.known or reply ~= nil
+    state.back(self)
+    state.tried(self, reply ~= nil)
     mechanism = next_one(self, way, wanted, mechanism, err)
   until not mechanism
   return reply, err
@@ -185,7 +193,7 @@ function login.now(self, given)
   if err and err.code == 535 and type(credentials.token) == "function" then
     reply, err = attempt(self, credentials, wanted)
   end
-  self.time.auth = core.now() - now
+  state.logged_in(self, core.now() - now)
   return reply, err
 end
 
@@ -193,7 +201,7 @@ end
 -- behind it cannot be taken for the answer to a challenge.
 local ALONG = { PLAIN = true, EXTERNAL = true }
 
---- Queues a login that shares its flight with the envelope, where its mechanism allows that; else logs in at once.
+--- Queues a login that goes in one group with the envelope, where its mechanism allows that; else logs in at once.
 ---@return any ok
 ---@return smtp.Error? err
 function login.along(self)
@@ -202,35 +210,30 @@ function login.along(self)
   local way
   way, err = prepare(self, credentials, self.plan.mechanisms)
   if not way then return nil, err end
-  if not (ALONG[way.mechanism] and send.pipelines(self)) then return login.now(self) end
+  if not (ALONG[way.mechanism] and pipeline.goes_on(self.capabilities, self.plan)) then return login.now(self) end
   local initial, _, reason = sasl.start(way.mechanism, way.credentials, way.server)
   if not initial then return command.fail_input(self, "auth", reason) end
   local encoded = initial == "" and "=" or core.base64(initial)
   local line = "AUTH " .. way.mechanism .. " "
   if #line + #encoded > COMMAND then return login.now(self) end
   self.trace.hide(encoded)
-  self.mechanism = way.mechanism
   local ok
   ok, err = command.queue(self, "auth", line .. encoded, false, line .. "****")
   if not ok then return nil, err end
   local now = core.now()
-  self.prelude = function()
-    self.prelude = nil
+  state.tries(self, way.mechanism, function()
     local reply, lost = command.receive(self, "auth", "command")
-    self.time.auth = core.now() - now
-    self.known = self.known or reply ~= nil and reply.code == 235
+    state.logged_in(self, core.now() - now)
+    state.tried(self, reply ~= nil and reply.code == 235)
     if not reply or reply.code == 235 then return reply, lost end
     -- it would take the envelope for an answer
     if command.class(reply) == 3 then return command.expect(self, "auth", reply, 2) end
     local _, no = command.refuse(self, "auth", reply, "auth")
     local wanted = self.plan.mechanisms or nil
     local following = next_one(self, way, wanted, way.mechanism, no)
-    self.vain = following ~= nil
-    return nil, no, following and function()
-      self.vain = false
-      return try(self, way, wanted, following)
-    end
-  end
+    state.tried(self, false, following ~= nil)
+    return nil, no, following and function() return try(self, way, wanted, following) end
+  end)
   return true
 end
 

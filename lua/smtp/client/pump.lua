@@ -1,5 +1,8 @@
---- The only loop in which a wire meets a transport's pipe: commands go down, one reply after the other comes up.
---- It knows bytes, deadlines and replies; what they mean is the session's business. Whatever waits here may yield.
+--- pump: the only loop in which a wire meets a pipe: commands go down, one reply after the other comes up.
+---
+--- Does: knows bytes, deadlines and replies. Whatever waits here may yield.
+--- Never: knows what a reply means.
+--- Called by: state (made), command, content, bdat, burst, envelope, connect.
 local core = require "smtp.core"
 local errors = require "smtp.errors"
 

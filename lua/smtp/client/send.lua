@@ -1,19 +1,24 @@
---- One message over a session: its envelope, its content, its receipt. What goes together into one flight is decided
---- here.
-local burst = require "smtp.client.burst"
+--- send: one message's way, from a table to a receipt, read from top to bottom.
+---
+--- Does: composes; sends it as a burst where that fits, else its envelope, then its content; makes the receipt; says
+--- goodbye.
+--- Never: sends what may have been sent again.
+--- Called by: init, session, pool, turns, verify, send_many, rows.
 local bdat = require "smtp.client.bdat"
-local core = require "smtp.core"
-local errors = require "smtp.errors"
+local burst = require "smtp.client.burst"
 local command = require "smtp.client.command"
 local content = require "smtp.client.content"
-local habits = require "smtp.client.habits"
-local message = require "smtp.mail.message"
+local core = require "smtp.core"
+local envelope = require "smtp.client.envelope"
+local errors = require "smtp.errors"
 local options = require "smtp.options"
-local parameter = require "smtp.protocol.parameter"
 local pump = require "smtp.client.pump"
 local receipts = require "smtp.client.receipt"
+local state = require "smtp.client.state"
+local message = require "smtp.mail.message"
 local sources = require "smtp.mail.source"
-local envelope = require "smtp.client.envelope"
+local parameter = require "smtp.protocol.parameter"
+local pipeline = require "smtp.protocol.pipeline"
 
 local send = {}
 
@@ -22,7 +27,18 @@ local FAREWELL = 2
 -- Replies that are listened to before the one to a QUIT that went along with a message.
 local MOST_OTHERS = 16
 
-send.hand_over = content.hand_over -- for send_many, so far
+--- A message ready to be sent from what a caller gave, who has no more to do with it: out of message options, or a
+--- message composed before as it is now. Raises on unknown names.
+---@param given table
+---@param label string the call's name, for the message of an error
+---@return smtp.Message? mail
+---@return smtp.Error? err kind "input"
+function send.compose(given, label)
+  local mail, err = message.outgoing(given)
+  mail = mail or not err and message.letter(given)
+  if mail or err then return mail, err end
+  return send.compose_any(given, label)
+end
 
 --- A message out of message options, of whatever kind. Raises on unknown names.
 ---@param given table
@@ -44,17 +60,100 @@ function send.compose_any(given, label)
   return mail
 end
 
---- A message ready to be sent from what a caller gave, who has no more to do with it: out of message options, or a
---- message composed before as it is now. Raises on unknown names.
----@param given table
----@param label string the call's name, for the message of an error
----@return smtp.Message? mail
----@return smtp.Error? err kind "input"
-function send.compose(given, label)
-  local mail, err = message.outgoing(given)
-  mail = mail or not err and message.letter(given)
-  if mail or err then return mail, err end
-  return send.compose_any(given, label)
+--- A connection for one message: connects, sends, quits.
+---@param self table a session before its first step
+---@param mail smtp.Message
+---@param began number when the call did
+---@return smtp.Receipt? receipt
+---@return smtp.Error? err
+function send.once(self, mail, began)
+  local receipt, doubt
+  local open, err = self:open(nil, true)
+  if not open then return nil, err end
+  receipt, err = send.send(self, mail, true)
+  state.rethrow(self)
+  if err and err.kind == "auth" and self.vain and err.outcome == "not_sent" then
+    -- the server has the envelope, too, or waits for content: another mechanism needs another connection
+    doubt = send.farewell(self, true)
+    if doubt then return nil, doubt end
+    open, err = self:reopen(self.life)
+    if open then receipt, err = send.send(self, mail, true) end
+    state.rethrow(self)
+  end
+  if receipt then
+    receipt.round_trips = self.pump.rounds
+    receipt.time.total = core.now() - began
+  end
+  doubt = send.farewell(self, true, receipt)
+  if doubt then return nil, doubt end
+  if receipt then receipt.transcript = self.trace.transcript() end
+  return receipt, err
+end
+
+--- One message over an open session. With `last`, QUIT goes along with the end of the content where the server
+--- pipelines; what becomes of it changes nothing. LMTP may refuse a recipient after the content, too late for
+--- `partial = false` to hold back what the others get: the receipt lists both.
+---@param mail smtp.Message
+---@param last boolean?
+---@return smtp.Receipt? receipt
+---@return smtp.Error? err
+function send.send(self, mail, last)
+  local quit = last and function()
+    state.quits(self)
+    return bdat.queue_quit(self, true)
+  end or nil
+  local plan = send.fits(self, mail)
+  if plan then
+    local ok, err = send.look(self)
+    if not ok then return nil, err end
+    local results, errs = burst.send(self, { mail }, { plan }, nil, quit)
+    return results[1] or nil, errs[1]
+  end
+  local one, err = send.begin(self, mail)
+  if not one then return nil, err end
+  return send.carry(self, one, quit and pipeline.goes_on(self.capabilities, self.plan) and quit or nil)
+end
+
+--- The plan of a message that can go in a burst, perhaps with others; nil: this one cannot.
+---@return smtp.Dispatch?
+function send.fits(self, mail)
+  if not self.trusted or self.state ~= "ready" then return nil end
+  local plan = envelope.plan(self, mail)
+  return plan and plan.terms.chunks and plan.bytes and plan or nil
+end
+
+--- Whether the session can take a message now.
+---@return boolean?
+---@return smtp.Error?
+function send.look(self)
+  local ok, err = command.begin(self, "mail")
+  if ok and not envelope.has_room(self) then
+    return command.fail(self, "mail", "closed",
+      "the server takes no more messages on this connection (LIMITS MAILMAX)")
+  end
+  return ok, err
+end
+
+--- Begins a message: its first group is queued.
+---@return smtp.Transaction?
+---@return smtp.Error?
+function send.begin(self, mail)
+  local ok, err = send.look(self)
+  if not ok then return nil, err end
+  local one
+  one, err = envelope.new(self, mail)
+  if not one then return nil, err end
+  one.began, one.rounds = core.now(), self.pump.rounds
+  if self.transaction and one.plan.terms.tier == "step" then
+    local reply
+    reply, err = command.command(self, "reset", "RSET")
+    if reply then reply, err = command.expect(self, "reset", reply, 2) end
+    if not reply then return nil, err end
+    state.transaction_over(self)
+  end
+  ok, err = envelope.queue(self, one, self.transaction)
+  if not ok then return nil, err end
+  return one
 end
 
 -- A message's on_progress with its total, told each number once; false: it raised.
@@ -63,7 +162,7 @@ local function reporter(self, mail, total)
   return on_progress and function(sent)
     if sent == last then return true end
     last = sent
-    return (command.call(self, pcall, on_progress, sent, total))
+    return (state.call(self, pcall, on_progress, sent, total))
   end
 end
 
@@ -81,14 +180,17 @@ local function conclude(self, one, more)
   local laid = content_of(mail, terms)
   local report = reporter(self, mail, laid.size)
   local source = laid.bytes
-  if terms.chunks or not source then source, self.reading = laid.open() end
+  if terms.chunks or not source then
+    local close
+    source, close = laid.open()
+    state.reads(self, close)
+  end
   local reply, err, octets
   if terms.chunks then
-    reply, err, octets = bdat.content(self, source, report)
+    reply, err, octets = bdat.content(self, source, one, report)
   else
     reply, err, octets = content.send(self, source, one, more, report)
   end
-  command.put_away(self)
   if not reply then return nil, err end
   if command.class(reply) ~= 2 then
     local _, no = command.expect(self, "final", reply, 2)
@@ -104,104 +206,7 @@ function send.carry(self, one, more)
   local ok, err = envelope.finish(self, one)
   if not ok then return nil, err end
   if not one.ready then return envelope.refusal(self, one) end
-  self.way = nil
   return conclude(self, one, more)
-end
-
---- Begins a message: its first flight is queued.
----@return smtp.Transaction?
----@return smtp.Error?
-function send.begin(self, mail)
-  local ok, err = send.look(self)
-  if not ok then return nil, err end
-  local one
-  one, err = envelope.new(self, mail)
-  if not one then return nil, err end
-  one.began, one.rounds = core.now(), self.pump.rounds
-  if self.transaction and one.plan.terms.tier == "step" then
-    local reply
-    reply, err = command.command(self, "reset", "RSET")
-    if reply then reply, err = command.expect(self, "reset", reply, 2) end
-    if not reply then return nil, err end
-    self.transaction = false
-  end
-  ok, err = envelope.queue(self, one, self.transaction)
-  if not ok then return nil, err end
-  return one
-end
-
---- Whether the session can take a message now.
----@return boolean?
----@return smtp.Error?
-function send.look(self)
-  local ok, err = command.begin(self, "mail")
-  if ok and not envelope.has_room(self) then
-    return command.fail(self, "mail", "closed",
-      "the server takes no more messages on this connection (LIMITS MAILMAX)")
-  end
-  return ok, err
-end
-
---- The plan of a message that can go in a flight by BDAT, perhaps with others; nil: this one cannot.
----@return smtp.Dispatch?
-function send.fits(self, mail)
-  if not self.trusted or self.state ~= "ready" then return nil end
-  local plan = envelope.plan(self, mail)
-  return plan and plan.terms.chunks and plan.bytes and plan or nil
-end
-
---- Whether QUIT, or another envelope, may go behind the end of a content.
-function send.pipelines(self)
-  return self.capabilities.PIPELINING and self.plan.pipeline and not self.plan.lmtp
-end
-
---- Whether another envelope may go behind the end of a content. Dovecot 2.3 takes the message, finds a RCPT or BDAT
---- there and ends with a failed assertion before it has answered, unless RSET stands between; servers that do not name
---- themselves may do the like.
----@return boolean goes
----@return boolean reset only behind RSET, and nothing else but QUIT
-function send.goes_on(self)
-  local able = send.pipelines(self) and habits.of(self.plan).bears ~= false
-  if not able then return false, true end
-  return true, self.greeting.text:find("Dovecot", 1, true) ~= nil
-end
-
---- Learns from what became of a content with more than QUIT behind its end: one good answer is proof, and before there
---- was one a lost connection is taken for its consequence.
----@param err smtp.Error? of the content
-function send.learn(self, err)
-  local known = habits.of(self.plan)
-  if not err then
-    known.bears = true
-  elseif known.bears == nil and err.kind == "closed" and err.outcome == "unknown" then
-    known.bears = false
-  end
-end
-
---- Sends one message. With `last`, QUIT goes along with the end of the content where the server pipelines; what
---- becomes of it changes nothing. LMTP may refuse a recipient after the content, too late for `partial = false` to hold
---- back what the others get: the receipt lists both.
----@param mail table a message
----@param last boolean?
----@return smtp.Receipt? receipt
----@return smtp.Error? err
-function send.send(self, mail, last)
-  local quit = last and function()
-    -- the content's end in front ends the transaction
-    self.quitting, self.transaction = true, false
-    return bdat.queue_quit(self, true)
-  end or nil
-  local plan = send.fits(self, mail)
-  if plan then
-    local ok, err = send.look(self)
-    if not ok then return nil, err end
-    self.way = nil -- the content goes along
-    local results, errs = burst.send(self, { mail }, { plan }, nil, quit)
-    return results[1] or nil, errs[1]
-  end
-  local one, err = send.begin(self, mail)
-  if not one then return nil, err end
-  return send.carry(self, one, send.pipelines(self) and quit or nil)
 end
 
 -- Reads the reply to a QUIT that went along with a message. Whatever it says, it is the last one: what comes before it
@@ -230,20 +235,22 @@ end
 ---@param receipt smtp.Receipt? of that message
 ---@return smtp.Error? err it is not known after all whether the server took that
 function send.farewell(self, alone, receipt)
-  local able, err = self.state == "ready" or self.state == "connected", nil
-  if able and not self.midway then
-    self.expires = math.min(self.expires, core.now() + FAREWELL)
-    if self.quitting then
-      if not agrees(self, receipt) then
-        self.outcome = "unknown"
-        err = select(2, command.fail(self, "final", "protocol", pump.SURPLUS))
-      end
-    elseif bdat.queue_quit(self, alone) then
-      bdat.quit_reply(self, function() return self.pump:reply(self.expires) end)
+  local err
+  if (self.state == "ready" or self.state == "connected") and state.may(self, "goodbye") then
+    state.hurry(self, FAREWELL)
+    local quit_reply = not self.parting and bdat.queue_quit(self, alone)
+    if quit_reply then
+      quit_reply(function() return self.pump:reply(self.expires) end)
+    elseif self.parting and not agrees(self, receipt) then
+      err = select(2, command.fail(self, "final", "protocol", pump.SURPLUS, { outcome = "unknown" }))
     end
   end
   self:close()
   return err
 end
+
+-- for send_many, so far
+local habits = require "smtp.client.habits"
+send.hand_over, send.goes_on, send.learn = content.hand_over, habits.goes_on, habits.learn
 
 return send

@@ -288,7 +288,7 @@ function send_many.each(self, iterator, most, finish)
   -- Begins a call. One before it that was broken off by an error leaves a connection that nobody knows the state of.
   local function enter()
     if front then
-      local outcome = (handed or self.outcome == "unknown") and "unknown" or "not_sent"
+      local outcome = (handed or self.message and self.message.outcome == "unknown") and "unknown" or "not_sent"
       command.kill(self, { kind = "closed", stage = "mail", reason = BROKEN_OFF })
       for _ = 1, front do
         keep(false, errors.new { kind = "closed", stage = "final", outcome = outcome, reason = BROKEN_OFF })

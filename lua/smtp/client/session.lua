@@ -1,22 +1,25 @@
---- The dialogue: one connection to a server, each step of RFC 5321 a verb. Straight-line code that reads like the
---- RFC; every wait is the transport's, so it may yield wherever the transport does.
+--- session: one connection to a server, each step of the dialogue a verb.
+---
+--- Does: straight-line code that reads like the RFC. Every wait is the transport's: it may yield where that does.
+--- Never: writes its own fields: see state.
+--- Called by: init, turns, verify.
+--- RFC 5321.
+local bdat = require "smtp.client.bdat"
 local caller = require "smtp.client.caller"
 local check = require "smtp.check"
-local bdat = require "smtp.client.bdat"
+local command = require "smtp.client.command"
+local connect = require "smtp.client.connect"
 local content = require "smtp.client.content"
 local core = require "smtp.core"
-local send = require "smtp.client.send"
-local errors = require "smtp.errors"
-local command = require "smtp.client.command"
 local login = require "smtp.client.login"
 local pump = require "smtp.client.pump"
+local send = require "smtp.client.send"
+local state = require "smtp.client.state"
 local address = require "smtp.mail.address"
 local capability = require "smtp.protocol.capability"
 local helo = require "smtp.protocol.helo"
 local limits = require "smtp.protocol.limits"
 local parameter = require "smtp.protocol.parameter"
-local trace = require "smtp.protocol.trace"
-local socket = require "smtp.transport.socket"
 
 local session = {}
 
@@ -32,60 +35,13 @@ Session.__index = Session
 -- The steps as they are inside of a call, by the names of the methods.
 local steps = {}
 
--- A server that waits for TLS says nothing; one that greets late (against spammers) does so after some seconds.
-local PATIENCE = 3
--- What every pipe has.
-local PIPE = { "read", "write", "peek", "close" }
-
--- What belongs to one connection, before its first step.
-local function unconnect(self)
-  self.state, self.time = "new", {}
-  self.capabilities, self.greeting, self.tls, self.pump = nil, nil, nil, nil
-  self.outcome = "not_sent"   -- what a failure now would mean for the message
-  self.midway = false         -- true where no command may go: in content, a TLS handshake, a login; "command": in a
-                              -- dialogue that s:command began and only it may go on with
-  self.known = false          -- a login succeeded,
-  self.mechanism = nil        -- or was tried by this mechanism
-  self.trusted = false        -- content may go in chunks
-  self.transaction = false    -- MAIL was taken and nothing ended it,
-  self.utf8 = false           -- with SMTPUTF8
-  self.prelude = nil          -- reads the reply to a login that goes along with the first envelope: see login.along
-  self.vain = false           -- the server does not take its mechanism, and there is another one
-  self.whole = false          -- whole messages are on their way,
-  self.leaving = nil          -- and the server has said 421: see transaction.leave
-  self.terms, self.latest = nil, nil -- the server's, and the plan that was made last
-  self.mails = 0              -- messages begun on this connection
-  self.taken = {}             -- by mail and rcpt: the recipients since MAIL
-  self.cause = nil            -- the error that killed the session
-  self.reading = nil          -- closes the files of the content that is being read
-  self.opened = false         -- by open, which can do it again
-  self.quitting, self.asking = false, false -- QUIT has gone; with the question about chunks
-  return self
-end
-
 --- A session that has not taken its first step.
 ---@param plan table from smtp.options
 ---@param expires number? an absolute deadline for the session's whole life, instead of one for each call
+---@param seconds number? that the way to the content has, beside that
 ---@return smtp.Session
-function session.new(plan, expires)
-  local secure = plan.tls ~= "none" and not (plan.transport and plan.transport.secure)
-  local self = unconnect(setmetatable({
-    plan = plan,
-    transport = plan.transport or socket.new(),
-    wrapper = secure and require "smtp.transport.tls" or nil,
-    trace = nil,
-    life = expires,         -- absolute; nil: each call has plan.timeout
-    expires = math.huge,    -- the present call's deadline
-    way = nil,              -- to the content, where it has an end of its own: { left=, since=, counts= }, see command
-    settle = nil,           -- ends the message of send_many whose envelope is on the wire
-    busy = false,           -- a coroutine is in a call, see caller,
-    call = nil,             -- of this function
-    raised = nil,           -- what code of the caller's raised, until that may go on to the caller: { value }
-  }, Session))
-  local watch = plan.trace
-  self.trace = trace.new(type(watch) == "function" and function(direction, line)
-    if not command.call(self, errors.catch, watch, direction, line) then command.rethrow(self) end
-  end or watch)
+function session.new(plan, expires, seconds)
+  local self = setmetatable(state.new(plan, expires, seconds), Session)
   -- a server may know them from the connection before
   if plan.credentials then login.hide(self, plan.credentials()) end
   if plan.proxy and plan.proxy.credentials then
@@ -104,91 +60,8 @@ local WAY = 60
 ---@param began number when the call did
 ---@return smtp.Session
 function session.once(plan, began)
-  local self = session.new(plan, plan.timeout and began + plan.timeout or math.huge)
-  if not plan.timeout then self.way = { left = WAY, since = core.now(), counts = true } end
-  return self
-end
-
--- Connecting ---------------------------------------------------------------------------------------------------------
-
--- The same connection, encrypted from here on.
-local function encrypt(self, stage)
-  local plan, now = self.plan, core.now()
-  local opts = {
-    verify = plan.verify, ca_file = plan.ca_file, ca_path = plan.ca_path, tls_min = plan.tls_min,
-    server_name = plan.server_name or plan.host, pins = plan.pins,
-    peer = ("%s %s"):format(plan.path or plan.host, plan.port),
-  }
-  if plan.identity then opts.client_cert, opts.client_key = plan.identity() end
-  local limit = command.deadline(self, "connect")
-  local pipe, kind, reason, words
-  self.midway = true
-  if self.wrapper then
-    pipe, kind, reason, words = self.wrapper.wrap(self.pump.pipe, opts, limit)
-  elseif plan.pins and not self.transport.pins then
-    return command.fail(self, stage, "tls", "this transport's own TLS cannot check pin")
-  else
-    pipe, kind, reason, words = self.transport.secure(self.pump.pipe, opts, limit)
-  end
-  if self.state == "closed" then
-    if pipe then pipe:close() end
-    return command.closed(self, stage)
-  end
-  if not pipe then
-    kind, reason = errors.failure(kind, reason, "tls")
-    if kind == "timeout" then reason = "the TLS handshake did not end in time" end
-    return command.fail(self, stage, kind, reason, { hint = words })
-  end
-  self.midway = false
-  self.pump.rounds = self.pump.rounds + (pipe.rounds or 0)
-  self.tls = pipe.info
-  self.time.tls = core.now() - now
-  return pipe
-end
-
--- A pipe to the server.
-local function reach(self, limit)
-  local plan = self.plan
-  if plan.proxy then
-    return require "smtp.transport.proxy".connect(self.transport, plan.proxy, plan.host, plan.port, plan, limit)
-  end
-  return self.transport.connect(plan.host, plan.port, plan, limit)
-end
-
--- Whether the silent port speaks TLS from the first byte, found out on a second connection so as not to disturb a
--- server that only greets late. If it does not: what it says to that.
-local function speaks_tls(self, limit)
-  local plan = self.plan
-  -- on port 25 a server that greets late may take a client that speaks first for a spammer, and nobody speaks TLS at
-  -- once
-  local probe = self.transport.probe
-  if plan.port == 25 or not (probe or self.wrapper or pcall(require, "smtp.tls")) then return false end
-  local pipe = reach(self, limit)
-  if not pipe then return false end
-  return (probe or require "smtp.transport.tls".probe)(pipe, limit)
-end
-
-local function greet(self)
-  local now, limit = core.now(), command.deadline(self, "greeting")
-  local patience = math.min(PATIENCE, (limit - now) / 2)
-  local soon = now + patience
-  local reply, kind, reason, start = self.pump:greeting(self.tls and limit or soon)
-  if kind == "timeout" and not self.tls then
-    local speaks, words = speaks_tls(self, soon + patience)
-    if speaks then
-      return command.fail(self, "greeting", "tls", "the server waits for TLS before it greets",
-        { hint = 'this port speaks TLS from the first byte: use tls = "implicit"' })
-    end
-    local odd = words and pump.odd_start(words)
-    if odd then return command.fail(self, "greeting", "protocol", odd) end
-    reply, kind, reason, start = self.pump:greeting(limit)
-  end
-  -- the record of an alert (RFC 8446 5.1 and 6)
-  if start and not self.tls and start:find("^\21\3.") then
-    return command.fail(self, "greeting", "tls", "the server answered with a TLS alert")
-  end
-  if not reply then return command.fail_pump(self, "greeting", kind, reason) end
-  return command.expect(self, "greeting", command.clean(self, reply), 2)
+  if plan.timeout then return session.new(plan, began + plan.timeout) end
+  return session.new(plan, math.huge, WAY)
 end
 
 --- Connects and reads the greeting; with tls = "implicit" encrypts first. RFC 5321 3.1, RFC 8314 3. May yield.
@@ -196,42 +69,12 @@ end
 ---@return smtp.Error? err kinds "resolve", "connect", "timeout", "closed", "tls", "protocol", "rejected", "auth" (at a
 --- proxy)
 function Session:connect()
-  local plan = self.plan
   if self.state ~= "new" then return command.fail_input(self, "connect", "the session was connected before") end
   caller.enter(self)
-  command.set_deadline(self)
-  local now = core.now()
-  local pipe, kind, reason, temporary, hint = reach(self, command.deadline(self, "connect"))
-  if self.state == "closed" then
-    if pipe then pipe:close() end
-    return command.closed(self, "connect")
-  elseif not pipe then
-    kind, reason = errors.failure(kind, reason, "connect")
-    if not (plan.path or plan.proxy or reason:find(plan.host, 1, true) == 1) then
-      reason = plan.host .. ": " .. reason
-    end
-    local stage = plan.proxy and "proxy" or kind == "resolve" and "resolve" or "connect"
-    local _, err = command.fail(self, stage, kind, reason, { temporary = temporary, hint = hint })
-    command.kill(self, err)
-    return nil, err
-  end
-  check.object(pipe, PIPE, 'option "transport": its connect gave no pipe')
-  self.pump = pump.new(pipe, self.trace)
-  self.time.connect, self.time.resolve = core.now() - now, pipe.resolved
-  self.pump.rounds = 1
-  self.state = "connected"
-  if plan.tls == "implicit" then
-    local secured, err = encrypt(self, "tls")
-    if not secured then return nil, err end
-    self.pump.pipe = secured
-  end
-  local greeting, err = greet(self)
-  if not greeting then
-    send.farewell(self, true)
-    return nil, err
-  end
-  self.greeting = greeting
-  return greeting
+  state.set_deadline(self)
+  local greeting, err = connect.now(self)
+  if not greeting and self.pump then send.farewell(self, true) end
+  return greeting, err
 end
 
 --- EHLO, and HELO where the server knows no EHLO and nothing needs one; with LMTP LHLO (RFC 2033 4.1). Fills
@@ -255,8 +98,7 @@ function Session:ehlo(name)
   local reply
   reply, err = command.ask(self, "ehlo", (plan.lmtp and "LHLO " or "EHLO ") .. name)
   if not reply then return nil, err end
-  self.transaction = false
-  self.capabilities = {}
+  state.offered(self, {})
   local old = command.class(reply) == 5 and not plan.lmtp and not (plan.tls == "starttls" and not self.tls)
     and not plan.credentials
   if old then
@@ -265,12 +107,9 @@ function Session:ehlo(name)
   end
   reply, err = command.expect(self, "ehlo", reply, 2)
   if not reply then return nil, err end
-  if not old then self.capabilities = capability.parse(reply.text, self.trace.scrub) end
-  command.clean(self, reply)
-  self.trusted = bdat.trusted(self)
-  -- whoever heard of the reply may have closed the session
-  if self.state ~= "closed" then self.state = "ready" end
-  return reply
+  local capabilities = old and {} or capability.parse(reply.text, self.trace.scrub)
+  state.offered(self, capabilities, bdat.trusted(self.plan, capabilities))
+  return command.clean(self, reply)
 end
 
 --- STARTTLS and the handshake; EHLO is owed again afterwards. RFC 3207. May yield.
@@ -283,7 +122,6 @@ function Session:starttls()
   if not (self.capabilities and self.capabilities.STARTTLS) then
     return command.fail(self, "starttls", "insecure", "the server does not offer STARTTLS")
   end
-  self.wrapper = self.wrapper or (not self.transport.secure and require "smtp.transport.tls" or nil)
   local reply
   reply, err = command.command(self, "starttls", "STARTTLS")
   if not reply then return nil, err end
@@ -292,12 +130,8 @@ function Session:starttls()
     return command.fail(self, "starttls", "protocol",
       "bytes came in clear behind the reply to STARTTLS: somebody may be injecting replies")
   end
-  local pipe
-  pipe, err = encrypt(self, "tls")
-  if not pipe then return nil, err end
-  self.pump:switch(pipe)
-  self.capabilities = nil
-  self.state = "connected"
+  ok, err = connect.encrypt(self)
+  if not ok then return nil, err end
   return reply
 end
 
@@ -308,7 +142,7 @@ end
 ---@return smtp.Error? err kinds "insecure", "auth", "input", "protocol", "timeout", "closed"
 function Session:auth(given)
   check.argument(given, "table nil", "session:auth", "options")
-  if given then self.opened = false end
+  if given then state.opened(self, false) end
   return login.now(self, given)
 end
 
@@ -329,7 +163,7 @@ function Session:open(observe, along)
   local lack = wanted and login.lack(self, plan.credentials())
   if lack then return command.fail_input(self, "compose", lack) end
   -- one call, one deadline
-  self.life = life or plan.timeout and core.now() + plan.timeout
+  state.set_life(self, life or plan.timeout and core.now() + plan.timeout)
   local err = take "connect" or take "ehlo"
   local upgrade = not self.tls and (plan.tls == "starttls"
     or plan.tls == "opportunistic" and self.capabilities and self.capabilities.STARTTLS)
@@ -342,21 +176,22 @@ function Session:open(observe, along)
     end
   end
   if not err and self.state == "closed" then err = select(2, command.closed(self, "auth")) end
-  self.life = life
+  state.set_life(self, life)
   if err then
     send.farewell(self, true)
     return nil, err
   end
-  self.opened = true
+  state.opened(self, true)
   return self
 end
 
 -- A session that open has opened, and whose connection is lost, on another one. May yield.
 function Session:reopen(expires)
   local life = self.life
-  unconnect(self).life = expires
+  state.unconnected(self)
+  state.set_life(self, expires)
   local ok, err = steps.open(self)
-  self.life = life
+  state.set_life(self, life)
   return ok, err
 end
 
@@ -393,10 +228,7 @@ function Session:mail(from, params)
     return command.fail_input(self, "mail", "an address with non-ASCII characters needs the parameter SMTPUTF8 = true")
   end
   local reply, err = envelope_command(self, "mail", "MAIL FROM", mailbox, params, utf8)
-  if reply then
-    self.transaction, self.utf8 = true, utf8
-    self.taken = {}
-  end
+  if reply then state.transaction_begun(self, utf8) end
   return reply, err
 end
 
@@ -415,7 +247,7 @@ function Session:rcpt(to, params)
   end
   local reply, err = envelope_command(self, "rcpt", "RCPT TO", mailbox, params, mailbox.utf8)
   if reply then
-    self.taken[#self.taken + 1] = mailbox.address
+    state.recipient_taken(self, mailbox.address)
   elseif err.code then
     err.temporary = err.temporary or limits.reached(err, #self.taken)
   end
@@ -445,15 +277,14 @@ function Session:data(source)
   reply, err = command.command(self, "data", "DATA", "data")
   if not reply then return nil, err end
   if reply.code ~= 354 then return command.expect(self, "data", reply, 354) end
-  local tally = { accepted = self.taken, rejected = {} }
-  self.reading = close
-  reply, err = content.send(self, source, tally)
-  command.put_away(self)
+  local one = { accepted = self.taken, rejected = {} }
+  state.reads(self, close)
+  reply, err = content.send(self, source, one)
   if not reply then return nil, err end
   reply, err = command.expect(self, "final", reply, 2)
   if self.plan.lmtp then
     local result = reply or err
-    result.accepted, result.rejected = tally.accepted, tally.rejected
+    result.accepted, result.rejected = one.accepted, one.rejected
   end
   return reply, err
 end
@@ -474,9 +305,8 @@ function Session:bdat(source)
     return command.fail_input(self, "data", "the server does not offer CHUNKING")
   end
   local reply
-  self.reading = close
-  reply, err = bdat.content(self, source)
-  command.put_away(self)
+  state.reads(self, close)
+  reply, err = bdat.content(self, source, {})
   return reply, err -- and not the octets
 end
 
@@ -490,7 +320,7 @@ function Session:send(mail, ...)
   if not composed then return nil, err end
   local receipt
   receipt, err = send.send(self, composed)
-  command.rethrow(self)
+  state.rethrow(self)
   return receipt, err
 end
 
@@ -526,7 +356,7 @@ end
 ---@return smtp.Error? err
 function Session:reset()
   local reply, err = command.simple(self, "reset", "RSET", 2)
-  if reply then self.transaction = false end
+  if reply then state.transaction_over(self) end
   return reply, err
 end
 
@@ -553,24 +383,24 @@ end
 ---@return smtp.Error? err kind "insecure" for an AUTH in clear, without allow_insecure_auth
 function Session:command(line)
   check.argument(line, "string", "session:command", "line")
-  local ok, err = command.begin(self, "command", true)
+  local ok, err = command.begin(self, "command")
   if not ok then return nil, err end
   local start, words = line:match("^([Aa][Uu][Tt][Hh] +%S+) *(.*)$")
   if start and not self.tls and not self.plan.allow_insecure_auth then
     return command.fail(self, "command", "insecure", "the connection is not encrypted: the credentials were not sent")
   end
-  local shown = self.midway and "****" or start and words ~= "" and start .. " ****" or line
-  if self.midway or start then self.trace.hide(start and words or line) end
+  local answer = self.at == "answer"
+  local shown = answer and "****" or start and words ~= "" and start .. " ****" or line
+  if answer or start then self.trace.hide(start and words or line) end
   if line:find("^[Mm][Aa][Ii][Ll]") then
-    self.transaction, self.utf8 = true, line:upper():find(" SMTPUTF8", 1, true) ~= nil
+    state.transaction_begun(self, line:upper():find(" SMTPUTF8", 1, true) ~= nil)
   end
   local reply
   reply, err = command.command(self, "command", line, nil, false, shown)
-  if reply then
-    self.known = self.known or reply.code == 235
-    self.midway = command.class(reply) == 3 and "command"
-  end
-  return reply, err
+  if not reply then return nil, err end
+  if reply.code == 235 then state.tried(self, true) end
+  if command.class(reply) == 3 then state.into(self, "answer") else state.back(self) end
+  return reply
 end
 
 --- QUIT; the session is closed afterwards, whatever came of it. RFC 5321 4.1.1.10. May yield.
@@ -584,10 +414,7 @@ end
 
 --- Closes the connection without a word. Never waits; calling it again does nothing.
 function Session:close()
-  command.put_away(self)
-  if self.pump then self.pump.pipe:close() end
-  if self.state ~= "dead" then self.state = "closed" end
-  self.opened = false
+  state.close(self)
 end
 
 Session.__close = Session.close

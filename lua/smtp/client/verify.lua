@@ -1,4 +1,7 @@
---- smtp.verify: how a server is reached, what it offers, what is wrong with it. Nothing is sent.
+--- verify: how a server is reached, what it offers, what is wrong with it.
+---
+--- Never: sends a message.
+--- Called by: init.
 local capability = require "smtp.protocol.capability"
 local core = require "smtp.core"
 local send = require "smtp.client.send"
