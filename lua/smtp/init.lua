@@ -34,6 +34,7 @@ if options.host_transport or not rawget(_G, "arg") then
   require "smtp.pool"
   require "smtp.server"
   require "smtp.transport.proxy"
+  require "smtp.transport.together"
   require "smtp.client.verify"
 end
 

@@ -4,6 +4,7 @@
 --- Never: keeps who waits from the collector.
 --- Called by: transport/socket, for all transports over it; client/turns, for those of others.
 local core = require "smtp.core"
+local loop = require "smtp.transport.loop"
 
 local bell = {}
 
@@ -78,9 +79,7 @@ end
 function Bell:close()
   local poller, forget = self.poller, self.host.forget
   self.poller, watched[self] = nil, nil
-  if not poller then return end
-  if forget then forget(poller:fd()) end
-  poller:close()
+  if poller then loop.shut(poller, forget) end
 end
 
 return bell

@@ -1,11 +1,12 @@
---- The transport for programs that run on copas: to be used in a coroutine of its scheduler. Linux only: a copas of
---- old has no timers, so each coroutine here has a descriptor that tells of its deadlines, too. With these there is
---- room for some 300 coroutines at once in the select by which copas waits.
+--- copas: the transport for programs that run on copas, to be used in a coroutine of its scheduler.
+--- Does: waits by copas. Linux only: a copas of old has no timers, so each coroutine here has a descriptor that tells
+--- of its deadlines, too. With these there is room for some 300 coroutines at once in the select by which copas waits.
 ---
 ---   copas.addthread(function() smtp.send { transport = require "smtp.transport.copas", … } end)
 local copas = require "copas"
 local check = require "smtp.check"
 local core = require "smtp.core"
+local loop = require "smtp.transport.loop"
 local socket = require "smtp.transport.socket"
 
 -- What copas takes for a socket: its "receive" has something when the poller is readable.
@@ -33,7 +34,11 @@ end
 local gates = setmetatable({}, { __mode = "k" }) -- thread -> its gate
 local watching = {}                                -- descriptor -> the gate that waits for it
 
-local function gate_of(thread)
+local function this_gate()
+  local thread, main = coroutine.running()
+  if not thread or main then
+    check.raise("smtp.transport.copas: call it in a coroutine of copas, copas.addthread(function() … end)")
+  end
   local gate = gates[thread]
   if not gate then
     gate = setmetatable({ poller = assert(core.poller()), looks = 0 }, Gate)
@@ -43,11 +48,7 @@ local function gate_of(thread)
 end
 
 local function wait(mode, fd, deadline)
-  local thread, main = coroutine.running()
-  if not thread or main then
-    check.raise("smtp.transport.copas: call it in a coroutine of copas, copas.addthread(function() … end)")
-  end
-  local gate = gate_of(thread)
+  local gate = this_gate()
   gate.looks = 0
   assert(gate.poller:alarm(deadline))
   if fd < 0 then
@@ -72,25 +73,14 @@ end
 
 -- In threads of copas, so that what is called there may wait in its other ways, too.
 local function beside(runs)
-  local left, caller, failure = #runs, nil, nil
-  local function ended(reason)
-    left, failure = left - 1, failure or reason
-    if left == 0 and caller then caller.poller:alarm(0) end
-  end
-  for _, run in ipairs(runs) do
+  local gate = runs[1] and this_gate()
+  loop.all(runs, function(run, ended)
     copas.addthread(function()
       copas.setErrorHandler(ended)
       run()
       ended()
     end)
-  end
-  while left > 0 do
-    caller = gate_of(coroutine.running())
-    caller.looks = 0
-    assert(caller.poller:alarm(core.now() + 60))
-    copas.receive(caller, 1)
-  end
-  if failure then error(failure, 0) end
+  end, function() wait("read", -1, core.now() + 60) end, function() gate.poller:alarm(0) end)
 end
 
 return socket.new(wait, forget, beside, wake)

@@ -1,5 +1,6 @@
---- The transport for programs that run on cqueues: in a coroutine of a cqueues loop nothing blocks; outside of one it
---- does, as cqueues' own sockets do. Coroutines of yours inside one of the loop's are to be made by cqueues.auxlib.
+--- cqueues: the transport for programs that run on cqueues.
+--- Does: waits by cqueues: in a coroutine of a cqueues loop nothing blocks; outside of one it does, as cqueues' own
+--- sockets do. Coroutines of yours inside one of the loop's are to be made by cqueues.auxlib.
 ---
 ---   cqueues.new():wrap(function() smtp.send { transport = require "smtp.transport.cqueues", … } end)
 local condition = require "cqueues.condition"

@@ -1,10 +1,12 @@
---- The transport for programs that run on luv (libuv for Lua): to be used in a coroutine, which uv.run then resumes. An
---- error in the coroutine after that is written to stderr, as nobody is there to catch it.
+--- luv: the transport for programs that run on luv (libuv for Lua), to be used in a coroutine.
+--- Does: waits by uv.run, which then resumes the coroutine. An error in it after that is written to stderr, as nobody
+--- is there to catch it.
 ---
 ---   coroutine.wrap(function() smtp.send { transport = require "smtp.transport.luv", … } end)()
 ---   uv.run()
 local check = require "smtp.check"
 local core = require "smtp.core"
+local loop = require "smtp.transport.loop"
 local socket = require "smtp.transport.socket"
 
 do -- luv calls back into the thread that has loaded it, and crashes where that is a coroutine
@@ -94,22 +96,20 @@ end
 
 -- In coroutines that anybody may resume, so that what is called there may wait in other ways, too.
 local function beside(runs)
-  local caller, left, waiting, failure = this_coroutine(), #runs, false, nil
-  local function ended(reason)
-    left, failure = left - 1, failure or reason
-    if waiting and left == 0 then resume(caller) end
-  end
-  for _, run in ipairs(runs) do
+  local caller, waiting = this_coroutine(), false
+  loop.all(runs, function(run, ended)
     local thread = coroutine.create(function()
       run()
       ended()
     end)
     failures[thread] = ended
     resume(thread)
-  end
-  waiting = left > 0
-  if waiting then coroutine.yield() end
-  if failure then error(failure, 0) end
+  end, function()
+    waiting = true
+    coroutine.yield()
+  end, function()
+    if waiting then resume(caller) end
+  end)
 end
 
 return socket.new(wait, forget, beside, wake)

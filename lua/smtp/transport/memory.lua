@@ -1,10 +1,12 @@
---- A transport without a network, for specs: it plays a server from a script and holds the client to it.
+--- memory: a transport without a network, for specs: it plays a server from a script and holds the client to it.
 ---
 --- A script is a list of lines. "S: 220 hello" is what the server says, "C: NOOP" what the client must have said by
 --- then (the line without its CRLF), "C~ ^EHLO " the same as a pattern. "S: " lines are only given once every "C" line
 --- before them has come, and nothing beyond: a client that speaks before its turn is found out. Further lines:
 --- "S! bytes" (as they are, without CRLF), "close" (the server closes), "hang" (it falls silent: a read times out),
 --- "deaf" (one write fails).
+local fault = require "smtp.transport.fault"
+
 local memory = {}
 
 local Pipe = {}
@@ -44,12 +46,12 @@ local function say(self)
 end
 
 function Pipe:read()
-  if self.closed then return nil, "closed", "the connection is closed" end
+  if self.closed then return fault.closed() end
   if self.pending == "" then
     local bytes, event = say(self)
     if not bytes then
-      if event == "close" then return nil, "closed", "the peer closed the connection" end
-      return nil, "timeout", "nothing came in time"
+      if event == "close" then return fault.ended() end
+      return fault.nothing_came()
     end
     self.pending = bytes
   end

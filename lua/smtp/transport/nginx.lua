@@ -1,9 +1,10 @@
---- The transport inside nginx (OpenResty): cosockets, and nginx's own TLS. Bytes and absolute deadlines, no SMTP words.
---- Chosen by itself there. Whatever waits yields to nginx, and the worker serves its other requests meanwhile.
----
---- What nginx decides by its directives cannot be decided here: name look-up (resolver), trusted certificates
+--- nginx: the transport inside nginx (OpenResty), where it is chosen by itself: cosockets, and nginx's own TLS.
+--- Does: bytes and absolute deadlines. Whatever waits yields to nginx, and the worker serves its other requests.
+--- Never: SMTP words, or what nginx decides by its directives: name look-up (resolver), trusted certificates
 --- (lua_ssl_trusted_certificate) and the longest chain of them (lua_ssl_verify_depth, 1 unless set).
 local core = require "smtp.core"
+local fault = require "smtp.transport.fault"
+local loop = require "smtp.transport.loop"
 local openssl = require "smtp.transport.nginx_openssl"
 
 local ngx = rawget(_G, "ngx") or error("smtp.transport.nginx works inside nginx with its Lua module only")
@@ -59,12 +60,6 @@ local function ready(self, deadline)
   return sock
 end
 
-local function ended(self, reason)
-  if not reason or reason == "closed" then reason = "the peer closed the connection" end
-  self:close()
-  return nil, "closed", reason
-end
-
 --- Some bytes, as soon as there are any. Yields.
 ---@param deadline number
 ---@return string? bytes
@@ -77,10 +72,13 @@ function Pipe:read(deadline)
       self.heard = true
       return bytes
     end
-    if reason ~= "timeout" then return ended(self, reason) end
-    if core.now() >= deadline then return nil, "timeout", "nothing came in time" end
+    if reason ~= "timeout" then
+      self:close()
+      return fault.ended(reason)
+    end
+    if core.now() >= deadline then return fault.nothing_came() end
   end
-  return nil, "closed", "the connection is closed"
+  return fault.closed()
 end
 
 --- All the bytes, or an error. Yields.
@@ -93,13 +91,13 @@ end
 function Pipe:write(bytes, deadline)
   for from = 1, #bytes, SLICE do
     local left = #bytes - from + 1
-    if not ready(self, deadline) then return nil, "closed", "the connection is closed", left end
+    if not ready(self, deadline) then return fault.closed(left) end
     local slice = #bytes > SLICE and bytes:sub(from, from + SLICE - 1) or bytes
     local sent, reason = call(self, "send", slice)
     -- of the slice itself all may have gone out
     left = left - #slice
-    if reason == "timeout" then return nil, "timeout", "the peer took nothing in time", left end
-    if not sent then return nil, "closed", reason == "closed" and "the peer closed the connection" or reason, left end
+    if reason == "timeout" then return fault.nothing_taken(left) end
+    if not sent then return fault.ended(reason, left) end
   end
   return true
 end
@@ -181,8 +179,8 @@ function nginx.connect(host, port, opts, deadline)
   if opts.path then
     ran, ok, reason = pcall(sock.connect, sock, "unix:" .. opts.path, { pool = key })
   else
-    ran, ok, reason = pcall(sock.connect, sock, host:find(":", 1, true) and "[" .. host .. "]" or host, port,
-      { pool = key })
+    local where = host:find(":", 1, true) and "[" .. host .. "]" or host
+    ran, ok, reason = pcall(sock.connect, sock, where, port, { pool = key })
   end
   if not ran then return disabled() end
   if not ok then return nil, explain(reason, deadline) end
@@ -190,6 +188,8 @@ function nginx.connect(host, port, opts, deadline)
 end
 
 -- TLS ----------------------------------------------------------------------------------------------------------------
+
+local MISMATCH = "the server's certificate is not for "
 
 -- What verification says (X509_verify_cert_error_string) -> hint.
 local TRUST = "the certificates that nginx trusts are named by a directive in nginx.conf: "
@@ -236,13 +236,6 @@ local function identify(self, cert, key)
   return self.sock:setclientcert(parsed_cert, parsed_key)
 end
 
-local function contains(list, value)
-  for _, one in ipairs(list) do
-    if one == value then return true end
-  end
-  return false
-end
-
 -- What is wrong with the session that nginx made: reason, hint.
 local function objection(info, fits, opts)
   if info.version < "TLSv1." .. opts.tls_min:sub(3) then
@@ -256,14 +249,11 @@ local function objection(info, fits, opts)
   local peer = info.peer
   if opts.verify and not (peer and fits) then
     local names = peer and table.concat(peer.names, ", ") or ""
-    return "the server's certificate is not for " .. opts.server_name, names == ""
+    return MISMATCH .. opts.server_name, names == ""
       and "the certificate names no host at all (a common name alone does not count)"
       or ("the certificate is for %s: set server_name if that is who is meant"):format(names)
   end
-  if opts.pins and not contains(opts.pins, peer and peer.pin) then
-    return "the server's key is not one that was pinned; its pin is " .. (peer and peer.pin or "none"),
-      "ask who runs the server whether its key was changed: if not, this is another server"
-  end
+  return fault.unpinned(opts.pins, peer)
 end
 
 --- The same pipe, encrypted by nginx. On failure it is closed. Yields.
@@ -286,7 +276,7 @@ function nginx.secure(pipe, opts, deadline)
   elseif opts.verify and not name then
     return fail("no name to verify: give server_name")
   elseif not ready(pipe, deadline) then
-    return nil, "closed", "the connection is closed"
+    return fault.closed()
   end
   if opts.client_cert then
     local ok, reason = identify(pipe, opts.client_cert, opts.client_key)
@@ -297,9 +287,9 @@ function nginx.secure(pipe, opts, deadline)
   local session, reason = call(pipe, "sslhandshake", nil, not literal and name or nil, opts.verify)
   if reason then
     pipe:close()
-    if reason == "timeout" then return nil, "timeout", "the TLS handshake did not end in time" end
-    if reason == "closed" then reason = "the peer closed the connection during the TLS handshake" end
-    if reason:find("host mismatch", 1, true) then reason = "the server's certificate is not for " .. name end
+    if reason == "timeout" then return nil, "timeout", fault.LATE_HANDSHAKE end
+    if reason == "closed" then reason = fault.CUT_HANDSHAKE end
+    if reason:find("host mismatch", 1, true) then reason = MISMATCH .. name end
     -- what lua-resty-core (0.1.25) says of a refused certificate where the handshake did not have to wait
     if reason:find("assertion failed", 1, true) then reason = "unable to verify the server's certificate" end
     return fail(reason, advice(reason))
@@ -361,18 +351,13 @@ end
 --- after the other in phases without such threads. Yields.
 ---@param runs function[]
 function nginx.together(runs)
-  local failure
   local threads = {}
-  for _, run in ipairs(runs) do
-    local function guarded()
-      local ok, reason = pcall(run)
-      if not ok then failure = failure or reason end
-    end
-    local ok, thread = pcall(ngx.thread.spawn, guarded)
-    if ok then threads[#threads + 1] = thread else guarded() end
-  end
-  for _, thread in ipairs(threads) do ngx.thread.wait(thread) end
-  if failure then error(failure, 0) end
+  loop.all(runs, function(run, ended)
+    local spawned, thread = pcall(ngx.thread.spawn, loop.guard, run, ended)
+    if spawned then table.insert(threads, thread) else loop.guard(run, ended) end
+  end, function()
+    for _, thread in ipairs(threads) do ngx.thread.wait(thread) end
+  end)
 end
 
 return nginx

@@ -1,6 +1,8 @@
---- The OpenSSL that nginx runs on, by LuaJIT's FFI: inside nginx this stands for smtp.tls, which would bring an OpenSSL
---- of its own into a process that has one. It has digests and signatures with the names and results they have there,
---- and looks into a TLS session that nginx made. TLS itself is nginx's: context and mint say so.
+--- nginx_openssl: the OpenSSL that nginx runs on, by LuaJIT's FFI. Inside nginx it stands for smtp.tls, which would
+--- bring an OpenSSL of its own into a process that has one.
+--- Does: digests and signatures, by the names and with the results they have there; looks into TLS sessions of nginx.
+--- Never: TLS itself, which is nginx's: context and mint say so.
+--- Called by: transport/nginx, and whoever requires smtp.tls there.
 local core = require "smtp.core"
 local ffi = require "ffi"
 

@@ -1,10 +1,12 @@
---- The transport inside Prosody: nobody waits but the coroutine that calls it. That is to be a runner of util.async,
---- such as handles a client's stanzas or an HTTP request. What it is to do next waits for the mail: where that must not
---- be, and in callbacks of timers and promises, start one.
+--- prosody: the transport inside Prosody, to be used in a runner of util.async.
+--- Does: waits by Prosody: nobody else waits but that runner, such as handles a client's stanzas or an HTTP request.
+--- What it is to do next waits for the mail: where that must not be, and in callbacks of timers and promises, start
+--- one.
 ---
 ---   async.runner(function() smtp.send { transport = require "smtp.transport.prosody", … } end):run(true)
 local check = require "smtp.check"
 local core = require "smtp.core"
+local loop = require "smtp.transport.loop"
 local socket = require "smtp.transport.socket"
 
 if not rawget(_G, "prosody") then check.raise "smtp.transport.prosody works inside Prosody only" end
@@ -19,9 +21,9 @@ local can_wait = coroutine.isyieldable or async.ready
 local waiting = {} -- descriptor -> what ends the wait for it
 local resting = {} -- coroutine that waits for no descriptor -> what ends that
 
--- A function that waits until another has been called `count` times, and that other.
-local function waiter(count)
-  if can_wait() then return async.waiter(count) end
+-- A function that waits until another has been called, and that other.
+local function waiter()
+  if can_wait() then return async.waiter() end
   check.raise("smtp.transport.prosody: call it in a runner, async.runner(function() … end):run(true)")
 end
 
@@ -68,19 +70,14 @@ end
 
 -- In runners of their own, so that what is called there may wait in its other ways, too.
 local function beside(runs)
-  local rest, done = waiter(#runs)
-  local failure
-  local function call(run)
-    run()
-    done()
-  end
-  local watchers = { error = function(_, reason)
-    failure = failure or reason
-    done()
-  end }
-  for _, run in ipairs(runs) do async.runner(call, watchers):run(run) end
-  rest()
-  if failure then error(failure, 0) end
+  local rest, done = waiter()
+  loop.all(runs, function(run, ended)
+    local function call()
+      run()
+      ended()
+    end
+    async.runner(call, { error = function(_, reason) ended(reason) end }):run(true)
+  end, rest, done)
 end
 
 return socket.new(wait, forget, beside, wake)

@@ -1,10 +1,15 @@
---- The transport inside a service of skynet: its own sockets, where whatever waits lets the service go on. TLS is
---- smtp's own. A coroutine that sends may be killed (skynet.killthread): its connection goes with the garbage.
+--- skynet: the transport inside a service of skynet, over skynet's sockets.
+--- Does: waits in the coroutine, and lets the service go on. One that sends may be killed (skynet.killthread): its
+--- connection goes with the garbage.
+--- Never: TLS, which is smtp's own.
 ---
 ---   skynet.start(function() smtp.send { transport = require "smtp.transport.skynet", … } end)
 local core = require "smtp.core"
 local builtin = require "smtp.transport.socket"
+local dial = require "smtp.transport.dial"
 local driver = require "skynet.socketdriver"
+local fault = require "smtp.transport.fault"
+local loop = require "smtp.transport.loop"
 local skynet = require "skynet"
 local socket = require "skynet.socket"
 
@@ -63,12 +68,12 @@ function Pipe:read(deadline)
       skynet.wakeup(line.taken)
       return bytes
     end
-    if line.ended then return nil, "closed", "the peer closed the connection" end
-    if late then return nil, "timeout", "nothing came in time" end
+    if line.ended then return fault.ended() end
+    if late then return fault.nothing_came() end
     late = core.now() >= deadline
     rest(deadline, NAP, line)
   end
-  return nil, "closed", "the connection is closed"
+  return fault.closed()
 end
 
 -- How much of what skynet was given it has sent. It takes all it gets, so without a look here a large message would end
@@ -97,9 +102,9 @@ local function room(line, deadline)
 end
 
 --- All the bytes given to skynet, or an error. Yields.
--- After an error the last of them were not given to it and never will be, so that a message whose end is among them was
--- not sent; and close() has skynet forget what it has. After true the connection may still die before they are on it:
--- the session takes that for possibly sent, as it does with what lies in the system's buffers.
+--- After an error the last of them were not given to it and never will be, so that a message whose end is among them
+--- was not sent; and close() has skynet forget what it has. After true the connection may still die before they are on
+--- it: the session takes that for possibly sent, as it does with what lies in the system's buffers.
 ---@param bytes string
 ---@param deadline number
 ---@return boolean? ok
@@ -111,9 +116,9 @@ function Pipe:write(bytes, deadline)
   for from = 1, #bytes, SLICE do
     local slice = bytes:sub(from, from + SLICE - 1)
     local left = #bytes - from + 1
-    if not room(line, deadline) then return nil, "timeout", "the peer took nothing in time", left end
-    if line.closed then return nil, "closed", "the connection is closed", left end
-    if not socket.write(line.id, slice) then return nil, "closed", "the peer closed the connection", left end
+    if not room(line, deadline) then return fault.nothing_taken(left) end
+    if line.closed then return fault.closed(left) end
+    if not socket.write(line.id, slice) then return fault.ended(nil, left) end
     line.given = line.given + #slice
   end
   return true
@@ -146,14 +151,14 @@ function transport.wait(mode, fd, deadline)
 end
 
 -- A pipe to one address; or nil and why not. An attempt that is given up cannot be stopped: it is closed when it ends.
-local function dial(address, port, deadline)
+local function attempt(address, port, deadline)
   local line = { given = 0, sent = 0, taken = {} }
   local pipe = setmetatable({ line = line }, Pipe)
   skynet.fork(carry, line, address, port)
   while not line.id and not line.reason do
     if core.now() >= deadline then
       pipe:close()
-      return nil, "no answer in time"
+      return nil
     end
     rest(deadline, NAP, line)
   end
@@ -185,18 +190,9 @@ function transport.connect(name, port, opts, deadline)
   elseif opts.path or opts.bind then
     return nil, "connect", "skynet's sockets know no paths and cannot be bound to an address", false
   end
-  local addresses, kind, why, temporary = builtin.resolve(glance, nil, name, port, deadline)
+  local addresses, kind, why, temporary = dial.resolve(glance, nil, name, port, deadline)
   if not addresses then return nil, kind, why, temporary end
-  local tried = {}
-  for i, address in ipairs(addresses) do
-    local now = core.now()
-    local literal = core.address(address)
-    -- where one is silent the others still have their share of the time
-    local pipe, reason = dial(literal, port, now + (deadline - now) / (#addresses - i + 1))
-    if pipe then return pipe end
-    tried[i] = ("%s port %d: %s"):format(literal, port, reason)
-  end
-  return nil, core.now() >= deadline and "timeout" or "connect", table.concat(tried, ", ")
+  return dial.in_turn(addresses, attempt, deadline)
 end
 
 --- What a coroutine of the service waits for and another rings.
@@ -222,17 +218,9 @@ end
 ---@param runs function[]
 function transport.together(runs)
   if in_task() then return stepwise.together(runs) end
-  local left, failure, ended = #runs, nil, {}
-  for _, run in ipairs(runs) do
-    skynet.fork(function()
-      local ok, reason = pcall(run)
-      if not ok then failure = failure or reason end
-      left = left - 1
-      if left == 0 then skynet.wakeup(ended) end
-    end)
-  end
-  while left > 0 do skynet.wait(ended) end
-  if failure then error(failure, 0) end
+  local last = {}
+  loop.all(runs, function(run, ended) skynet.fork(loop.guard, run, ended) end,
+    function() skynet.wait(last) end, function() skynet.wakeup(last) end)
 end
 
 return transport

@@ -1,10 +1,12 @@
---- The transport inside Tarantool, which transport = "auto" stands for there: whatever waits lets the other fibers run.
---- In a fiber that is cancelled it raises, as Tarantool's own calls do, and the connection is closed.
+--- tarantool: the transport inside Tarantool, which transport = "auto" stands for there.
+--- Does: waits in the fiber, and lets the others run. In one that is cancelled it raises, as Tarantool's own calls do,
+--- and the connection is closed.
 ---
 ---   fiber.create(function() smtp.send { … } end)
 local core = require "smtp.core"
 local fiber = require "fiber"
 local iowait = require "socket".iowait
+local loop = require "smtp.transport.loop"
 local socket = require "smtp.transport.socket"
 
 local EVENTS = { read = "R", write = "W" }
@@ -47,28 +49,20 @@ end
 -- In fibers of their own, so that what is called there may wait in its other ways, too. They are cancelled with the
 -- caller's.
 local function beside(runs)
-  local fibers, left, ended, failure = {}, #runs, fiber.cond(), nil
-  for i, run in ipairs(runs) do
-    fibers[i] = fiber.new(function()
-      local ok, reason = pcall(run)
-      if not ok then failure = failure or reason end
-      left = left - 1
-      ended:signal()
-    end)
-    fibers[i]:set_joinable(true)
-  end
-  local ok, reason = pcall(function()
-    while left > 0 do
-      ended:wait()
-      fiber.testcancel()
-    end
-  end)
-  if not ok then
-    failure = reason
-    for _, one in ipairs(fibers) do pcall(one.cancel, one) end -- which raises where the caller's is cancelled
+  local fibers, last = {}, fiber.cond()
+  local ok, reason = pcall(loop.all, runs, function(run, ended)
+    local one = fiber.new(loop.guard, run, ended)
+    one:set_joinable(true)
+    table.insert(fibers, one)
+  end, function()
+    last:wait()
+    fiber.testcancel()
+  end, function() last:signal() end)
+  for _, one in ipairs(fibers) do
+    if not ok then pcall(one.cancel, one) end -- which raises where the caller's is cancelled
   end
   for _, one in ipairs(fibers) do one:join() end
-  if failure then error(failure, 0) end
+  if not ok then error(reason, 0) end
 end
 
 local transport = socket.new(wait, forget, beside, wake)

@@ -1,6 +1,9 @@
---- Several tasks side by side, in a thread that waits for all of them at once: by one poll, or where the thread is a
---- host's, who waits for one descriptor, by one that stands for all.
+--- together: several side by side, in a thread that waits for all of them at once.
+--- Does: waits by one poll, or where the thread is a host's, who waits for one descriptor, by one that stands for all.
+--- Never: makes a coroutine, or looks at what is read.
+--- Called by: transport/socket, the pool.
 local core = require "smtp.core"
+local loop = require "smtp.transport.loop"
 
 local together = {}
 
@@ -16,14 +19,14 @@ local function poll(tasks, waits, deadline)
   for i, task in ipairs(tasks) do waits[task].ready = ready[i] end
 end
 
--- Waits by the host's wait and the loop's poller. `watched`: descriptor -> who waits for it.
-local function poll_hosted(wait, loop, watched, deadline)
-  local poller = loop.poller
-  loop.asleep = true
+-- Waits by the host's wait and their poller. `watched`: descriptor -> who waits for it.
+local function poll_hosted(wait, crew, watched, deadline)
+  local poller = crew.poller
+  crew.asleep = true
   wait("read", poller:fd(), deadline)
-  loop.asleep = false
+  crew.asleep = false
   -- what has rung would go on
-  if loop.rung then poller:alarm(math.huge) end
+  if crew.rung then poller:alarm(math.huge) end
   for _, fd in ipairs(poller:ready()) do
     watched[fd].ready, watched[fd] = true, nil
   end
@@ -48,8 +51,8 @@ end
 function together.wake(thread)
   local one = waiting[thread]
   if not one then return end
-  one.ready, one.loop.rung = true, true
-  if one.loop.asleep then one.loop.poller:alarm(0) end
+  one.ready, one.crew.rung = true, true
+  if one.crew.asleep then one.crew.poller:alarm(0) end
 end
 
 --- Runs tasks until all have ended; raises what one of them raises. May yield.
@@ -58,12 +61,12 @@ end
 ---@param forget? fun(fd: integer) the host's
 function together.run(tasks, wait, forget)
   local poller = wait and core.poller()
-  local loop = { poller = poller, rung = false, asleep = false }
+  local crew = { poller = poller, rung = false, asleep = false }
   local waits, watched = {}, {}
-  for _, task in ipairs(tasks) do waiting[task.thread] = { loop = loop } end
+  for _, task in ipairs(tasks) do waiting[task.thread] = { crew = crew } end
   while #tasks > 0 do
     local deadline, now = math.huge, core.now()
-    loop.rung = false
+    crew.rung = false
     for i = #tasks, 1, -1 do
       local task = tasks[i]
       local one = waits[task]
@@ -78,7 +81,7 @@ function together.run(tasks, wait, forget)
           waits[task], waiting[task.thread] = nil, nil
           table.remove(tasks, i)
         else
-          one = { mode = mode, fd = fd, deadline = limit, ready = false, loop = loop }
+          one = { mode = mode, fd = fd, deadline = limit, ready = false, crew = crew }
           waits[task], waiting[task.thread] = one, one
           if poller and fd >= 0 then
             watched[fd] = one
@@ -88,9 +91,9 @@ function together.run(tasks, wait, forget)
       end
       if waits[task] then deadline = math.min(deadline, one.deadline) end
     end
-    if #tasks > 0 and not loop.rung then
+    if #tasks > 0 and not crew.rung then
       if poller then
-        poll_hosted(wait, loop, watched, deadline)
+        poll_hosted(wait, crew, watched, deadline)
       elseif wait then
         glance(wait, tasks, waits, deadline)
       else
@@ -98,10 +101,7 @@ function together.run(tasks, wait, forget)
       end
     end
   end
-  if poller then
-    if forget then forget(poller:fd()) end
-    poller:close()
-  end
+  if poller then loop.shut(poller, forget) end
 end
 
 local Watch = {}
@@ -141,10 +141,7 @@ end
 function Watch:close()
   local poller = self.poller
   self.poller = nil
-  if poller then
-    if self.forget then self.forget(poller:fd()) end
-    poller:close()
-  end
+  if poller then loop.shut(poller, self.forget) end
 end
 
 return together
