@@ -52,48 +52,61 @@ describe("the HAProxy transport, over a stand-in for its sockets,", function()
     assert.are.equal("220 mail.example.test\r\n", pipe:read(0))
   end)
 
-  -- Connects, at the time 0 and until 30, to who answers at a time or never: what that gave, and when the task beside it ended
-  -- after how many rests.
-  local function connect(answered)
-    local clock, ended, rests, outcome = 0, false, 0, nil
+  -- Connects, at the time 0 and until 30, to who answers at a time or never, where HAProxy runs a task on its maker's thread
+  -- or another, and has a timeout of its own or none that holds: what that gave, whether the socket was closed meanwhile, the
+  -- time, and after how many rests the task beside it ended.
+  local function connect(answered, elsewhere, own_timeout)
+    local clock, closed, rests, outcome = 0, false, 0, nil
     core.now = function() return clock end -- luacheck: ignore
+    local function here()
+      if elsewhere and coroutine.running() == task then error "cannot use socket on other thread" end
+    end
     sock = setmetatable({
-      settimeout = function() end,
+      settimeout = here,
       connect = function()
-        while not ended and clock < answered do coroutine.yield() end
-        return not ended and 1 or nil
+        while not closed and clock < math.min(answered, own_timeout) do coroutine.yield() end
+        return not closed and clock >= answered and 1 or nil
       end,
-      close = function() error "cannot use socket on other thread" end,
-    }, { __gc = function() ended = true end })
+      close = function()
+        here()
+        closed = true
+      end,
+    }, { __gc = function() assert(outcome, "finalized in use") end })
     local call = coroutine.create(function() outcome = { transport.connect("127.0.0.1", 25, {}, 30) } end)
     coroutine.resume(call)
-    while coroutine.status(task) ~= "dead" do
-      local _, milliseconds = assert(coroutine.resume(task))
+    while coroutine.status(task) ~= "dead" or coroutine.status(call) ~= "dead" do
+      local milliseconds
+      if coroutine.status(task) ~= "dead" then milliseconds = select(2, assert(coroutine.resume(task))) end
       if coroutine.status(call) ~= "dead" then assert(coroutine.resume(call)) end
-      if milliseconds then
-        rests = rests + 1
-        clock = clock + milliseconds / 1000
-      end
+      if milliseconds then rests = rests + 1 end
+      clock = clock + (milliseconds or 1000) / 1000
     end
-    return outcome, ended, clock, rests
+    return outcome, closed, clock, rests
   end
 
   it("ends an attempt to connect at its deadline, whatever HAProxy makes of its own", function()
-    local outcome, ended, clock, rests = connect(math.huge)
+    local outcome, closed, clock, rests = connect(math.huge, false, math.huge)
     assert.are.same({ nil, "timeout" }, { outcome[1], outcome[2] })
-    assert.is_true(ended)
-    assert.is_true(clock >= 30 and clock < 30.01)
+    assert.is_true(closed)
+    assert.is_true(clock >= 30 and clock < 32)
     assert.is_true(rests < 20)
   end)
 
+  it("leaves an attempt to HAProxy's own timeout where a task has another thread", function()
+    local outcome, _, _, rests = connect(math.huge, true, 30)
+    assert.are.same({ nil, "timeout" }, { outcome[1], outcome[2] })
+    assert.are.equal(0, rests)
+    assert.is_table(connect(7, true, 30)[1])
+  end)
+
   it("watches no attempt that has ended, and closes none that has succeeded", function()
-    local outcome, ended, clock = connect(0)
+    local outcome, closed, clock = connect(0, false, math.huge)
     assert.is_table(outcome[1])
-    assert.is_false(ended)
-    assert.is_true(clock < 0.01)
-    outcome, ended, clock = connect(7)
+    assert.is_false(closed)
+    assert.is_true(clock < 2)
+    outcome, closed, clock = connect(7, false, math.huge)
     assert.is_table(outcome[1])
-    assert.is_false(ended)
+    assert.is_false(closed)
     assert.is_true(clock < 30)
   end)
 end)

@@ -1,9 +1,12 @@
---- The transport inside HAProxy: its own sockets, in its tasks, actions and services, where whatever waits yields to
---- HAProxy. TLS is smtp's own: HAProxy's connect_ssl verifies nobody, and its sockets know no STARTTLS.
+--- haproxy: the transport inside HAProxy, over its own sockets, in its tasks, actions and services.
+--- Does: yields to HAProxy whatever waits.
+--- Never: TLS, which is smtp's own: HAProxy's connect_ssl verifies nobody, and its sockets know no STARTTLS.
 ---
 ---   core.register_task(function() smtp.send { transport = require "smtp.transport.haproxy", … } end)
 local check = require "smtp.check"
 local core = require "smtp.core"
+local dial = require "smtp.transport.dial"
+local fault = require "smtp.transport.fault"
 
 -- now: what a chroot hides later
 require "smtp.transport.tls"
@@ -36,18 +39,18 @@ local function perform(sock, deadline, method, ...)
   return sock[method](sock, ...)
 end
 
--- What a method of the socket gives; or nil, the kind and the reason. HAProxy ends a connection whose time is over.
+-- What a method of the socket gives; else what `late` or another fault does. HAProxy ends a connection whose time is
+-- over.
 local function call(self, deadline, late, method, ...)
   local sock = self.sock
-  if not sock then return nil, "closed", "the connection is closed" end
+  if not sock then return fault.closed() end
   local ran, result = pcall(perform, sock, deadline, method, ...)
   if ran and result and result ~= -1 then return result end
-  if core.now() >= deadline then return nil, "timeout", late end
-  if not self.sock then return nil, "closed", "the connection is closed" end
+  if core.now() >= deadline then return late() end
+  if not self.sock then return fault.closed() end
   -- what is raised on a connection that has ended says nothing
   local raised = not ran and tostring(result)
-  if raised and not raised:find("not yet initialised", 1, true) then return nil, "closed", raised end
-  return nil, "closed", "the peer closed the connection"
+  return fault.ended(raised and not raised:find("not yet initialised", 1, true) and raised or nil)
 end
 
 --- Some bytes, as soon as there are any. Yields.
@@ -56,7 +59,7 @@ end
 ---@return string? kind "timeout"|"closed"
 ---@return string? reason
 function Pipe:read(deadline)
-  local bytes, kind, reason = call(self, deadline, "nothing came in time", "receive", some)
+  local bytes, kind, reason = call(self, deadline, fault.nothing_came, "receive", some)
   if kind == "closed" and some ~= 1 and reason:find("Unsupported", 1, true) then
     some = 1
     return self:read(deadline)
@@ -78,7 +81,7 @@ function Pipe:write(bytes, deadline)
       return nil, "timeout", "the peer did not take all in time", #bytes - from + 1
     end
     local slice = #bytes > SLICE and bytes:sub(from, from + SLICE - 1) or bytes
-    local sent, kind, reason = call(self, deadline, "the peer took nothing in time", "send", slice)
+    local sent, kind, reason = call(self, deadline, fault.nothing_taken, "send", slice)
     if not sent then return nil, kind, reason, #bytes - from + 1 - #slice end
   end
   return true
@@ -111,52 +114,45 @@ function haproxy.wait(_, _, deadline)
   host.msleep(math.max(math.ceil((deadline - core.now()) * 1000), 1))
 end
 
--- Addresses of a name, found off this thread: HAProxy's sockets take addresses only.
-local function resolve(name, port, deadline)
-  local lookup, reason = core.resolve(name, port)
-  if not lookup then return nil, "resolve", reason, true end
+-- Rests, each time twice as long as before, and `most` at the most.
+local function resting(most)
   local rest = FIRST
-  while true do
-    local addresses, why, temporary = lookup:result()
-    if addresses or why ~= "again" or core.now() >= deadline then
-      lookup:close()
-      if addresses then return addresses end
-      if why == "again" then return nil, "timeout", "no answer to the look-up of the name in time" end
-      return nil, "resolve", why, temporary, "in a chroot no name can be looked up: give host as an address and its "
-        .. "name as server_name"
-    end
+  return function(_, _, deadline)
     haproxy.wait("read", -1, math.min(deadline, core.now() + rest))
-    rest = math.min(rest * 2, MOST)
+    rest = math.min(rest * 2, most)
   end
 end
 
 -- Ends an attempt to connect at its deadline. A HAProxy later than 2.6 would not: its timeout begins anew for each of
--- four attempts, and is that of whichever socket was given one last.
+-- four attempts, and is that of whichever socket was given one last. There a task has its maker's thread, and with that
+-- a hand on the socket; where it has not, the attempt is left to the timeout.
 local function guard(sock, deadline)
   local over = false
   host.register_task(function()
-    local rest = FIRST
-    while not over and core.now() < deadline do
-      haproxy.wait("read", -1, math.min(deadline, core.now() + rest))
-      rest = rest * 2
-    end
-    -- close is for the thread that opened it, and this may be another; the collector may be in any
-    if not over then getmetatable(sock).__gc(sock) end
+    if over or not pcall(arm, sock, math.huge) then return end
+    local rest = resting(math.huge)
+    while not over and core.now() < deadline do rest("read", -1, deadline) end
+    if not over then sock:close() end
   end)
   return function() over = true end
 end
 
 -- A pipe to one address; or nil and why not.
-local function dial(deadline, ...)
+local function attempt(name, port, deadline)
   local made, sock = pcall(host.tcp)
   if not made then return nil, tostring(sock) end
   local guarded, settle = pcall(guard, sock, deadline)
-  local ran, connected = pcall(perform, sock, guarded and math.huge or deadline, "connect", ...)
+  local ran, connected
+  if port == 0 then
+    ran, connected = pcall(perform, sock, deadline, "connect", "unix@" .. name)
+  else
+    ran, connected = pcall(perform, sock, deadline, "connect", name, port)
+  end
   if guarded then settle() end
   if ran and connected then return setmetatable({ sock = sock }, Pipe) end
   pcall(sock.close, sock)
   if not ran then return nil, tostring(connected) end
-  return nil, core.now() >= deadline and "no answer in time" or "connection refused, or no way there"
+  return nil, core.now() < deadline and "connection refused, or no way there" or nil
 end
 
 --- A connected pipe, to the first of the name's addresses that answers. Yields.
@@ -176,22 +172,14 @@ function haproxy.connect(name, port, opts, deadline)
   elseif opts.bind then
     return nil, "connect", "HAProxy's sockets cannot be bound to an address", false
   elseif opts.path then
-    local pipe, reason = dial(deadline, "unix@" .. opts.path)
-    if pipe then return pipe end
-    return nil, core.now() >= deadline and "timeout" or "connect", opts.path .. ": " .. reason
+    local address, reason = core.unix(opts.path)
+    if not address then return nil, "connect", reason, false end
+    return dial.in_turn({ address }, attempt, deadline)
   end
-  local addresses, kind, why, temporary, hint = resolve(name, port, deadline)
-  if not addresses then return nil, kind, why, temporary, hint end
-  local tried = {}
-  for i, address in ipairs(addresses) do
-    local now = core.now()
-    local literal = core.address(address)
-    -- where one is silent the others still have their share of the time
-    local pipe, reason = dial(now + (deadline - now) / (#addresses - i + 1), literal, port)
-    if pipe then return pipe end
-    tried[i] = ("%s port %d: %s"):format(literal, port, reason)
-  end
-  return nil, core.now() >= deadline and "timeout" or "connect", table.concat(tried, ", ")
+  local addresses, kind, reason, temporary = dial.resolve(resting(MOST), nil, name, port, deadline)
+  if addresses then return dial.in_turn(addresses, attempt, deadline) end
+  return nil, kind, reason, temporary, kind == "resolve"
+    and "in a chroot no name can be looked up: give host as an address and its name as server_name" or nil
 end
 
 return haproxy
