@@ -1,6 +1,9 @@
---- Connections through a proxy: SOCKS 5 (RFC 1928, 1929) and HTTP CONNECT (RFC 9110 9.3.6, 7617), over any transport.
---- The server's name is given to the proxy as it is and never looked up here. The proxy's own credentials go to it in
---- clear: neither kind knows better.
+--- proxy: connections through a proxy, over any transport: SOCKS 5 and HTTP CONNECT.
+--- Does: gives the server's name to the proxy as it is, and the proxy's own credentials in clear: neither kind knows
+--- better.
+--- Never: looks the server's name up.
+--- Called by: client/session.
+--- RFC 1928, RFC 1929; RFC 9110 9.3.6, RFC 7617
 local core = require "smtp.core"
 
 local proxy = {}
@@ -23,33 +26,44 @@ local SOCKS_REPLIES = {
 local Talk = {}
 Talk.__index = Talk
 
-local function explain(kind, reason)
-  return nil, kind, kind == "timeout" and "the proxy did not answer in time"
-    or kind == "closed" and "the proxy closed the connection" or reason
+-- Nothing comes of it: nil.
+function Talk:fail(kind, reason, temporary)
+  self.kind, self.reason, self.temporary = kind, reason, temporary
+  return nil
+end
+
+-- What a call of the pipe gives; nil where it failed.
+function Talk:told(result, kind, reason)
+  if result then return result end
+  return self:fail(kind, kind == "timeout" and "the proxy did not answer in time"
+    or kind == "closed" and "the proxy closed the connection" or reason)
 end
 
 function Talk:say(bytes)
-  local ok, kind, reason = self.pipe:write(bytes, self.deadline)
-  if ok then return true end
-  return explain(kind, reason)
+  return self:told(self.pipe:write(bytes, self.deadline))
 end
 
 function Talk:more()
-  local bytes, kind, reason = self.pipe:read(self.deadline)
-  if not bytes then return explain(kind, reason) end
-  self.held = self.held .. bytes
-  return true
+  local bytes = self:told(self.pipe:read(self.deadline))
+  if bytes then self.held = self.held .. bytes end
+  return bytes
 end
 
 -- Exactly so many octets.
 function Talk:take(count)
   while #self.held < count do
-    local ok, kind, reason = self:more()
-    if not ok then return nil, kind, reason end
+    if not self:more() then return nil end
   end
   local bytes = self.held:sub(1, count)
   self.held = self.held:sub(count + 1)
   return bytes
+end
+
+-- Says something, and takes the first two octets of the answer.
+function Talk:ask(bytes)
+  if not self:say(bytes) then return nil end
+  local answer = self:take(2)
+  if answer then return answer:byte(1, 2) end
 end
 
 local function ipv4(text)
@@ -90,57 +104,45 @@ local function socks_address(host)
 end
 
 local function socks_login(talk, user, password)
-  local ok, kind, reason = talk:say("\1" .. string.char(#user) .. user .. string.char(#password) .. password)
-  if not ok then return nil, kind, reason end
-  local answer
-  answer, kind, reason = talk:take(2)
-  if not answer then return nil, kind, reason end
-  if answer:byte(1) ~= 1 then return nil, "protocol", "the proxy's answer to the login is not SOCKS 5" end
-  if answer:byte(2) ~= 0 then return nil, "auth", "the proxy refused the user name or password" end
+  local version, status = talk:ask("\1" .. string.char(#user) .. user .. string.char(#password) .. password)
+  if not version then return nil end
+  if version ~= 1 then return talk:fail("protocol", "the proxy's answer to the login is not SOCKS 5") end
+  if status ~= 0 then return talk:fail("auth", "the proxy refused the user name or password") end
   return true
 end
 
 local function socks5(talk, host, port, user, password)
-  local ok, kind, reason = talk:say(user and "\5\2\0\2" or "\5\1\0")
-  if not ok then return nil, kind, reason end
-  local answer
-  answer, kind, reason = talk:take(2)
-  if not answer then return nil, kind, reason end
-  local version, method = answer:byte(1, 2)
-  if version ~= 5 then return nil, "protocol", "the proxy does not speak SOCKS 5" end
+  local version, method = talk:ask(user and "\5\2\0\2" or "\5\1\0")
+  if not version then return nil end
+  if version ~= 5 then return talk:fail("protocol", "the proxy does not speak SOCKS 5") end
   if method == 255 then
-    return nil, "auth", user and "the proxy takes neither a user name and password nor a client without"
-      or "the proxy wants a login"
+    return talk:fail("auth", user and "the proxy takes neither a user name and password nor a client without"
+      or "the proxy wants a login")
   elseif method == 2 and user then
-    ok, kind, reason = socks_login(talk, user, password)
-    if not ok then return nil, kind, reason end
+    if not socks_login(talk, user, password) then return nil end
   elseif method ~= 0 then
-    return nil, "protocol", "the proxy chose a login that was not offered"
+    return talk:fail("protocol", "the proxy chose a login that was not offered")
   end
 
-  ok, kind, reason = talk:say("\5\1\0" .. socks_address(host) .. string.char(math.floor(port / 256), port % 256))
-  if not ok then return nil, kind, reason end
-  answer, kind, reason = talk:take(2)
-  if not answer then return nil, kind, reason end
   local code
-  version, code = answer:byte(1, 2)
-  if version ~= 5 then return nil, "protocol", "the proxy's answer is not SOCKS 5" end
+  version, code = talk:ask("\5\1\0" .. socks_address(host) .. string.char(math.floor(port / 256), port % 256))
+  if not version then return nil end
+  if version ~= 5 then return talk:fail("protocol", "the proxy's answer is not SOCKS 5") end
   if code ~= 0 then
     local known = SOCKS_REPLIES[code] or { ("the proxy failed with code %d"):format(code), false }
-    return nil, "connect", ("no way to %s port %d: %s"):format(host, port, known[1]), known[2]
+    return talk:fail("connect", ("no way to %s port %d: %s"):format(host, port, known[1]), known[2])
   end
   -- the address that the proxy connects from: of no interest, but where the server's words begin depends on it
-  answer, kind, reason = talk:take(2)
-  if not answer then return nil, kind, reason end
+  local answer = talk:take(2)
+  if not answer then return nil end
   local length = ({ [1] = 4, [4] = 16 })[answer:byte(2)]
   if answer:byte(2) == 3 then
-    answer, kind, reason = talk:take(1)
-    length = answer and answer:byte()
-    if not answer then return nil, kind, reason end
+    answer = talk:take(1)
+    if not answer then return nil end
+    length = answer:byte()
   end
-  if not length then return nil, "protocol", "the proxy's answer has an unknown type of address" end
-  ok, kind, reason = talk:take(length + 2)
-  return ok and true, kind, reason
+  if not length then return talk:fail("protocol", "the proxy's answer has an unknown type of address") end
+  return talk:take(length + 2)
 end
 
 -- The status of the proxy's next answer; its header is taken, and nothing behind that.
@@ -149,38 +151,35 @@ local function http_status(talk)
   while true do
     local held = talk.held
     -- a server that is no proxy may never send the end of a header
-    if held:sub(1, 7) ~= ("HTTP/1."):sub(1, #held) then return nil, "protocol", "the proxy does not speak HTTP" end
+    local like_http = held:sub(1, 7) == ("HTTP/1."):sub(1, #held)
+    if not like_http then return talk:fail("protocol", "the proxy does not speak HTTP") end
     local _, stop = held:find("\n\r?\n", from)
-    if (stop or #held) > talk.room then return nil, "protocol", "the proxy's answer is larger than 16 KB" end
+    if (stop or #held) > talk.room then return talk:fail("protocol", "the proxy's answer is larger than 16 KB") end
     if stop then
       local status = held:match("^HTTP/1%.%d (%d%d%d)[ \r\n]")
       talk.held, talk.room = held:sub(stop + 1), talk.room - stop
-      if not status then return nil, "protocol", "the proxy's answer is not HTTP" end
-      return tonumber(status)
+      return tonumber(status) or talk:fail("protocol", "the proxy's answer is not HTTP")
     end
     from = math.max(1, #held - 1)
-    local ok, kind, reason = talk:more()
-    if not ok then return nil, kind, reason end
+    if not talk:more() then return nil end
   end
 end
 
 local function http(talk, host, port, user, password)
   local target = (host:find(":", 1, true) and "[%s]:%d" or "%s:%d"):format(host, port)
   local login = user and "Proxy-Authorization: Basic " .. core.base64(user .. ":" .. password) .. "\r\n" or ""
-  local ok, kind, reason = talk:say(("CONNECT %s HTTP/1.1\r\nHost: %s\r\n"):format(target, target) .. login .. "\r\n")
-  if not ok then return nil, kind, reason end
+  if not talk:say(("CONNECT %s HTTP/1.1\r\nHost: %s\r\n"):format(target, target) .. login .. "\r\n") then return nil end
   local status
-  talk.room = MOST
   repeat
-    status, kind, reason = http_status(talk)
-    if not status then return nil, kind, reason end
+    status = http_status(talk)
+    if not status then return nil end
   until status >= 200 -- what comes before is interim (RFC 9110 15.2)
   if status < 300 then return true end
   if status == 407 or status == 401 then -- some proxies say the latter to a wrong password
-    return nil, "auth", user and "the proxy refused the user name or password" or "the proxy wants a login"
+    return talk:fail("auth", user and "the proxy refused the user name or password" or "the proxy wants a login")
   end
-  return nil, "connect", ("no way to %s port %d: the proxy answered with HTTP status %d"):format(host, port, status),
-    status >= 500
+  return talk:fail("connect",
+    ("no way to %s port %d: the proxy answered with HTTP status %d"):format(host, port, status), status >= 500)
 end
 
 local KINDS = { socks5 = socks5, http = http }
@@ -222,15 +221,13 @@ function proxy.connect(transport, via, host, port, opts, deadline)
     if reason:find(via.host, 1, true) ~= 1 then reason = via.host .. ": " .. reason end
     return nil, kind, "proxy " .. reason, temporary, "check the host and port in proxy"
   end
-  local talk = setmetatable({ pipe = pipe, deadline = deadline, held = "" }, Talk)
+  local talk = setmetatable({ pipe = pipe, deadline = deadline, held = "", room = MOST }, Talk)
   local user, password
   if via.credentials then user, password = via.credentials() end
-  local ok
-  ok, kind, reason, temporary = KINDS[via.kind](talk, host, port, user, password)
-  if not ok then
+  if not KINDS[via.kind](talk, host, port, user, password) then
     pipe:close()
-    return nil, kind, ("proxy %s port %d: %s"):format(via.host, via.port, reason), temporary,
-      kind == "auth" and "check the user name and password in proxy" or nil
+    return nil, talk.kind, ("proxy %s port %d: %s"):format(via.host, via.port, talk.reason), talk.temporary,
+      talk.kind == "auth" and "check the user name and password in proxy" or nil
   end
   if talk.held ~= "" then put_back(pipe, talk.held) end
   return pipe
