@@ -411,6 +411,7 @@ function Server:close() end
 ---@field text? string its words, lines joined by "\n", control bytes escaped
 ---@field rejected? smtp.Refused[] where recipients were refused
 ---@field accepted? string[] LMTP, where the replies broke off: who has the message all the same
+---@field apart? boolean no message was on its way: `outcome` says nothing then
 ---@field hint? string what to do about it, where the cause is well known
 ---@field transcript? string the dialogue, secrets taken out, when `trace` was asked for
 ---@field report? smtp.Report of smtp.verify, as far as it got

@@ -64,7 +64,9 @@ local function docstring(lines)
     elseif one.tag == "class" then
       local words
       doc.class, words = rest:match "^([%w_.]+)%s*(.*)$"
-      doc.words[#doc.words + 1] = words
+      doc.words[#doc.words + 1] = words:gsub("^: [%w_.%[%]]+%s*", "")
+    elseif one.tag == "overload" then
+      doc.overload = rest
     end
   end
   local text, paragraphs = table.concat(doc.words, "\n"), {}

@@ -33,10 +33,15 @@ local function said(name)
   return doc.words[1] and doc or error(name .. " is shown and has no words", 0)
 end
 
-local function fields_of(class)
+-- The fields of a class; of an object those that are shown, for the others are its own.
+local function fields_of(class, names)
   local doc, list = classes[class] or error(class .. " is shown and is no class", 0), {}
-  for _, field in ipairs(doc.fields) do
-    if not (shown.hidden[class] or {})[field.name] then list[#list + 1] = field end
+  if not names then return doc.fields, doc end
+  for name in names:gmatch "%S+" do
+    for _, field in ipairs(doc.fields) do
+      if field.name == name then list[#list + 1] = field end
+    end
+    if not list[1] or list[#list].name ~= name then error(("%s.%s is shown and has no words"):format(class, name), 0) end
   end
   return list, doc
 end
@@ -130,8 +135,8 @@ local function write_options(one)
   write ""
 end
 
-local function write_class(class, heading, example)
-  local fields, doc = fields_of(class)
+local function write_class(class, names, heading, example)
+  local fields, doc = fields_of(class, names)
   if heading then write("### %s\n", class) end
   for _, paragraph in ipairs(doc.words) do write("%s\n", markdown(paragraph)) end
   if fields[1] then
@@ -176,9 +181,9 @@ For an editor with lua-language-server the same stands in [smtp/types.lua](smtp/
   for _, chapter in ipairs(shown) do
     write("## %s\n", chapter.title)
     if chapter.words then write("%s\n", chapter.words) end
-    if chapter.class then write_class(chapter.class) end
+    if chapter.class then write_class(chapter.class, chapter.fields) end
     for _, entry in ipairs(chapter.functions or {}) do write_function(entry, chapter.variable) end
-    for _, class in ipairs(chapter.classes or {}) do write_class(class, true, chapter.example) end
+    for _, class in ipairs(chapter.classes or {}) do write_class(class, nil, true, chapter.example) end
     if chapter.options then
       write_options { class = "smtp.SendOptions", words = "For smtp.send: all of "
         .. "[smtp.ServerOptions](#smtpserveroptions) and of [smtp.MessageOptions](#smtpmessageoptions), side by side." }
@@ -217,11 +222,12 @@ local function write_field(field)
   out[#out] = out[#out]:gsub("  +", " "):gsub(" +$", "")
 end
 
-local function write_class_type(class)
-  local fields, doc = fields_of(class)
+local function write_class_type(class, names)
+  local fields, doc = fields_of(class, names)
   for _, paragraph in ipairs(doc.words) do write_wrapped(paragraph) end
   write("---@class %s", class)
   for _, field in ipairs(fields) do write_field(field) end
+  if doc.overload then write("---@overload %s", doc.overload) end
 end
 
 local function write_stub(name, doc)
@@ -260,7 +266,7 @@ local function write_types()
       write ""
     end
     if chapter.class then
-      write_class_type(chapter.class)
+      write_class_type(chapter.class, chapter.fields)
       write("local %s = {}\n", chapter.class:match "%a+$")
       for _, entry in ipairs(chapter.functions) do write_stub(entry[1], said(entry[1])) end
     end

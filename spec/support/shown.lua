@@ -95,7 +95,8 @@ server:close()]] },
     .. "wrong types, raise; so does a table in which a metatable could add to what it says." },
   { title = "Sessions", variable = "session", words = "One connection to a server. Every verb returns the server's reply, "
     .. "or nil and the error. A session that met a timeout, a broken protocol, a lost connection or an error in a "
-    .. "function of yours is dead: every later call says so.", class = "smtp.Session", functions = {
+    .. "function of yours is dead: every later call says so.", class = "smtp.Session",
+    fields = "capabilities greeting tls state time", functions = {
     { "Session:connect", SESSION },
     { "Session:ehlo", "assert(s:ehlo())\nprint(s.capabilities.SIZE)" },
     { "Session:starttls", "assert(s:starttls())\nassert(s:ehlo())" },
@@ -119,7 +120,7 @@ print(sent.reply.text)]] },
     { "Session:close", "s:close()" },
   }, classes = { "smtp.Results" }, example = RESULTS },
   { title = "Messages", variable = "message", words = "Composed once by [smtp.message](#smtpmessage), sent many times.",
-    class = "smtp.Message", functions = {
+    class = "smtp.Message", fields = "id envelope partial on_progress", functions = {
     { "Message:size", [[
 local message = assert(smtp.message { from = "ada@example.org", to = "grace@example.org", subject = "News", text = "Hello.\n" })
 print(message:size())]] },
@@ -131,7 +132,7 @@ for piece in message:source() do octets = octets + #piece end]] },
     { "Message:preview", 'assert(message:preview "news.html")' },
   } },
   { title = "Pools", variable = "pool", words = "Kept connections to one server, made by [smtp.pool](#smtppool).",
-    class = "smtp.Pool", functions = {
+    class = "smtp.Pool", fields = "", functions = {
     { "Pool:send", [[
 local pool = assert(smtp.pool { host = "mail.example.org", username = "ada", password = "secret" })
 assert(pool:send { from = "ada@example.org", to = "grace@example.org", subject = "Hello", text = "It works.\n" })]] },
@@ -140,11 +141,11 @@ assert(pool:send { from = "ada@example.org", to = "grace@example.org", subject =
     { "Pool:close", "pool:close()" },
   } },
   { title = "Tasks", variable = "task", words = "Calls in steps, made by [smtp.task](#smtptask).", class = "smtp.Task",
-    functions = {
+    fields = "", functions = {
     { "Task:step", TASK },
   } },
   { title = "Servers", variable = "server", words = "The receiving side, made by [smtp.server](#smtpserver).",
-    class = "smtp.Server", classes = { "smtp.Received" }, functions = {
+    class = "smtp.Server", fields = "host port certificate inbox failure", classes = { "smtp.Received" }, functions = {
     { "Server:step", SERVER },
     { "Server:run", RUN },
     { "Server:close", "server:close()\nother:close()\nrepeat until serving:step() == \"done\"" },
@@ -162,9 +163,5 @@ assert(pool:send { from = "ada@example.org", to = "grace@example.org", subject =
     "smtp.ServerOptions", "smtp.LoginOptions", "smtp.TimeoutOptions", "smtp.PoolOptions", "smtp.MessageOptions",
     "smtp.Mailbox", "smtp.AttachmentOptions", "smtp.EnvelopeOptions", "smtp.DkimOptions", "smtp.ListOptions",
     "smtp.CalendarOptions", "smtp.DsnOptions", "smtp.DeliverByOptions", "smtp.ReceiverOptions",
-  },
-  -- fields that are nobody's business
-  hidden = {
-    ["smtp.Message"] = { from = true, to = true, utf8 = true }, ["smtp.Error"] = { apart = true },
   },
 }
