@@ -42,7 +42,7 @@ end
 --- is not changed. Where neither `timeout` nor `timeouts` says otherwise, all that comes before the content
 --- (connecting, greeting, EHLO, TLS, login, envelope) has 60 seconds altogether. RFC 5321. May yield where its
 --- transport does.
----@param given table
+---@param given smtp.SendOptions
 ---@return smtp.Receipt? receipt
 ---@return smtp.Error? err `err.outcome` says what became of the message
 function smtp.send(given, ...)
@@ -61,9 +61,10 @@ function smtp.send(given, ...)
   return send.once(session.once(plan, started), mail, started)
 end
 
---- A message composed once, to be sent many times: message options in, a message out.
----@param given table
----@return table? message size(), source(), tostring(), save(path); fields id, envelope
+--- A message composed once, to be sent many times: message options in, a message out. Never yields; files are opened
+--- only to look at them.
+---@param given smtp.MessageOptions
+---@return smtp.Message? message
 ---@return smtp.Error? err kind "input"
 function smtp.message(given)
   if message.is(given) then return given end
@@ -72,8 +73,8 @@ function smtp.message(given)
 end
 
 --- A session before its first step: s:connect(), s:ehlo(), s:starttls(), s:auth(), s:mail(), s:rcpt(), s:data(),
---- s:quit() …
----@param given table server options
+--- s:quit() … Never waits.
+---@param given smtp.ServerOptions
 ---@return smtp.Session? session
 ---@return smtp.Error? err kind "input"
 function smtp.session(given)
@@ -82,9 +83,9 @@ function smtp.session(given)
 end
 
 --- A session that is connected, encrypted and logged in, as the options ask. May yield.
----@param given table server options
+---@param given smtp.ServerOptions
 ---@return smtp.Session? session
----@return smtp.Error? err
+---@return smtp.Error? err kinds as of session:connect, session:ehlo, session:starttls and session:auth
 function smtp.connect(given)
   local plan, err = plans.new(given, "smtp.connect")
   local one
@@ -94,7 +95,7 @@ end
 
 --- What is wrong with a server, or with the options for it: resolves, connects, encrypts, logs in, sends nothing.
 --- tostring(report) is for a terminal. It has the 60 seconds of smtp.send. May yield.
----@param given table server options
+---@param given smtp.ServerOptions
 ---@return smtp.Report? report
 ---@return smtp.Error? err `err.report` is the report as far as it got (nil for kind "input" before the first step)
 function smtp.verify(given)
@@ -104,7 +105,8 @@ function smtp.verify(given)
 end
 
 --- Kept connections to one server, for many messages: pool:send(…), pool:send_many(iterator, on_result), pool:close().
----@param given table server options, and size, max_messages, max_idle, rate, attempts
+--- Never waits: connections are opened when there is something to send.
+---@param given smtp.PoolOptions
 ---@return smtp.Pool? pool
 ---@return smtp.Error? err kind "input"
 function smtp.pool(given)
@@ -113,22 +115,25 @@ function smtp.pool(given)
 end
 
 --- A call in steps, for a host with its own loop: local t = smtp.task(smtp.send, {…}); t:step() at every tick.
+--- Nothing is done before the first step.
 ---@param run function
+---@param ... any what it is called with
 ---@return smtp.Task
 function smtp.task(run, ...)
   return task.new(run, ...)
 end
 
---- The receiving side, for tests, development and small receivers.
----@param given table?
+--- The receiving side, for tests, development and small receivers. It listens from now on; it serves in its steps.
+--- Waits only for the look-up of `host`, where that is a name.
+---@param given smtp.ReceiverOptions?
 ---@return smtp.Server? server
----@return smtp.Error? err
+---@return smtp.Error? err kinds "input", "resolve", "connect", "tls"
 function smtp.server(given)
   local made, err = require "smtp.server".new(given == nil and {} or given)
   return made, errors.apart(err)
 end
 
---- The clock of every deadline: monotonic, in seconds.
+--- The clock of every deadline: monotonic, in seconds. Never waits.
 ---@return number
 function smtp.now()
   return core.now()

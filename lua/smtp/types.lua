@@ -193,7 +193,7 @@ function Session:starttls() end
 
 --- Logs in with the strongest mechanism both sides have. RFC 4954. May yield, but not while SCRAM computes (some
 --- milliseconds; 0.15 s at the most that a server may ask for).
----@param options? table username, password, token, auth as in the server options; default: the session's own
+---@param options? smtp.LoginOptions default: the session's own
 ---@return smtp.Reply? reply
 ---@return smtp.Error? err kinds "insecure", "auth", "input", "protocol", "timeout", "closed"
 function Session:auth(options) end
@@ -228,7 +228,7 @@ function Session:data(source) end
 function Session:bdat(source) end
 
 --- Sends one message and returns its receipt; the session can send the next one. May yield.
----@param mail table message options, or a message of smtp.message
+---@param mail smtp.MessageOptions|smtp.Message
 ---@return smtp.Receipt? receipt
 ---@return smtp.Error? err
 function Session:send(mail) end
@@ -240,7 +240,7 @@ function Session:send(mail) end
 --- Whoever needs no more results than these calls close() on what is returned; where the Lua has closing values (5.4) a
 --- `for` that is left does that. Nothing more is begun then, and what is on its way is ended; calling on gives what
 --- became of all that the iterator gave.
----@param iterator fun(): table? messages, or tables of message options; nil: no more. It is called ahead of the results, while the server works. What it raises is raised when all that it gave before has its result, and the session is dead then
+---@param iterator? fun(): (smtp.MessageOptions|smtp.Message) the next one; nil: no more. It is called ahead of the results, while the server works. What it raises is raised when all that it gave before has its result, and the session is dead then
 ---@return smtp.Results results
 ---@return nil
 ---@return nil
@@ -368,7 +368,7 @@ function Task:step() end
 ---@field host string the address it listens on
 ---@field port integer
 ---@field certificate? string the `cert` given, or the PEM text of the one made for the run: a client's ca_file
----@field inbox table[] {from=, to={...}, data=, auth=, tls=, params=}, where no on_message is given
+---@field inbox smtp.Received[] where no on_message is given
 ---@field failure? string the last fault inside a connection, on_message or auth
 local Server = {}
 
@@ -387,14 +387,14 @@ function Server:close() end
 ---@class smtp.Receipt
 ---@field message_id? string "<...@...>" as sent
 ---@field accepted string[] addresses the server took; with LMTP those it delivered to
----@field rejected table[] {address=, code=, enhanced=, text=, temporary=}; empty when all were taken
+---@field rejected smtp.Refused[] empty when all were taken
 ---@field reply smtp.Reply of the end of data; with LMTP the first good one
 ---@field queue_id? string the server's queue id, where its reply carries one in a known form
 ---@field size integer message octets before dot-stuffing
 ---@field round_trips integer times this send waited for the server
 ---@field time table seconds: {connect=, tls=, auth=, send=, total=}
 ---@field tls? table {version=, cipher=, peer=, resumed=}
----@field transcript? string
+---@field transcript? string the dialogue, secrets taken out, when `trace` was asked for
 
 --- Behind nil, what could not be done. `tostring(err)`, and joining it to a string, give one line. `kind` is "input"
 --- (it cannot be sent as it is), "resolve", "connect", "timeout", "closed", "tls", "insecure" (it would have had to go
@@ -468,56 +468,60 @@ local smtp = {}
 --- Connects, logs in, sends one message, quits. Server options and message options side by side in one table, which is
 --- not changed. Where neither `timeout` nor `timeouts` says otherwise, all that comes before the content (connecting,
 --- greeting, EHLO, TLS, login, envelope) has 60 seconds altogether. RFC 5321. May yield where its transport does.
----@param options table
+---@param options smtp.SendOptions
 ---@return smtp.Receipt? receipt
 ---@return smtp.Error? err `err.outcome` says what became of the message
 function smtp.send(options) end
 
---- A message composed once, to be sent many times: message options in, a message out.
----@param options table
----@return table? message size(), source(), tostring(), save(path); fields id, envelope
+--- A message composed once, to be sent many times: message options in, a message out. Never yields; files are opened
+--- only to look at them.
+---@param options smtp.MessageOptions
+---@return smtp.Message? message
 ---@return smtp.Error? err kind "input"
 function smtp.message(options) end
 
 --- A session that is connected, encrypted and logged in, as the options ask. May yield.
----@param options table server options
+---@param options smtp.ServerOptions
 ---@return smtp.Session? session
----@return smtp.Error? err
+---@return smtp.Error? err kinds as of session:connect, session:ehlo, session:starttls and session:auth
 function smtp.connect(options) end
 
 --- A session before its first step: s:connect(), s:ehlo(), s:starttls(), s:auth(), s:mail(), s:rcpt(), s:data(),
---- s:quit() …
----@param options table server options
+--- s:quit() … Never waits.
+---@param options smtp.ServerOptions
 ---@return smtp.Session? session
 ---@return smtp.Error? err kind "input"
 function smtp.session(options) end
 
 --- Kept connections to one server, for many messages: pool:send(…), pool:send_many(iterator, on_result),
---- pool:close().
----@param options table server options, and size, max_messages, max_idle, rate, attempts
+--- pool:close(). Never waits: connections are opened when there is something to send.
+---@param options smtp.PoolOptions
 ---@return smtp.Pool? pool
 ---@return smtp.Error? err kind "input"
 function smtp.pool(options) end
 
 --- What is wrong with a server, or with the options for it: resolves, connects, encrypts, logs in, sends nothing.
 --- tostring(report) is for a terminal. It has the 60 seconds of smtp.send. May yield.
----@param options table server options
+---@param options smtp.ServerOptions
 ---@return smtp.Report? report
 ---@return smtp.Error? err `err.report` is the report as far as it got (nil for kind "input" before the first step)
 function smtp.verify(options) end
 
 --- A call in steps, for a host with its own loop: local t = smtp.task(smtp.send, {…}); t:step() at every tick.
+--- Nothing is done before the first step.
 ---@param run function
+---@param ... any what it is called with
 ---@return smtp.Task
-function smtp.task(run) end
+function smtp.task(run, ...) end
 
---- The receiving side, for tests, development and small receivers.
----@param options? table
+--- The receiving side, for tests, development and small receivers. It listens from now on; it serves in its steps.
+--- Waits only for the look-up of `host`, where that is a name.
+---@param options? smtp.ReceiverOptions
 ---@return smtp.Server? server
----@return smtp.Error? err
+---@return smtp.Error? err kinds "input", "resolve", "connect", "tls"
 function smtp.server(options) end
 
---- The clock of every deadline: monotonic, in seconds.
+--- The clock of every deadline: monotonic, in seconds. Never waits.
 ---@return number
 function smtp.now() end
 

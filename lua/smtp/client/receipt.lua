@@ -13,14 +13,14 @@ local unpack = table.unpack or unpack
 ---@class smtp.Receipt
 ---@field message_id string? "<...@...>" as sent
 ---@field accepted string[] addresses the server took; with LMTP those it delivered to
----@field rejected table[] {address=, code=, enhanced=, text=, temporary=}; empty when all were taken
+---@field rejected smtp.Refused[] empty when all were taken
 ---@field reply smtp.Reply of the end of data; with LMTP the first good one
 ---@field queue_id string? the server's queue id, where its reply carries one in a known form
 ---@field size integer message octets before dot-stuffing
 ---@field round_trips integer times this send waited for the server
 ---@field time table seconds: {connect=, tls=, auth=, send=, total=}
 ---@field tls table? {version=, cipher=, peer=, resumed=}
----@field transcript string?
+---@field transcript string? the dialogue, secrets taken out, when `trace` was asked for
 
 --- A recipient that the server does not want, as receipts and errors list it.
 ---@param taken integer? recipients that it took before, where the reply is to RCPT

@@ -137,7 +137,7 @@ end
 
 --- Logs in with the strongest mechanism both sides have. RFC 4954. May yield, but not while SCRAM computes (some
 --- milliseconds; 0.15 s at the most that a server may ask for).
----@param given table? username, password, token, auth as in the server options; default: the session's own
+---@param given smtp.LoginOptions? default: the session's own
 ---@return smtp.Reply? reply
 ---@return smtp.Error? err kinds "insecure", "auth", "input", "protocol", "timeout", "closed"
 function Session:auth(given)
@@ -311,7 +311,7 @@ function Session:bdat(source)
 end
 
 --- Sends one message and returns its receipt; the session can send the next one. May yield.
----@param mail table message options, or a message of smtp.message
+---@param mail smtp.MessageOptions|smtp.Message
 ---@return smtp.Receipt? receipt
 ---@return smtp.Error? err
 function Session:send(mail, ...)
@@ -335,7 +335,7 @@ end
 --- Whoever needs no more results than these calls close() on what is returned; where the Lua has closing values (5.4) a
 --- `for` that is left does that. Nothing more is begun then, and what is on its way is ended; calling on gives what
 --- became of all that the iterator gave.
----@param iterator fun(): table? messages, or tables of message options; nil: no more. It is called ahead of the
+---@param iterator fun(): (smtp.MessageOptions|smtp.Message)? the next one; nil: no more. It is called ahead of the
 --- results, while the server works. What it raises is raised when all that it gave before has its result, and the
 --- session is dead then
 ---@return smtp.Results results

@@ -19,7 +19,7 @@ local server = {}
 ---@field host string the address it listens on
 ---@field port integer
 ---@field certificate string? the `cert` given, or the PEM text of the one made for the run: a client's ca_file
----@field inbox table[] {from=, to={...}, data=, auth=, tls=, params=}, where no on_message is given
+---@field inbox smtp.Received[] where no on_message is given
 ---@field failure string? the last fault inside a connection, on_message or auth
 local Server = {}
 Server.__index = Server
