@@ -8,7 +8,7 @@ int luaopen_smtp_core(lua_State *L)
 	smtp_check_version(L);
 	lua_newtable(L);
 	smtp_open_codec(L);
-	smtp_open_plain(L);
+	smtp_open_draft(L);
 	smtp_open_wire(L);
 	smtp_open_net(L);
 	smtp_open_net_wire(L);

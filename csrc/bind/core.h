@@ -63,7 +63,7 @@ void smtp_push_turn(lua_State *L, struct smtp_wire *wire, int index);
 int smtp_push_reply(lua_State *L, struct smtp_wire *wire);
 
 void smtp_open_codec(lua_State *L);
-void smtp_open_plain(lua_State *L);
+void smtp_open_draft(lua_State *L);
 void smtp_open_wire(lua_State *L);
 void smtp_open_net(lua_State *L);
 void smtp_open_net_wire(lua_State *L); /* after wire and net */

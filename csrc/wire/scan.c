@@ -15,23 +15,45 @@ static bool is_printable(unsigned char byte)
 	return byte >= 0x20 && byte < 0x7F;
 }
 
+#if HAVE_SSE2
+/* A bit for each of 16 octets that is not printable: as signed bytes, those beyond ASCII are below the blank too. */
+static unsigned others(__m128i chunk)
+{
+	__m128i delete = _mm_cmpeq_epi8(chunk, _mm_set1_epi8(0x7F));
+	__m128i plain = _mm_andnot_si128(delete, _mm_cmpgt_epi8(chunk, _mm_set1_epi8(0x1F)));
+	return ~(unsigned)_mm_movemask_epi8(plain) & 0xFFFFu;
+}
+#endif
+
 size_t smtp_scan_printable(const unsigned char *bytes, size_t length)
 {
 	size_t at = 0;
 #if HAVE_SSE2
-	/* as signed bytes, those beyond ASCII are below the blank too */
-	const __m128i below = _mm_set1_epi8(0x1F);
-	const __m128i delete = _mm_set1_epi8(0x7F);
 	for (; length - at >= 16; at += 16) {
-		__m128i chunk = _mm_loadu_si128((const __m128i *)(const void *)(bytes + at));
-		__m128i plain = _mm_andnot_si128(_mm_cmpeq_epi8(chunk, delete), _mm_cmpgt_epi8(chunk, below));
-		unsigned other = ~(unsigned)_mm_movemask_epi8(plain) & 0xFFFFu;
-		if (other)
-			return at + (size_t)__builtin_ctz(other);
+		unsigned found = others(_mm_loadu_si128((const __m128i *)(const void *)(bytes + at)));
+		if (found)
+			return at + (size_t)__builtin_ctz(found);
 	}
 #endif
 	while (at < length && is_printable(bytes[at]))
 		at++;
+	return at;
+}
+
+size_t smtp_scan_copy(unsigned char *to, const unsigned char *bytes, size_t length)
+{
+	size_t at = 0;
+#if HAVE_SSE2
+	for (; length - at >= 16; at += 16) {
+		__m128i chunk = _mm_loadu_si128((const __m128i *)(const void *)(bytes + at));
+		_mm_storeu_si128((__m128i *)(void *)(to + at), chunk); /* what is not printable is written over */
+		unsigned found = others(chunk);
+		if (found)
+			return at + (size_t)__builtin_ctz(found);
+	}
+#endif
+	for (; at < length && is_printable(bytes[at]); at++)
+		to[at] = bytes[at];
 	return at;
 }
 

@@ -27,6 +27,9 @@ void smtp_scan(struct smtp_scan *scan, const unsigned char *bytes, size_t length
 /* How many octets of printable ASCII come first. */
 size_t smtp_scan_printable(const unsigned char *bytes, size_t length);
 
+/* The same, and copies them to a place that has room for all of `length`. */
+size_t smtp_scan_copy(unsigned char *to, const unsigned char *bytes, size_t length);
+
 /* A sieve holds back what may have one of some words in it: bits, by a hash of each word's first octets. */
 #define SMTP_SIEVE_SIZE 512
 #define SMTP_SIEVE_WORD 4 /* octets: no word is shorter */

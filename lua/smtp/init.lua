@@ -68,8 +68,9 @@ end
 ---@return smtp.Error? err kind "input"
 function smtp.message(given)
   if message.is(given) then return given end
-  local mail, err = send.compose(given, "smtp.message")
-  return mail and mail.envelope and mail, errors.apart(err) -- it is made when somebody asks for it, that is now
+  options.check_message(given, "smtp.message")
+  local mail, err = message.new(given)
+  return mail, errors.apart(err)
 end
 
 --- A session before its first step: s:connect(), s:ehlo(), s:starttls(), s:auth(), s:mail(), s:rcpt(), s:data(),

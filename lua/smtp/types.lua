@@ -280,41 +280,41 @@ function Session:close() end
 
 ---@class smtp.Message
 ---@field id? string "<…@…>"; nil for `raw` where none was found
----@field envelope {from: string, to: string[]} what MAIL and RCPT name; from is "" for the null reverse path. Made when it is asked for: the caller's, who may change it between two sends
+---@field envelope { from: string, to: string[] } what MAIL and RCPT name; from is "" for the null reverse path. The caller's, who may change it between two sends
 ---@field partial? boolean the option, for the delivery; it and the next may be changed like the envelope
----@field on_progress? false|fun(sent: integer, total: integer|nil) the option, for the delivery: octets that the transport has taken, before dot-stuffing; called after each block and when all is out. What it raises ends the connection and is raised by send. It must not yield (a task would take that for a wait of its own)
+---@field on_progress? false|fun(sent: integer, total: integer?) the option, for the delivery: octets that the transport has taken, before dot-stuffing; called after each block and when all is out. What it raises ends the connection and is raised by send. It must not yield (a task would take that for a wait of its own)
 local Message = {}
 
 --- Exact octets with CRLF line ends, before dot-stuffing; nil when not known before the end (a function without size).
 ---@param form? "7bit"|"8bit"|"binary" default the one that every server takes
----@return integer|nil
+---@return integer?
 function Message:size(form) end
 
 --- The whole message in memory, with CRLF line ends, before dot-stuffing.
 ---@param form? "7bit"|"8bit"|"binary" default the one that every server takes
----@return string|nil
----@return smtp.Error|nil err kind "source"
+---@return string?
+---@return smtp.Error? err kind "source"
 function Message:tostring(form) end
 
 --- The message from its start, with CRLF line ends: files are opened anew.
 ---@param form? "7bit"|"8bit"|"binary" default the one that every server takes
----@return fun(): string|nil, smtp.Error|nil read a chunk, never ""; nil at the end; nil and an error of kind "source"
+---@return (fun(): string?, smtp.Error?) read a chunk, never ""; nil at the end; nil and an error of kind "source"
 ---@return fun() close for who does not read to the end: closes the file that is open then
 function Message:source(form) end
 
 --- Writes the whole message to a file (.eml), with CRLF line ends, piece by piece: memory does not grow with it. It is
 --- written under a name beside `path` and renamed when complete: a failure leaves nothing and an older file as it was.
 ---@param path string
----@return true|nil
----@return smtp.Error|nil err stage "compose"; kind "source": the message cannot be read; "input": cannot write there
+---@return true?
+---@return smtp.Error? err stage "compose"; kind "source": the message cannot be read; "input": cannot write there
 function Message:save(path) end
 
 --- Writes one HTML page that shows the message as a person would see it: header, html with its inline images, text,
 --- attachments with type and size; of a `raw` message its source. Nothing in it runs or is loaded from elsewhere.
 --- Written as save() writes. A `source` function of an image shown, or of `raw`, is read for it.
 ---@param path string
----@return true|nil
----@return smtp.Error|nil err stage "compose"; kind "source": an attachment cannot be read; "input": cannot write there
+---@return true?
+---@return smtp.Error? err stage "compose"; kind "source": an attachment cannot be read; "input": cannot write there
 function Message:preview(path) end
 
 ---@class smtp.Pool

@@ -10,14 +10,12 @@ local command = require "smtp.client.command"
 local content = require "smtp.client.content"
 local core = require "smtp.core"
 local envelope = require "smtp.client.envelope"
-local errors = require "smtp.errors"
 local options = require "smtp.options"
 local pump = require "smtp.client.pump"
 local receipts = require "smtp.client.receipt"
 local state = require "smtp.client.state"
 local message = require "smtp.mail.message"
 local sources = require "smtp.mail.source"
-local parameter = require "smtp.protocol.parameter"
 local pipeline = require "smtp.protocol.pipeline"
 
 local send = {}
@@ -47,17 +45,7 @@ end
 ---@return smtp.Error? err kind "input"
 function send.compose_any(given, label)
   options.check_message(given, label)
-  local wishes, reason
-  if given.dsn or given.require_tls or given.deliver_by or given.hold_for or given.mt_priority then
-    wishes, reason = parameter.wishes(given)
-    if not wishes then return nil, errors.input(reason) end
-  end
-  local mail, err = message.new(given)
-  if not mail then return nil, err end
-  mail.wishes = wishes
-  mail.partial = given.partial
-  mail.on_progress = given.on_progress
-  return mail
+  return message.compose(given)
 end
 
 --- A connection for one message: connects, sends, quits.

@@ -68,10 +68,6 @@ local function quoted(s, at)
   end
 end
 
-local function quote(s)
-  return '"' .. s:gsub('["\\]', "\\%0") .. '"'
-end
-
 -- Whether an atom with dots is a dot-atom: no empty piece.
 local function is_dot_atom(s)
   return s:match(ATOM) == s and not s:find("..", 1, true) and s:sub(1, 1) ~= "." and s:sub(-1) ~= "."
@@ -194,7 +190,7 @@ local function local_part(s, at)
     if not name then
       return nil, after
     elseif not is_dot_atom(name) then
-      name = quote(name)
+      name = text.quote(name)
     end
   else
     name = s:match(ATOM, at)

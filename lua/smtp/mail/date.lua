@@ -1,7 +1,7 @@
 --- date: a point in time as a Date field writes it: "Tue, 24 Nov 2026 10:11:12 +0000".
 --
 -- Never: asks the locale for a name or strftime for an offset (its "%z" is a zone name on some systems).
--- Called by: message. RFC 5322 3.3.
+-- Called by: compose, letter. RFC 5322 3.3.
 
 local date = {}
 
@@ -32,6 +32,21 @@ function date.format(time)
   local minutes = math.abs(offset) / 60
   return ("%s, %02d %s %04d %02d:%02d:%02d %s%02d%02d"):format(DAYS[here.wday], here.day, MONTHS[here.month], here.year,
     here.hour, here.min, here.sec, offset < 0 and "-" or "+", math.floor(minutes / 60), minutes % 60)
+end
+
+local last_time, last_field
+
+--- The Date field; nil and a reason where it is no time. Many messages in a row have the same.
+---@param time number
+---@return string?
+---@return string? reason
+function date.field(time)
+  if time ~= last_time then
+    local written, why = date.format(time)
+    if not written then return nil, why end
+    last_time, last_field = time, "Date: " .. written .. "\r\n"
+  end
+  return last_field
 end
 
 return date

@@ -7,6 +7,7 @@
 
 local core = require "smtp.core"
 local source = require "smtp.mail.source"
+local text = require "smtp.mail.text"
 
 local finished = {}
 
@@ -15,11 +16,6 @@ local NUL_FOUND = "a NUL is in it, which no message may hold"
 local NAMES = { bcc = true, ["resent-bcc"] = true }
 local LONGEST = #"resent-bcc"
 local BLOCK = 4096
-
--- By bytes, whatever the locale.
-local function lower(s)
-  return (s:gsub("[A-Z]", string.lower))
-end
 
 local function may_become_one(name)
   for whole in pairs(NAMES) do
@@ -104,7 +100,7 @@ local function filter_of()
         end
         local blanks
         blanks, at = piece:match("^([ \t]*)()", at)
-        name, gap = name .. lower(word:sub(1, LONGEST + 1)), gap or blanks ~= ""
+        name, gap = name .. text.lower(word:sub(1, LONGEST + 1)), gap or blanks ~= ""
         held[#held + 1] = piece:sub(from, at - 1)
         local mark, known = piece:sub(at, at), NAMES[name] or false
         if mark ~= "" or not (known or not gap and may_become_one(name)) then

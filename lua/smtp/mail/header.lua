@@ -254,10 +254,6 @@ function header.field(name, value)
   return finish(line)
 end
 
-local function quote(s)
-  return '"' .. s:gsub('["\\]', "\\%0") .. '"'
-end
-
 local PHRASE = "^[A-Za-z0-9!#$%%&'*+/=?^_`{|}~ -]+$"
 
 -- A display name in front of an address, or a group's with its mark: atoms, else a quoted string, else encoded words.
@@ -269,7 +265,7 @@ local function put_phrase(line, name, mark)
       put(line, " ", after > #name and word .. mark or word)
     end
   elseif ascii and #name <= WIDTH then
-    put(line, " ", quote(name) .. mark)
+    put(line, " ", text.quote(name) .. mark)
   else
     put_encoded(line, " ", name, true)
     if mark ~= "" then -- RFC 2047 5 (3): white space parts an encoded word from it
@@ -359,7 +355,7 @@ local function put_parameter(put_item, key, value)
     and value:sub(-1) ~= " "
   if plain and #key + #value < 900 then
     if not value:find("^[A-Za-z0-9!#$&+^_`{|}~.-]+$") then -- some readers take "'", "*" and "%" for RFC 2231's
-      value = quote(value)
+      value = text.quote(value)
     end
     return put_item(key .. "=" .. value)
   end
@@ -377,7 +373,7 @@ local function put_parameter(put_item, key, value)
     from, section = last + 1, section + 1
   end
   -- Last, because some readers that know extended parameters take the first of two.
-  put_item(key .. "=" .. quote(fallback(value)))
+  put_item(key .. "=" .. text.quote(fallback(value)))
 end
 
 --- A field with parameters (Content-Type, Content-Disposition): values beyond ASCII go as RFC 2231 extended parameters,

@@ -8,6 +8,8 @@ local text = require "smtp.mail.text"
 
 local id = {}
 
+local NO_RANDOM = "no random bytes from the system: "
+
 --- Random bytes as hexadecimal digits.
 ---@param bytes integer how many
 ---@return string|nil
@@ -15,7 +17,7 @@ local id = {}
 function id.random(bytes)
   local random, why = core.random(bytes)
   if not random then
-    return nil, "no random bytes from the system: " .. tostring(why)
+    return nil, NO_RANDOM .. tostring(why)
   end
   return core.hex(random)
 end
@@ -25,15 +27,19 @@ end
 ---@return string|nil "<…@…>"
 ---@return string|nil reason
 function id.message(address)
-  local hex, why = id.random(16)
-  if not hex then
-    return nil, why
+  local random, why = core.random(16)
+  if not random then
+    return nil, NO_RANDOM .. tostring(why)
+  end
+  local plain = core.message_id(random, address)
+  if plain then
+    return plain
   end
   local domain = address:match("@[^@]*$")
   if domain:find("[\128-\255]") then
     domain = "@mail.invalid"
   end
-  return "<" .. hex .. domain .. ">"
+  return "<" .. core.hex(random) .. domain .. ">"
 end
 
 --- A new multipart boundary. Quoted-printable cannot hold "=_", base64 has no "_": no encoded part can contain it.

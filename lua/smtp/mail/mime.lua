@@ -23,10 +23,6 @@ local LIMIT = 998 -- RFC 5322 2.1.1
 --- The forms a message may have, the one that every server takes first.
 mime.RANK = { ["7bit"] = 1, ["8bit"] = 2, binary = 3 }
 
-local function lower(s)
-  return (s:gsub("[A-Z]", string.lower))
-end
-
 local function ends_line(s)
   local last = s:byte(-1)
   return last == 10 or last == 13
@@ -225,7 +221,7 @@ function mime.attachment(spec, label)
   if disposition ~= "attachment" and disposition ~= "inline" then
     return nil, 'disposition: must be "attachment" or "inline"'
   end
-  local encode, kind = encode_file, lower(media)
+  local encode, kind = encode_file, text.lower(media)
   if kind == "message/rfc822" then
     if spec.source then
       return nil, "source: a message is looked at before it is sent: give data or path"
@@ -256,10 +252,6 @@ function mime.attachment(spec, label)
   }
 end
 
-local function upper(s)
-  return (s:gsub("[a-z]", string.upper))
-end
-
 -- Whether a text is an iCalendar object, and its METHOD property, nil where it has none: one of a component in it is
 -- another (RFC 5545 3.1, 3.4, 3.7.2).
 local function method_of(content)
@@ -267,8 +259,8 @@ local function method_of(content)
   for line in content:gsub("\r\n?", "\n"):gsub("\n[ \t]", ""):gmatch("[^\n]+") do
     local name, rest = line:match("^([A-Za-z0-9-]*)(.*)")
     local value = rest:match("^[^:]*:[ \t]*([^ \t]*)") or ""
-    name = upper(name)
-    if depth == 0 and not (name == "BEGIN" and upper(value) == "VCALENDAR") then
+    name = text.upper(name)
+    if depth == 0 and not (name == "BEGIN" and text.upper(value) == "VCALENDAR") then
       return begun
     elseif name == "METHOD" and depth == 1 then
       return true, value
@@ -296,11 +288,11 @@ function mime.calendar(given)
   method = method or own
   if type(method) ~= "string" or #method > 40 or not method:find("^[A-Za-z0-9-]+$") then
     return nil, "method: must be a word like REQUEST, CANCEL, REPLY or PUBLISH"
-  elseif own and upper(own) ~= upper(method) then -- RFC 6047 2.4: programs drop a message where they differ
+  elseif own and text.upper(own) ~= text.upper(method) then -- RFC 6047 2.4: programs drop a message where they differ
     return nil, ("method: is %s, but the content says METHOD:%s"):format(method, text.escape(own))
   end
   content = source.encode("crlf", content)
-  local part, why = mime.text("calendar", content, { { "method", upper(method) } })
+  local part, why = mime.text("calendar", content, { { "method", text.upper(method) } })
   if not part then
     return nil, "content: " .. why
   elseif not is_calendar then

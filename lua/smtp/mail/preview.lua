@@ -11,6 +11,7 @@
 -- has the page's origin for one purpose: the page's own script, the only one that its policy allows, measures how high
 -- the html is. Nothing in the frame can make use of an origin, as no script runs there.
 
+local encoded_word = require "smtp.mail.encoded_word"
 local source = require "smtp.mail.source"
 local text = require "smtp.mail.text"
 
@@ -392,6 +393,41 @@ local function add_attachments(pieces, attachments, shown)
       filename == "" and "(no name)" or line(filename)) .. table.concat(about, " · ") .. "</small></span></li>\n"
   end
   pieces[#pieces + 1] = "</ul>\n</section>\n"
+end
+
+local SHOWN = 1048576 -- octets of a finished message that are shown
+
+local function view_raw(content)
+  local read, out, size = content.open(), {}, 0
+  while true do
+    local chunk, err = read()
+    if err then
+      return nil, err
+    elseif not chunk then
+      local raw = table.concat(out):sub(1, SHOWN)
+      return { fields = encoded_word.fields(raw), raw = raw }
+    elseif size < SHOWN then
+      out[#out + 1], size = chunk, size + #chunk
+    end
+  end
+end
+
+--- What is to be seen of a message. One that came finished is read for it.
+---@param composed smtp.Composed
+---@return smtp.Preview|nil
+---@return smtp.Error|nil err kind "source"
+function preview.view(composed)
+  if composed.raw then
+    return view_raw(composed.content)
+  end
+  local head = composed.head or composed.content.bytes:match("^.-\r\nMIME%-Version: [^\r]*\r\n")
+  local view = { fields = encoded_word.fields(head), attachments = {},
+    text = composed.text, html = composed.html, calendar = composed.calendar }
+  for i, part in ipairs(composed.files or {}) do
+    view.attachments[i] = { filename = part.filename, type = part.type, id = part.id, size = part.file.size,
+      content = part.file }
+  end
+  return view
 end
 
 --- The page, piece by piece: memory does not grow with the attachments. Those that the html shows are read, each time

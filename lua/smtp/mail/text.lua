@@ -8,6 +8,20 @@ local core = require "smtp.core"
 
 local text = {}
 
+--- By bytes, whatever the locale.
+function text.lower(s)
+  return (s:gsub("[A-Z]", string.lower))
+end
+
+function text.upper(s)
+  return (s:gsub("[a-z]", string.upper))
+end
+
+--- The words of a quoted string (RFC 5322 3.2.4).
+function text.quote(s)
+  return '"' .. s:gsub('["\\]', "\\%0") .. '"'
+end
+
 --- Where a string stops being UTF-8 (RFC 3629: no overlong forms, no surrogates).
 ---@param s string
 ---@return integer|nil position the first offending byte; nil when all is well

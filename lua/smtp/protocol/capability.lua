@@ -76,19 +76,14 @@ function capability.mechanisms(capabilities)
   return set
 end
 
-local last_words, last_size -- it is asked for each message, and of the same server mostly
-
 --- The largest message taken, in octets; nil: no limit known (RFC 1870 3).
 ---@param capabilities table
 ---@return number?
 function capability.size(capabilities)
   local words = capabilities.SIZE
-  if words ~= last_words then
-    local digits = type(words) == "string" and words:match("^%d+$")
-    local size = digits and tonumber(digits)
-    last_words, last_size = words, size and size > 0 and size or nil
-  end
-  return last_size
+  local digits = type(words) == "string" and words:match("^%d+$")
+  local size = digits and tonumber(digits)
+  return size and size > 0 and size or nil
 end
 
 return capability

@@ -1,9 +1,10 @@
-/* plain: see plain.h. What is rare is refused rather than understood: an IP address for a domain, an encoded word, a
+/* draft: see draft.h. What is rare is refused rather than understood: an IP address for a domain, an encoded word, a
  * name with escapes in it. */
-#include "plain.h"
+#include "draft.h"
 
 #include "scan.h"
 
+#include <stdint.h>
 #include <string.h>
 
 enum {
@@ -29,7 +30,10 @@ static bool is_alphanumeric(char c)
 /* RFC 5322 3.2.3 */
 static bool is_atext(char c)
 {
-	return is_alphanumeric(c) || (c > ' ' && memchr("!#$%&'*+-/=?^_`{|}~", c, 19));
+	/* a bit for each character of ASCII */
+	static const uint32_t bits[4] = {0, 0xA3FFACFA, 0xC7FFFFFE, 0x7FFFFFFF};
+	unsigned char octet = (unsigned char)c;
+	return octet < 128 && bits[octet / 32] >> octet % 32 & 1;
 }
 
 static bool is_printable(char c)
@@ -49,7 +53,7 @@ static bool looks_encoded(struct smtp_span s)
 	return false;
 }
 
-static bool add(struct smtp_plain *out, const char *bytes, size_t length)
+static bool add(struct smtp_draft *out, const char *bytes, size_t length)
 {
 	if (length > out->size - out->length)
 		return false;
@@ -60,7 +64,7 @@ static bool add(struct smtp_plain *out, const char *bytes, size_t length)
 }
 
 /* Makes place for a word and the blanks before it: that is where a line may end. */
-static bool place(struct smtp_plain *out, size_t length)
+static bool place(struct smtp_draft *out, size_t length)
 {
 	if (!out->empty && out->column + length > WIDTH) {
 		if (!add(out, "\r\n", 2))
@@ -71,12 +75,12 @@ static bool place(struct smtp_plain *out, size_t length)
 	return true;
 }
 
-void smtp_plain_init(struct smtp_plain *out, char *bytes, size_t size)
+void smtp_draft_init(struct smtp_draft *out, char *bytes, size_t size)
 {
-	*out = (struct smtp_plain){.bytes = bytes, .size = size};
+	*out = (struct smtp_draft){.bytes = bytes, .size = size};
 }
 
-bool smtp_plain_is_name(struct smtp_span name)
+bool smtp_draft_is_name(struct smtp_span name)
 {
 	for (size_t i = 0; i < name.length; i++) {
 		if (!is_printable(name.bytes[i]) || name.bytes[i] == ' ' || name.bytes[i] == ':')
@@ -85,19 +89,19 @@ bool smtp_plain_is_name(struct smtp_span name)
 	return name.length > 0 && name.length <= NAME;
 }
 
-bool smtp_plain_begin(struct smtp_plain *out, struct smtp_span name)
+bool smtp_draft_begin(struct smtp_draft *out, struct smtp_span name)
 {
 	out->column = 0;
 	out->empty = true;
 	return add(out, name.bytes, name.length) && add(out, ":", 1);
 }
 
-bool smtp_plain_end(struct smtp_plain *out)
+bool smtp_draft_end(struct smtp_draft *out)
 {
 	return add(out, "\r\n", 2);
 }
 
-bool smtp_plain_words(struct smtp_plain *out, struct smtp_span value)
+bool smtp_draft_words(struct smtp_draft *out, struct smtp_span value)
 {
 	const char *s = value.bytes;
 	if (value.length == 0 || s[0] == ' ' || s[value.length - 1] == ' ' || looks_encoded(value))
@@ -161,12 +165,12 @@ static size_t address_length(struct smtp_span s)
 	return host ? at + host : 0;
 }
 
-static bool put_quoted(struct smtp_plain *out, struct smtp_span name)
+static bool put_quoted(struct smtp_draft *out, struct smtp_span name)
 {
 	return place(out, name.length + 3) && add(out, " \"", 2) && add(out, name.bytes, name.length) && add(out, "\"", 1);
 }
 
-static bool put_atoms(struct smtp_plain *out, struct smtp_span name)
+static bool put_atoms(struct smtp_draft *out, struct smtp_span name)
 {
 	const char *end = name.bytes + name.length;
 	for (const char *at = name.bytes; at < end;) {
@@ -180,7 +184,7 @@ static bool put_atoms(struct smtp_plain *out, struct smtp_span name)
 }
 
 /* A display name: atoms where they say the same, else a quoted string. */
-static bool put_name(struct smtp_plain *out, struct smtp_span name)
+static bool put_name(struct smtp_draft *out, struct smtp_span name)
 {
 	bool quotes = false;
 	if (name.length > WIDTH || looks_encoded(name))
@@ -197,7 +201,7 @@ static bool put_name(struct smtp_plain *out, struct smtp_span name)
 	return quotes ? put_quoted(out, name) : put_atoms(out, name);
 }
 
-static bool put(struct smtp_plain *out, struct smtp_span name, struct smtp_span address, bool comma)
+static bool put(struct smtp_draft *out, struct smtp_span name, struct smtp_span address, bool comma)
 {
 	size_t angle = name.length > 0;
 	return (!angle || put_name(out, name)) && place(out, 1 + address.length + 2 * angle + comma) &&
@@ -205,7 +209,7 @@ static bool put(struct smtp_plain *out, struct smtp_span name, struct smtp_span 
 		   add(out, ",", comma);
 }
 
-bool smtp_plain_named(struct smtp_plain *out, struct smtp_span name, struct smtp_span address, bool more)
+bool smtp_draft_named(struct smtp_draft *out, struct smtp_span name, struct smtp_span address, bool more)
 {
 	return address.length > 0 && address_length(address) == address.length && put(out, name, address, more);
 }
@@ -231,7 +235,7 @@ static size_t name_end(struct smtp_span s, size_t at)
 	return last;
 }
 
-bool smtp_plain_mailbox(struct smtp_plain *out, struct smtp_span *list, bool more, struct smtp_span *address)
+bool smtp_draft_mailbox(struct smtp_draft *out, struct smtp_span *list, bool more, struct smtp_span *address)
 {
 	struct smtp_span name = {"", 0};
 	size_t at = skip(*list, 0);
@@ -268,12 +272,21 @@ bool smtp_plain_mailbox(struct smtp_plain *out, struct smtp_span *list, bool mor
 	return put(out, name, *address, comma || more);
 }
 
-bool smtp_plain_add(struct smtp_plain *out, struct smtp_span bytes)
+bool smtp_draft_add(struct smtp_draft *out, struct smtp_span bytes)
 {
 	return add(out, bytes.bytes, bytes.length);
 }
 
-bool smtp_plain_hex(struct smtp_plain *out, struct smtp_span bytes)
+bool smtp_draft_id(struct smtp_draft *out, struct smtp_span random, struct smtp_span address)
+{
+	const char *at = memchr(address.bytes, '@', address.length);
+	size_t host = at ? address.length - (size_t)(at + 1 - address.bytes) : 0;
+	if (host == 0 || domain(span(at + 1, host)) != host)
+		return false;
+	return add(out, "<", 1) && smtp_draft_hex(out, random) && add(out, at, host + 1) && add(out, ">", 1);
+}
+
+bool smtp_draft_hex(struct smtp_draft *out, struct smtp_span bytes)
 {
 	static const char digits[] = "0123456789abcdef";
 	if (out->size - out->length < 2 * bytes.length)
@@ -285,7 +298,7 @@ bool smtp_plain_hex(struct smtp_plain *out, struct smtp_span bytes)
 	return true;
 }
 
-size_t smtp_plain_text_size(struct smtp_span text)
+size_t smtp_draft_text_size(struct smtp_span text)
 {
 	struct smtp_scan scan;
 	smtp_scan(&scan, (const unsigned char *)text.bytes, text.length);
@@ -294,22 +307,52 @@ size_t smtp_plain_text_size(struct smtp_span text)
 	return text.length + scan.lone;
 }
 
-bool smtp_plain_text(struct smtp_plain *out, struct smtp_span text)
+bool smtp_draft_text(struct smtp_draft *out, struct smtp_span text)
 {
 	const char *end = text.bytes + text.length;
 	const char *line = text.bytes;
 	for (const char *at = line; at < end;) {
-		const char *stop = at + smtp_scan_printable((const unsigned char *)at, (size_t)(end - at));
-		bool tab = stop < end && *stop == '\t';
-		if (!add(out, at, (size_t)(stop - at) + tab))
+		size_t left = (size_t)(end - at);
+		if (left > out->size - out->length)
 			return false;
-		at = stop + tab;
-		if (tab || stop == end)
+		size_t run = smtp_scan_copy((unsigned char *)out->bytes + out->length, (const unsigned char *)at, left);
+		out->length += run;
+		at += run;
+		if (at == end)
+			break;
+		if (*at == '\t') {
+			out->bytes[out->length++] = *at++;
 			continue;
-		if ((*stop != '\r' && *stop != '\n') || stop - line > LIMIT || !add(out, "\r\n", 2))
+		}
+		if ((*at != '\r' && *at != '\n') || at - line > LIMIT || !add(out, "\r\n", 2))
 			return false;
-		at += 1 + (*stop == '\r' && stop + 1 < end && stop[1] == '\n');
+		at += 1 + (*at == '\r' && at + 1 < end && at[1] == '\n');
 		line = at;
 	}
 	return text.length > 0 && end - line <= LIMIT;
+}
+
+static bool put_part(struct smtp_draft *out, struct smtp_span type, struct smtp_span text)
+{
+	static const char rest[] = "; charset=utf-8\r\nContent-Transfer-Encoding: 7bit\r\n\r\n";
+	return add(out, type.bytes, type.length) && add(out, rest, sizeof rest - 1) && smtp_draft_text(out, text);
+}
+
+static bool put_delimiter(struct smtp_draft *out, struct smtp_span boundary, struct smtp_span end)
+{
+	return add(out, "\r\n--=_", 6) && smtp_draft_hex(out, boundary) && add(out, end.bytes, end.length);
+}
+
+bool smtp_draft_body(struct smtp_draft *out, struct smtp_span text, struct smtp_span html, struct smtp_span boundary)
+{
+	static const char several[] = "Content-Type: multipart/alternative; boundary=\"=_";
+	const struct smtp_span plain = {"Content-Type: text/plain", 24}, markup = {"Content-Type: text/html", 23};
+	const struct smtp_span next = {"\r\n", 2}, last = {"--\r\n", 4};
+	if (text.bytes && html.bytes)
+		return add(out, several, sizeof several - 1) && smtp_draft_hex(out, boundary) && add(out, "\"\r\n", 3) &&
+			   put_delimiter(out, boundary, next) && put_part(out, plain, text) && put_delimiter(out, boundary, next) &&
+			   put_part(out, markup, html) && put_delimiter(out, boundary, last);
+	if (!(text.bytes ? put_part(out, plain, text) : html.bytes && put_part(out, markup, html)))
+		return false;
+	return out->bytes[out->length - 1] == '\n' || add(out, "\r\n", 2);
 }

@@ -1,22 +1,21 @@
-/* plain: smtp.core.field, mailboxes, text, body and letter, which take what is plain and give nil for everything else;
- * hex and distinct.
+/* draft: smtp.core.field, mailboxes, text, message_id, body and letter, which take what is plain and give nil for
+ * everything else; hex, distinct and is_envelope.
  *
  * They write on the C stack, never into memory of their own. Spans point there or into strings on Lua's stack, not into
- * those that only an argument's table holds: a finalizer that a push runs may take them out of it. Used by lua/smtp/mail.
+ * those that only an argument's table holds: a finalizer that a push runs may take them out of it. Used by
+ * lua/smtp/mail.
  */
-#include "../wire/plain.h"
+#include "../wire/draft.h"
 #include "core.h"
 
 enum {
-	ROOM = 16384,  /* octets that a field or a letter may have: what is longer is not plain */
+	ROOM = 16384,  /* octets of a field, or of a message that is plain: what is longer is not */
 	SPARE = 8,	   /* slots of Lua's stack for what is pushed between two checks */
-	ID = 16,	   /* random bytes in a Message-ID */
+	ID = 16,	   /* random octets in a Message-ID */
 	BOUNDARY = 12, /* and in a boundary */
 };
 
-static const struct smtp_span crlf = {"\r\n", 2};
-
-/* The options that a letter may have, each in the slot of Lua's stack behind the arguments. */
+/* The options that a letter may have, each in a slot of Lua's stack behind the arguments. */
 enum option {
 	FROM,
 	SENDER,
@@ -30,11 +29,6 @@ enum option {
 	OPTIONS,
 };
 
-static struct smtp_span literal(const char *words)
-{
-	return (struct smtp_span){words, strlen(words)};
-}
-
 /* The string at `index`; false: it is none, or a number that would become one. */
 static bool span_at(lua_State *L, int index, struct smtp_span *span)
 {
@@ -44,36 +38,36 @@ static bool span_at(lua_State *L, int index, struct smtp_span *span)
 	return true;
 }
 
-static int push(lua_State *L, const struct smtp_plain *out)
+static int push(lua_State *L, const struct smtp_draft *out)
 {
 	lua_pushlstring(L, out->bytes, out->length);
 	return 1;
 }
 
-static bool put_words(struct smtp_plain *out, struct smtp_span name, struct smtp_span value)
+static bool put_words(struct smtp_draft *out, struct smtp_span name, struct smtp_span value)
 {
-	return smtp_plain_begin(out, name) && smtp_plain_words(out, value) && smtp_plain_end(out);
+	return smtp_draft_begin(out, name) && smtp_draft_words(out, value) && smtp_draft_end(out);
 }
 
 /* field(name, value) -> "name: value\r\n", folded */
 static int core_field(lua_State *L)
 {
 	char room[ROOM];
-	struct smtp_plain out;
+	struct smtp_draft out;
 	struct smtp_span name;
 	struct smtp_span value;
-	smtp_plain_init(&out, room, sizeof room);
-	if (!span_at(L, 1, &name) || !span_at(L, 2, &value) || !smtp_plain_is_name(name) || !put_words(&out, name, value))
+	smtp_draft_init(&out, room, sizeof room);
+	if (!span_at(L, 1, &name) || !span_at(L, 2, &value) || !smtp_draft_is_name(name) || !put_words(&out, name, value))
 		return 0;
 	return push(L, &out);
 }
 
 /* Writes the mailboxes of a string and pushes their addresses, one or more. */
-static bool push_list(lua_State *L, struct smtp_plain *out, struct smtp_span list, bool more)
+static bool push_list(lua_State *L, struct smtp_draft *out, struct smtp_span list, bool more)
 {
 	struct smtp_span address;
 	do {
-		if (!lua_checkstack(L, SPARE) || !smtp_plain_mailbox(out, &list, more, &address))
+		if (!lua_checkstack(L, SPARE) || !smtp_draft_mailbox(out, &list, more, &address))
 			return false;
 		lua_pushlstring(L, address.bytes, address.length);
 	} while (list.length > 0);
@@ -104,8 +98,8 @@ static size_t count_keys(lua_State *L, int index)
 	return count;
 }
 
-/* The same of one value: a string, or the table of a mailbox. *several: it is a table, but not of a mailbox. */
-static bool push_value(lua_State *L, struct smtp_plain *out, int index, bool more, bool *several)
+/* The same of one value: a string, or the table of a mailbox. *several: it is a list. */
+static bool push_value(lua_State *L, struct smtp_draft *out, int index, bool more, bool *several)
 {
 	struct smtp_span name;
 	struct smtp_span address;
@@ -113,26 +107,25 @@ static bool push_value(lua_State *L, struct smtp_plain *out, int index, bool mor
 	*several = false;
 	if (span_at(L, index, &address))
 		return push_list(L, out, address, more);
-	if (!lua_istable(L, index) || !lua_checkstack(L, SPARE) || lua_getmetatable(L, index) ||
-		!push_field(L, index, "address", &address) || !push_field(L, index, "name", &name))
+	if (!lua_istable(L, index) || !lua_checkstack(L, SPARE) || lua_getmetatable(L, index))
 		return false;
-	*several = !address.bytes && !name.bytes;
-	if (!*several) {
-		if (count_keys(L, index) != (size_t)(address.bytes != NULL) + (name.bytes != NULL) ||
-			!smtp_plain_named(out, name, address, more))
-			return false;
-		first++; /* the address stays */
-	}
-	lua_settop(L, first - 1);
+	*several = lua_rawlen(L, index) > 0;
+	if (*several)
+		return true;
+	if (!push_field(L, index, "address", &address) || !push_field(L, index, "name", &name) ||
+		count_keys(L, index) != (size_t)(address.bytes != NULL) + (name.bytes != NULL) ||
+		!smtp_draft_named(out, name, address, more))
+		return false;
+	lua_settop(L, first); /* the address stays */
 	return true;
 }
 
 /* Writes an address field out of what its option holds, and pushes the addresses, one or more. */
-static bool push_people(lua_State *L, struct smtp_plain *out, struct smtp_span name, int index)
+static bool push_people(lua_State *L, struct smtp_draft *out, struct smtp_span name, int index)
 {
 	bool several;
 	int before = lua_gettop(L);
-	if (!smtp_plain_begin(out, name) || !push_value(L, out, index, false, &several))
+	if (!smtp_draft_begin(out, name) || !push_value(L, out, index, false, &several))
 		return false;
 	int count = several ? (int)lua_rawlen(L, index) : 0;
 	if (several && count_keys(L, index) != (size_t)count) /* a hole, or a name where a number is due */
@@ -146,7 +139,7 @@ static bool push_people(lua_State *L, struct smtp_plain *out, struct smtp_span n
 			return false;
 		lua_remove(L, item);
 	}
-	return lua_gettop(L) > before && smtp_plain_end(out);
+	return lua_gettop(L) > before && smtp_draft_end(out);
 }
 
 /* A list of what stands on the stack from `first` on. */
@@ -165,11 +158,11 @@ static void push_table(lua_State *L, int first)
 static int core_mailboxes(lua_State *L)
 {
 	char room[ROOM];
-	struct smtp_plain out;
+	struct smtp_draft out;
 	struct smtp_span name;
 	lua_settop(L, 2);
-	smtp_plain_init(&out, room, sizeof room);
-	if (!span_at(L, 1, &name) || !smtp_plain_is_name(name) || !push_people(L, &out, name, 2))
+	smtp_draft_init(&out, room, sizeof room);
+	if (!span_at(L, 1, &name) || !smtp_draft_is_name(name) || !push_people(L, &out, name, 2))
 		return 0;
 	bool more = lua_gettop(L) > 3;
 	if (more)
@@ -257,14 +250,14 @@ static bool has_field(lua_State *L, const char *name, int index)
 	return same;
 }
 
-/* is_envelope(envelope, seen, from, to, addresses) -> whether it is the table that was seen, with that sender and that list,
- * and the list has these addresses and nothing else. Asks no metatable. */
+/* is_envelope(envelope, seen, from, to, addresses) -> whether it is the table that was seen, with that sender and that
+ * list, and the list has these addresses and nothing else. Asks no metatable. */
 static int core_is_envelope(lua_State *L)
 {
 	luaL_checktype(L, 5, LUA_TTABLE);
 	size_t count = 0, length = (size_t)lua_rawlen(L, 5);
 	bool same = lua_istable(L, 1) && lua_rawequal(L, 1, 2) && has_field(L, "from", 3) && has_field(L, "to", 4) &&
-	            lua_istable(L, 4);
+				lua_istable(L, 4);
 	lua_settop(L, 5);
 	lua_pushnil(L);
 	while (same && lua_next(L, 4)) {
@@ -281,23 +274,54 @@ static int core_is_envelope(lua_State *L)
 static int core_text(lua_State *L)
 {
 	char small[ROOM];
-	struct smtp_plain out;
+	struct smtp_draft out;
 	struct smtp_span text;
 	text.bytes = luaL_checklstring(L, 1, &text.length);
-	size_t size = smtp_plain_text_size(text);
-	smtp_plain_init(&out, size <= sizeof small ? small : lua_newuserdata(L, size), size);
-	return smtp_plain_text(&out, text) ? push(L, &out) : 0;
+	size_t size = smtp_draft_text_size(text);
+	smtp_draft_init(&out, size <= sizeof small ? small : lua_newuserdata(L, size), size);
+	return smtp_draft_text(&out, text) ? push(L, &out) : 0;
 }
 
 static int core_hex(lua_State *L)
 {
 	char room[256];
-	struct smtp_plain out;
+	struct smtp_draft out;
 	struct smtp_span bytes;
 	bytes.bytes = luaL_checklstring(L, 1, &bytes.length);
-	smtp_plain_init(&out, room, sizeof room);
-	luaL_argcheck(L, smtp_plain_hex(&out, bytes), 1, "too long");
+	smtp_draft_init(&out, room, sizeof room);
+	luaL_argcheck(L, smtp_draft_hex(&out, bytes), 1, "too long");
 	return push(L, &out);
+}
+
+/* message_id(random, address) -> "<…@…>" at the address's domain; nil: that is not plain */
+static int core_message_id(lua_State *L)
+{
+	char room[512];
+	struct smtp_draft out;
+	struct smtp_span random;
+	struct smtp_span address;
+	smtp_draft_init(&out, room, sizeof room);
+	if (!span_at(L, 1, &random) || !span_at(L, 2, &address) || !smtp_draft_id(&out, random, address))
+		return 0;
+	return push(L, &out);
+}
+
+/* body(head, text, html, random) -> the head with the body behind it, the body's fields first. Either of the two texts
+ * may be nil; where both are given `random` is 12 octets. */
+static int core_body(lua_State *L)
+{
+	char room[ROOM];
+	struct smtp_draft out;
+	struct smtp_span head;
+	struct smtp_span text;
+	struct smtp_span html;
+	struct smtp_span boundary = {NULL, 0};
+	smtp_draft_init(&out, room, sizeof room);
+	if (!span_at(L, 1, &head) || !maybe_at(L, 2, &text) || !maybe_at(L, 3, &html))
+		return 0;
+	if (text.bytes && html.bytes && (!span_at(L, 4, &boundary) || boundary.length != BOUNDARY))
+		return 0;
+	return smtp_draft_add(&out, head) && smtp_draft_body(&out, text, html, boundary) ? push(L, &out) : 0;
 }
 
 /* Spreads a table of options over the slots from `base` on: nothing else may be in it, and nothing behind it. */
@@ -330,13 +354,18 @@ static bool spread(lua_State *L, int index, int base)
 	return true;
 }
 
-static bool push_option(lua_State *L, struct smtp_plain *out, const char *name, int index)
+static struct smtp_span literal(const char *words)
+{
+	return (struct smtp_span){words, strlen(words)};
+}
+
+static bool push_option(lua_State *L, struct smtp_draft *out, const char *name, int index)
 {
 	return lua_isnil(L, index) || push_people(L, out, literal(name), index);
 }
 
 /* Writes From to Cc; pushes the sender's address and those of the recipients. */
-static bool put_people(lua_State *L, struct smtp_plain *out, int base)
+static bool put_people(lua_State *L, struct smtp_draft *out, int base)
 {
 	int top = lua_gettop(L);
 	if (!push_option(L, out, "From", base + FROM) || lua_gettop(L) != top + 1)
@@ -351,96 +380,39 @@ static bool put_people(lua_State *L, struct smtp_plain *out, int base)
 	if (!push_option(L, out, "To", base + TO) || !push_option(L, out, "Cc", base + CC))
 		return false;
 	/* looked at, but not part of the header */
-	struct smtp_plain hidden = *out;
+	struct smtp_draft hidden = *out;
 	return push_option(L, &hidden, "Bcc", base + BCC) && lua_gettop(L) > top + 1;
 }
 
-static bool put_id(struct smtp_plain *out, struct smtp_span sender, struct smtp_span random, struct smtp_span *id)
-{
-	const char *at = memchr(sender.bytes, '@', sender.length);
-	struct smtp_span host = {at, sender.length - (size_t)(at - sender.bytes)};
-	if (!smtp_plain_add(out, literal("Message-ID: ")))
-		return false;
-	size_t start = out->length;
-	if (!smtp_plain_add(out, literal("<")) || !smtp_plain_hex(out, random) || !smtp_plain_add(out, host) ||
-		!smtp_plain_add(out, literal(">")))
-		return false;
-	*id = (struct smtp_span){out->bytes + start, out->length - start};
-	return smtp_plain_add(out, crlf);
-}
-
-static bool put_part(struct smtp_plain *out, const char *fields, struct smtp_span text)
-{
-	return smtp_plain_add(out, literal(fields)) &&
-		   smtp_plain_add(out, literal("Content-Transfer-Encoding: 7bit\r\n\r\n")) && smtp_plain_text(out, text);
-}
-
-static bool put_delimiter(struct smtp_plain *out, struct smtp_span boundary, const char *end)
-{
-	return smtp_plain_add(out, literal("\r\n--=_")) && smtp_plain_hex(out, boundary) &&
-		   smtp_plain_add(out, literal(end));
-}
-
-/* The body, its fields first: a text, html, or both as alternatives. */
-static bool put_body(struct smtp_plain *out, struct smtp_span text, struct smtp_span html, struct smtp_span boundary)
-{
-	static const char plain[] = "Content-Type: text/plain; charset=utf-8\r\n";
-	static const char markup[] = "Content-Type: text/html; charset=utf-8\r\n";
-	if (text.bytes && html.bytes)
-		return smtp_plain_add(out, literal("Content-Type: multipart/alternative; boundary=\"=_")) &&
-			   smtp_plain_hex(out, boundary) && smtp_plain_add(out, literal("\"\r\n")) &&
-			   put_delimiter(out, boundary, "\r\n") && put_part(out, plain, text) &&
-			   put_delimiter(out, boundary, "\r\n") && put_part(out, markup, html) &&
-			   put_delimiter(out, boundary, "--\r\n");
-	if (!(text.bytes ? put_part(out, plain, text) : html.bytes && put_part(out, markup, html)))
-		return false;
-	return out->bytes[out->length - 1] == '\n' || smtp_plain_add(out, crlf);
-}
-
-/* body(text, html, random) -> the body, its fields first; either of the two may be nil. `random` is 12 bytes. */
-static int core_body(lua_State *L)
-{
-	char room[ROOM];
-	struct smtp_plain out;
-	struct smtp_span text;
-	struct smtp_span html;
-	struct smtp_span boundary;
-	smtp_plain_init(&out, room, sizeof room);
-	if (!maybe_at(L, 1, &text) || !maybe_at(L, 2, &html) || !span_at(L, 3, &boundary) || boundary.length != BOUNDARY ||
-		!put_body(&out, text, html, boundary))
-		return 0;
-	return push(L, &out);
-}
-
-/* letter(options, date, random[, at]) -> Message-ID, sender, list of recipients, the message: what most messages are, whole.
- * It takes the options of the enum alone. `date` is that field, complete, `random` has 28 bytes behind the first `at`. */
+/* letter(options, date, random) -> Message-ID, sender, list of recipients, the message: what most messages are, whole.
+ * It takes the options of the enum alone. `date` is that field, complete; `random` has 28 octets. */
 static int core_letter(lua_State *L)
 {
-	enum { BASE = 5, SENDER_AT = BASE + OPTIONS };
+	enum { BASE = 4, SENDER_AT = BASE + OPTIONS };
 	char room[ROOM];
-	struct smtp_plain out;
+	struct smtp_draft out;
 	struct smtp_span date;
 	struct smtp_span random;
 	struct smtp_span sender;
-	struct smtp_span id;
 	struct smtp_span subject;
 	struct smtp_span text;
 	struct smtp_span html;
-	smtp_plain_init(&out, room, sizeof room);
-	lua_Integer at = luaL_optinteger(L, 4, 0);
-	if (!span_at(L, 2, &date) || !span_at(L, 3, &random) || at < 0 ||
-		at > (lua_Integer)random.length - ID - BOUNDARY || !spread(L, 1, BASE))
+	smtp_draft_init(&out, room, sizeof room);
+	if (!span_at(L, 2, &date) || !span_at(L, 3, &random) || random.length != ID + BOUNDARY || !spread(L, 1, BASE))
 		return 0;
-	random.bytes += at;
 	lua_settop(L, SENDER_AT - 1);
-	if (!smtp_plain_add(&out, date) || !put_people(L, &out, BASE) || !span_at(L, SENDER_AT, &sender) ||
-		!put_id(&out, sender, (struct smtp_span){random.bytes, ID}, &id))
+	if (!smtp_draft_add(&out, date) || !put_people(L, &out, BASE) || !span_at(L, SENDER_AT, &sender) ||
+		!smtp_draft_add(&out, literal("Message-ID: ")))
 		return 0;
+	struct smtp_span id = {out.bytes + out.length, out.length};
+	if (!smtp_draft_id(&out, (struct smtp_span){random.bytes, ID}, sender))
+		return 0;
+	id.length = out.length - id.length;
 	if (!maybe_at(L, BASE + SUBJECT, &subject) || !maybe_at(L, BASE + TEXT, &text) || !maybe_at(L, BASE + HTML, &html))
 		return 0;
-	if ((subject.bytes && !put_words(&out, literal("Subject"), subject)) ||
-		!smtp_plain_add(&out, literal("MIME-Version: 1.0\r\n")) ||
-		!put_body(&out, text, html, (struct smtp_span){random.bytes + ID, BOUNDARY}))
+	if (!smtp_draft_end(&out) || (subject.bytes && !put_words(&out, literal("Subject"), subject)) ||
+		!smtp_draft_add(&out, literal("MIME-Version: 1.0\r\n")) ||
+		!smtp_draft_body(&out, text, html, (struct smtp_span){random.bytes + ID, BOUNDARY}))
 		return 0;
 
 	bool several = lua_gettop(L) > SENDER_AT + 1;
@@ -455,7 +427,7 @@ static int core_letter(lua_State *L)
 	return 4;
 }
 
-void smtp_open_plain(lua_State *L)
+void smtp_open_draft(lua_State *L)
 {
 	static const luaL_Reg functions[] = {
 		{"field", core_field},
@@ -464,6 +436,7 @@ void smtp_open_plain(lua_State *L)
 		{"is_envelope", core_is_envelope},
 		{"text", core_text},
 		{"hex", core_hex},
+		{"message_id", core_message_id},
 		{"body", core_body},
 		{"letter", core_letter},
 		{NULL, NULL},
