@@ -142,13 +142,13 @@ return function(name, transport, host)
         local pool = assert(smtp.pool { host = "127.0.0.1", port = server.port, tls = "none", size = 4, transport = transport })
         assert(pool:send_many(each(60), function(receipt, err)
           assert(receipt, err)
-          sent, most = sent + 1, math.max(most, pool.open)
+          sent, most = sent + 1, math.max(most, pool:counts().open)
         end))
         -- the same connections go on outside of it
         assert(pool:send { from = "ada@example.org", to = "grace@example.test", subject = "one", text = "x" })
         assert(pool:send_many(each(10), function(receipt, err) sent = sent + (assert(receipt, err) and 1) end))
         pool:close()
-        assert(pool.open == 0)
+        assert(pool:counts().open == 0)
       end)
       assert.are.same({ 70, 4, before + 71 }, { sent, most, #server:messages() })
     end)
@@ -237,7 +237,7 @@ return function(name, transport, host)
           left = left - 1
           if left >= 0 then return { from = "ada@example.org", to = "grace@example.test", subject = "x", text = "x" } end
         end, function(receipt, err) assert(receipt, err) end))
-        open = pool.open
+        open = pool:counts().open
         pool:close()
       end)
       assert.are.equal(12, open)

@@ -176,9 +176,9 @@ describe("a pool", function()
 
   it("counts waiting for a turn into the timeout", function()
     -- a server that says nothing to the one who has the connection
-    local pool = crowd.pool({ script(hello("X")) }, { size = 1, timeout = 5, attempts = 1 }, true)
-    pool.transport.connect = function() -- which takes as long as it may
-      pool.transport.wait("read", -1, core.now() + 20)
+    local pool, transport = crowd.pool({ script(hello("X")) }, { size = 1, timeout = 5, attempts = 1 }, true)
+    transport.connect = function() -- which takes as long as it may
+      transport.wait("read", -1, core.now() + 20)
       return nil, "timeout", "no answer"
     end
     local began, runs = core.now(), {}
@@ -231,7 +231,7 @@ describe("a pool", function()
     for _, refusal in ipairs { { "S: 421 4.3.2 too many connections", "close" },
       script(hello("X"), "C: MAIL FROM:<ada@example.org>", "S: 452 4.3.2 too many"), { failure = "reset" } } do
       local pool, transport = crowd.pool({ any(8), refusal, any(2) },
-        { size = 2, attempts = 1 }, true)
+        { size = 2, attempts = 1, max_idle = 100 }, true)
       local results, tell = told()
       crowd.run { function() return assert(pool:send_many(letters(6), tell)) end }
       assert.are.same({ "sent", "sent", "sent", "sent", "sent", "sent" }, results)
@@ -240,7 +240,6 @@ describe("a pool", function()
       assert.are.equal(6, pool:counts().sent)
       -- two at once, when some time has passed: there is one connection more
       clock.pass(60)
-      pool.idle[1].since = core.now()
       crowd.run { function() return assert(pool:send_many(letters(1), tell)) end, function() return pool:send(letter "x") end }
       assert.are.same({ 3, 2, 8 }, { transport.opened, pool:counts().limit, pool:counts().sent })
     end
@@ -280,15 +279,15 @@ describe("a pool", function()
   end)
 
   it("counts waiting for a turn into the timeout of send_many's messages, too", function()
-    local pool = crowd.pool({ any(2) }, { size = 1, timeout = 5, attempts = 1 }, true)
-    local connect, began = pool.transport.connect, core.now()
-    pool.transport.connect = function(...)
-      pool.transport.wait("read", -1, core.now() + 4.5)
+    local pool, transport = crowd.pool({ any(2) }, { size = 1, timeout = 5, attempts = 1 }, true)
+    local connect, began = transport.connect, core.now()
+    transport.connect = function(...)
+      transport.wait("read", -1, core.now() + 4.5)
       local pipe = connect(...)
       local read = pipe.read
       function pipe.read(self, deadline)
         local answer = core.now() + 0.2
-        pool.transport.wait("read", -1, math.min(answer, deadline))
+        transport.wait("read", -1, math.min(answer, deadline))
         if answer > deadline then return nil, "timeout", "nothing came in time" end
         return read(self, deadline)
       end
@@ -308,6 +307,20 @@ describe("a pool", function()
     for _, result in ipairs(crowd.run(runs)) do assert.are.equal(421, result[2].code) end
     assert.are.equal(3, transport.opened)
     assert.are.same({ open = 0, idle = 0, limit = 3, waiting = 0, sent = 0, failed = 3 }, pool:counts())
+  end)
+
+  it("tells every message of send_many where only another user had a connection, and that ends", function()
+    local scripts = { script(hello("X"), "C: MAIL FROM:<ada@example.org>", "S: 250 ok", "close") }
+    for i = 2, 9 do scripts[i] = { failure = "refused" } end
+    local pool = crowd.pool(scripts, { size = 3, attempts = 1 }, true)
+    local results, tell = told()
+    local first = crowd.run {
+      function() return pool:send(letter(1)) end,
+      function() return assert(pool:send_many(letters(5), tell)) end,
+    }[1]
+    assert.are.equal("closed", first[2].kind)
+    assert.are.same({ "connect nil", "connect nil", "connect nil", "connect nil", "connect nil" }, results)
+    assert.are.equal(0, pool:counts().open)
   end)
 
   it("takes another connection where the server takes no more messages on one (MAILMAX)", function()
@@ -343,7 +356,7 @@ describe("a pool", function()
 
   it("fails no message because others wait inside on_result", function()
     local full = { "S: 421 4.3.2 too many connections", "close" }
-    local pool = crowd.pool({ any(9), script(hello("X"), message "x", "close"), full }, { size = 2, attempts = 1 }, true)
+    local pool, transport = crowd.pool({ any(9), script(hello("X"), message "x", "close"), full }, { size = 2, attempts = 1 }, true)
     local results, tell = told()
     local inner
     crowd.run {
@@ -353,7 +366,7 @@ describe("a pool", function()
         end))
       end,
       function()
-        pool.transport.wait("read", -1, core.now() + 0.005)
+        transport.wait("read", -1, core.now() + 0.005)
         return assert(pool:send_many(letters(3), tell))
       end,
       function() return assert(pool:send(letter "x")) end,
@@ -363,13 +376,13 @@ describe("a pool", function()
   end)
 
   it("takes back in a plain script what the collector has, though it has just looked for that", function()
-    local pool = crowd.pool({ any(1), any(1), any(1), any(1) }, { size = 1 }, true)
+    local pool, transport = crowd.pool({ any(1), any(1), any(1), any(1) }, { size = 1 }, true)
     for i = 1, 2 do
       smtp.task(pool.send, pool, letter(i)):step()
       collectgarbage()
       collectgarbage()
       assert(pool:send(letter(i)))
-      pool.idle[1].session:close()
+      transport.pipes[transport.opened]:close()
     end
   end)
 
@@ -385,7 +398,7 @@ describe("a pool", function()
   describe("that is closed", function()
     it("tells who pauses between two attempts within a second", function()
       local later = message(1, { final = "451 later" })
-      local pool = crowd.pool({ script(hello("X"), later, later, later, later, BYE) }, { attempts = 9 }, true)
+      local pool, transport = crowd.pool({ script(hello("X"), later, later, later, later, BYE) }, { attempts = 9 }, true)
       local closed
       local results = crowd.run {
         function()
@@ -393,7 +406,7 @@ describe("a pool", function()
           return err.kind, core.now()
         end,
         function()
-          pool.transport.wait("read", -1, core.now() + 8)
+          transport.wait("read", -1, core.now() + 8)
           pool:close()
           closed = core.now()
         end,
@@ -439,7 +452,7 @@ describe("a pool", function()
       for _, case in ipairs {
         { { later }, { attempts = 9 } }, { { script(hello("X"), message(1), BYE) }, { rate = 0.01 } },
       } do
-        local pool = crowd.pool(case[1], case[2])
+        local pool, transport = crowd.pool(case[1], case[2])
         local closed
         local results = crowd.run {
           function()
@@ -448,7 +461,7 @@ describe("a pool", function()
             return err, core.now()
           end,
           function()
-            pool.transport.wait("read", -1, core.now() + 0.3)
+            transport.wait("read", -1, core.now() + 0.3)
             pool:close()
             closed = core.now()
           end,
@@ -482,7 +495,7 @@ describe("a pool", function()
       local results = crowd.run {
         function() return pool:send(letter(1)) end,
         function()
-          while transport.opened == 0 or pool:counts().idle == 0 do pool.transport.wait("read", -1, core.now() + 0.1) end
+          while transport.opened == 0 or pool:counts().idle == 0 do transport.wait("read", -1, core.now() + 0.1) end
           pool:close()
         end,
       }

@@ -193,7 +193,7 @@ describe("inside HAProxy #real", function()
         return i <= 20 and letter(i) or nil
       end, function(receipt, err) sent = sent + (assert(receipt, err) and 1) end)
       for j = 1, 3 do sent = sent + (assert(pool:send(letter(j))) and 1) end
-      return sent, pool.open]]
+      return sent, pool:counts().open]]
     assert.are.equal("23\n1", host:run("task", code, servers.none.port))
     assert.are.equal(before + 23, #servers.none:messages())
     -- a server that ends after one message

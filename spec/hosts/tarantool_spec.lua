@@ -86,7 +86,7 @@ if rawget(_G, "_TARANTOOL") then
       assert.are.equal("fiber is cancelled", reason)
       pool.plan.port = server.port
       assert(pool:send(LETTER))
-      assert.are.equal(1, pool.open)
+      assert.are.equal(1, pool:counts().open)
       pool:close()
       silent.close()
       server:stop()

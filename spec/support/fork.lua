@@ -22,7 +22,7 @@ assert(posix.wait(pid))
 assert(held.session:noop())
 assert(held.session:send(letter))
 assert(held.pool:send(letter))
-assert(held.pool.open == 1)
+assert(held.pool:counts().open == 1)
 held.pool:close()
 assert(held.session:quit())
 print "intact"

@@ -25,7 +25,7 @@ describe("the cqueues transport", function()
         left = left - 1
         if left >= 0 then return { from = "ada@example.org", to = "grace@example.test", subject = "x", text = "x" } end
       end, function(receipt)
-        sent, most = sent + (receipt and 1 or 0), math.max(most, pool.open)
+        sent, most = sent + (receipt and 1 or 0), math.max(most, pool:counts().open)
       end)
       pool:close()
     end)

@@ -453,11 +453,11 @@ describe("nginx #real", function()
           if left >= 0 then return { from = "ada@example.org", to = "grace@example.test", subject = "x", text = "x" } end
         end, function(receipt, err)
           assert(receipt, err)
-          sent, most = sent + 1, math.max(most, pool.open)
+          sent, most = sent + 1, math.max(most, pool:counts().open)
         end))
         local ok, reason = pcall(pool.send_many, pool, function() error("no more", 0) end, print)
         pool:close()
-        return sent, most, pool.open, ok, reason
+        return sent, most, pool:counts().open, ok, reason
       ]], slow.port)
       local messages = #slow:messages()
       slow:stop()
