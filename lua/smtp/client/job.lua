@@ -1,9 +1,9 @@
 --- job: a message on its way through a pool: when it may go, until when, and whether it may go again.
 --- Never: sends again what may have been sent.
 --- Called by: client/pool, client/workers.
-local command = require "smtp.client.command"
 local core = require "smtp.core"
 local send = require "smtp.client.send"
+local state = require "smtp.client.state"
 local turns = require "smtp.client.turns"
 
 local job = {}
@@ -80,14 +80,14 @@ end
 ---@return smtp.Error? err
 function Job:send(pool, one)
   local this = one.session
-  this.life = self.expires
+  state.set_life(this, self.expires)
   if pool.pace then
     local ok, err = keep_pace(self, pool, one)
     if not ok then return nil, err end
   end
   one.sent = one.sent + 1
   local receipt, err = send.send(this, self.mail)
-  command.rethrow(this)
+  state.rethrow(this)
   return receipt, err
 end
 

@@ -12,6 +12,7 @@ local limits = require "smtp.protocol.limits"
 local send = require "smtp.client.send"
 local session = require "smtp.client.session"
 local socket = require "smtp.transport.socket"
+local state = require "smtp.client.state"
 local together = require "smtp.transport.together"
 
 local turns = {}
@@ -114,7 +115,7 @@ end
 
 local function use(self, one, user)
   self.used[one], self.users[one] = true, user
-  one.session.busy = false
+  caller.leave(one.session)
 end
 
 ---@class smtp.Connection
@@ -242,7 +243,7 @@ end
 -- Opens it. May yield. Returns it; or nil, the error, and whether that was one too many.
 local function open(self, one, expires)
   local this = one.session
-  this.life = expires
+  state.set_life(this, expires)
   local ran, made, err = catch(this.open, this)
   if ran and made then
     one.made = true

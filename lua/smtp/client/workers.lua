@@ -3,11 +3,11 @@
 --- waits, until whoever gives a job back or ends wakes it.
 --- Called by: client/pool.
 local core = require "smtp.core"
-local command = require "smtp.client.command"
 local errors = require "smtp.errors"
 local job = require "smtp.client.job"
 local rows = require "smtp.client.rows"
 local send_many = require "smtp.client.send_many"
+local state = require "smtp.client.state"
 local turns = require "smtp.client.turns"
 
 local workers = {}
@@ -17,11 +17,9 @@ local SHARE = 0.1  -- what a connection takes at once, of what it has sent: at t
 
 local catch, huge = errors.catch, math.huge
 
----@class smtp.Workers
-local Workers = {}
-Workers.__index = Workers
-
 -- The jobs ------------------------------------------------------------------------------------------------------------
+
+-- (`self` is the table that workers.run makes.)
 
 -- What was raised goes on when all that is under way has its result.
 local function stop(self, value)
@@ -127,7 +125,7 @@ end
 ---@param jobs { first: integer, last: integer, [integer]: smtp.Job } those without a result; one has come with it
 local function serve(self, one, jobs)
   local this, begun = one.session, false
-  this.life = jobs[1].expires
+  state.set_life(this, jobs[1].expires)
   local results = send_many.each(this, function()
     if begun then
       local next_job = another(self, one)
@@ -144,11 +142,11 @@ local function serve(self, one, jobs)
   while receipt ~= nil do
     local done = jobs[jobs.first]
     jobs[jobs.first], jobs.first = nil, jobs.first + 1
-    this.life = nil -- the others have not waited for a turn
+    state.set_life(this, nil) -- the others have not waited for a turn
     decide(self, done, one, receipt, err)
     receipt, err = results()
   end
-  command.rethrow(this)
+  state.rethrow(this)
 end
 
 -- With a pace to keep a message goes alone.
@@ -225,7 +223,7 @@ end
 function workers.run(pool, iterator, on_result)
   local this = pool.turns
   local together = not this:holds() and this.transport.together
-  local self = setmetatable({
+  local self = {
     pool = pool,
     turns = this,
     next_row = nil,
@@ -239,7 +237,7 @@ function workers.run(pool, iterator, on_result)
     holding = 0,    -- those of them that have a connection
     bells = {},     -- of those that wait -> true
     threads = setmetatable({}, { __mode = "k" }), -- coroutine of a worker -> true
-  }, Workers)
+  }
   self.next_row = rows.new(iterator, self)
   local works = {}
   for i = 1, self.count do works[i] = function() work(self) end end
