@@ -33,17 +33,19 @@ function rows.new(iterator, owner)
 
   return function()
     local ran, given = catch(iterator)
-    if not ran then owner.raised = { value = given } end
-    if not ran or given == nil then return nil end
+    if not ran then owner.raised, given = { value = given }, nil end
+    if given == nil then return nil end
     count = count + 1
-    local fine, mail, err = true, outgoing(given)
-    if not (mail or err) then
+    local mail, err = outgoing(given)
+    if mail then return mail, nil, given end
+    local fine = true
+    if not err then
       if used >= #random then random, used = core.random(12 * SEED) or "", 0 end
       used = used + SEED
       mail = letter(given, random, used - SEED)
       if not mail then fine, mail, err = pcall(send.compose_any, given, "row") end
+      if fine and mail then return mail, nil, given end
     end
-    if fine and mail then return mail, nil, given end
     return false, name(count, fine, fine and err or mail), given
   end
 end
