@@ -12,6 +12,7 @@ local command = require "smtp.client.command"
 local core = require "smtp.core"
 local envelope = require "smtp.client.envelope"
 local errors = require "smtp.errors"
+local habits = require "smtp.client.habits"
 local pipeline = require "smtp.protocol.pipeline"
 local rows = require "smtp.client.rows"
 local send = require "smtp.client.send"
@@ -187,7 +188,7 @@ function Series:send_one(last)
   local one, err = self:begin()
   if not one then return nil, err end
   local goes, more, asked
-  goes, self.reset = send.goes_on(session)
+  goes, self.reset = habits.goes_on(session)
   if not last then
     one.meanwhile = function()
       self.handed = true
@@ -205,7 +206,7 @@ function Series:send_one(last)
   end
   local receipt
   receipt, err = send.carry(session, one, more)
-  if self.on_wire or asked and err then send.learn(session, err) end
+  if self.on_wire or asked and err then habits.learn(session, err) end
   if asked then
     if session.state == "ready" then bdat.answer(session) end
     self.lost = session.state == "dead" and not (session.raised or err and err.code)
