@@ -28,7 +28,7 @@ end
 function command.fail(self, stage, kind, reason, fields)
   local err = fields or {}
   err.kind, err.stage = kind, stage
-  err.outcome = err.outcome or self.message and self.message.outcome or self.outcome
+  err.outcome = err.outcome or self.message and self.message.outcome
   err.reason = reason and self.trace.scrub(tostring(reason))
   err.text = err.text and self.trace.scrub(err.text)
   err.port = self.plan.port
@@ -218,7 +218,7 @@ function command.simple(self, stage, line, wanted, utf8)
   return command.expect(self, stage, reply, wanted)
 end
 
--- for send_many, pool and turns, so far
-command.kill, command.rethrow, command.set_deadline = state.kill, state.rethrow, state.set_deadline
+-- for pool and turns, so far
+command.rethrow = state.rethrow
 
 return command

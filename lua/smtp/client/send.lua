@@ -237,8 +237,4 @@ function send.farewell(self, alone, receipt)
   return err
 end
 
--- for send_many, so far
-local habits = require "smtp.client.habits"
-send.hand_over, send.goes_on, send.learn = content.hand_over, habits.goes_on, habits.learn
-
 return send

@@ -17,6 +17,7 @@ local pipeline = require "smtp.protocol.pipeline"
 local rows = require "smtp.client.rows"
 local send = require "smtp.client.send"
 local shortcut = require "smtp.client.shortcut"
+local state = require "smtp.client.state"
 local socket = require "smtp.transport.socket"
 
 local send_many = {}
@@ -63,7 +64,7 @@ local function new(session, iterator, most, owner)
     session = session,
     iterator = iterator,     -- gives the messages
     most = most,             -- gives how many a burst may hold now
-    owner = owner,           -- has what the iterator raised in `raised`, see command.rethrow; nil: that is not for here
+    owner = owner,           -- has what the iterator raised in `raised`, see state.rethrow; nil: that is not for here
     settles = nil,           -- ends the message whose envelope is on the wire, see command.begin
 
     -- what changes with each message is false where there is none: a nil would be looked for among the methods
@@ -256,7 +257,7 @@ function Series:reopen()
   local expires = session.expires
   self.lost = false
   local ok, err = session:reopen(expires)
-  session.expires = expires
+  state.set_deadline(session, expires)
   return ok, err
 end
 
@@ -289,7 +290,7 @@ local function break_off(self)
   local session = self.session
   local message = session.message
   local outcome = (self.handed or message and message.outcome == "unknown") and "unknown" or "not_sent"
-  command.kill(session, { kind = "closed", stage = "mail", reason = BROKEN_OFF })
+  state.kill(session, { kind = "closed", stage = "mail", reason = BROKEN_OFF })
   for _ = 1, self.front do
     self.done:put(false, errors.new { kind = "closed", stage = "final", outcome = outcome, reason = BROKEN_OFF })
   end
@@ -301,7 +302,7 @@ local function enter(self, session)
   -- over a socket of its own it is the same coroutine as in the first call
   if self.own and not socket.stepping then session.busy = true else caller.enter(session) end
   self.handed, self.front = false, self.on_wire and 1 or 0
-  command.set_deadline(session)
+  state.set_deadline(session)
 end
 
 --- Ends the message whose envelope is on the wire; its result waits.
@@ -332,8 +333,8 @@ function Series:next()
   if receipt ~= nil then return receipt, err end
   session.settle = nil
   if self.owner then
-    command.rethrow(session)
-    command.rethrow(session, self.owner)
+    state.rethrow(session)
+    state.rethrow(session, self.owner)
   end
 end
 

@@ -11,6 +11,7 @@ local core = require "smtp.core"
 local envelope = require "smtp.client.envelope"
 local pump = require "smtp.client.pump"
 local receipts = require "smtp.client.receipt"
+local state = require "smtp.client.state"
 local socket = require "smtp.transport.socket"
 
 local shortcut = {}
@@ -28,17 +29,20 @@ function shortcut.fits(session, plan)
     and not (session.trace.wanted or session.plan.lmtp or session.capabilities.LIMITS)
 end
 
+-- A message whose content has been handed over.
+local TAKEN_PERHAPS = { outcome = "unknown" }
+
 -- What a message's end was handed over for and did not come, or came otherwise.
 local function no_reply(session, text, line, limit)
   local reply, err
-  session.outcome = "unknown"
+  state.under_way(session, TAKEN_PERHAPS)
   if text == "again" then
-    session.expires = limit
+    state.set_deadline(session, limit)
     reply, err = command.receive(session, "final", "final")
   else
     reply, err = command.fail_pump(session, "final", pump.odd(line))
   end
-  session.outcome = "not_sent"
+  state.under_way(session, nil)
   return reply, err
 end
 
@@ -54,10 +58,10 @@ end
 
 -- The result that a final reply stands for which is no yes.
 local function decide(session, reply)
-  if reply.code < 400 then session.outcome = "unknown" end
+  if reply.code < 400 then state.under_way(session, TAKEN_PERHAPS) end
   local said, err = command.verdict(session, "final", reply)
   if said then said, err = command.expect(session, "final", said, 2) end
-  session.outcome = "not_sent"
+  state.under_way(session, nil)
   return said or false, err
 end
 
@@ -95,7 +99,7 @@ function shortcut.send(series)
       ok, went = wire:turn(plan.agreed, plan.bytes, block, lines, utf8)
     end
     -- the long way waits no longer for what did not come
-    if ok == nil then session.expires = due end
+    if ok == nil then state.set_deadline(session, due) end
     if not (ok or went) then return nil end
     if not ok then
       series.on_wire = false

@@ -56,7 +56,6 @@ function state.new(plan, life, seconds)
     life = life,
     expires = math.huge,    -- the present call's deadline
     way = seconds and { left = seconds, since = core.now(), counts = true, over = false },
-    outcome = nil,          -- send_many's, so far
     settle = nil,           -- ends the message of send_many whose envelope is on the wire
     raised = nil,           -- what code of the caller's raised, until that may go on to the caller: { value }
     busy = false,           -- a coroutine is in a call,
