@@ -87,23 +87,8 @@ local function listen(self)
   return fail("connect", "connect", ("cannot listen on %s port %d: %s"):format(self.host, self.port, reason))
 end
 
---- Starts to listen. Waits only for the look-up of `host`, where that is a name. Options, and their defaults:
----   host: "127.0.0.1"; port: 0, any free one
----   tls: "none"; "starttls": required before a message; "opportunistic": offered; or "implicit"
----   cert, key: PEM paths or texts (none: made for the run)
----   auth: function(username, password) -> boolean. Given: a login is required, under TLS where there is TLS
----   size: octets of the largest message, 64 MiB
----   max_connections: 512; others wait until one ends
----   timeout: 300, the seconds a client has for a command or a reply; for a message one more per 1000 octets
----   lmtp: false
----   extensions: EHLO lines to offer, whose parameters on_message gets and answers for: "DSN", "REQUIRETLS",
----     "DELIVERBY 60", "FUTURERELEASE 3600 2030-01-01T00:00:00Z", "MT-PRIORITY", "BINARYMIME". With DSN the envelope
----     has `rcpt_params`, the parameters of each recipient in `to`
----   transport: one made by smtp.transport.socket, such as smtp.transport.cqueues: step and run wait as it does
----   on_message: function(envelope, message) returning nil, or a reply to refuse with: "550 5.7.1 not wanted", or a
----     table {code=, enhanced=, text=}; with lmtp also a table address -> reply. When it raises or yields, the client
----     is told to try again later
----@param given table
+--- Starts to listen. Waits only for the look-up of `host`, where that is a name.
+---@param given smtp.ReceiverOptions
 ---@return smtp.Server? server
 ---@return smtp.Error? err kinds "input", "resolve", "connect", "tls"
 function server.new(given)

@@ -193,7 +193,7 @@ function socket.pipe(sock, waiter, forget)
   }, Pipe)
 end
 
---- A transport over sockets.
+--- A transport over sockets, to be given as option. Never waits; its pipes wait by `waiter`.
 ---@param waiter? fun(mode: "read"|"write", fd: integer, deadline: number) how to wait; with fd -1: until the deadline
 --- (seconds of smtp.now). Default: poll. In a task the task's step waits instead.
 ---@param forget? fun(fd: integer) called before a descriptor is closed, but not where the collector does that. A wait
