@@ -29,7 +29,7 @@ options.MAILBOX = {
 local mailbox = check.record(options.MAILBOX)
 local people = check.either(mailbox, check.list("string table", mailbox))
 
---- smtp.AttachmentOptions: One of the list `attachments`: one of `path`, `data` and `source`, and what is known of it.
+--- smtp.AttachmentOptions: What goes along with the text: one of `path`, `data` and `source`, and what is known of it.
 options.ATTACHMENT = {
   --- A file, opened when the message is sent and read piece by piece: memory does not grow with it.
   path = "string",
@@ -63,8 +63,8 @@ options.CALENDAR = {
   method = "string", -- = the content's
 }
 
---- smtp.ListOptions: What a mailing list says of itself: `mailto:`, `https:` or `http:` URIs, one or several.
---- RFC 2369, 2919, 8058.
+--- smtp.ListOptions: What a mailing list says of itself. Each is a `mailto:`, `https:` or `http:` URI, or several in
+--- order of preference. RFC 2369, 2919, 8058.
 options.LIST = {
   unsubscribe = { "string table", strings }, -- string|string[]
   --- Leaving is one click; needs an `https:` URI in `unsubscribe`. Mailbox providers want such a message signed.
@@ -165,7 +165,6 @@ options.MESSAGE = {
   priority = 'string: write "high", "normal" or "low"', -- "high"|"normal"|"low" = "normal"
   list = { "table", check.record(options.LIST) }, -- smtp.ListOptions
   calendar = { "table", check.record(options.CALENDAR) }, -- smtp.CalendarOptions
-  --- One or a list.
   dkim = { "table", check.either(signature, check.list("table", signature)) }, -- smtp.DkimOptions|smtp.DkimOptions[]
   dsn = { "table", check.record(options.DSN) }, -- smtp.DsnOptions
   --- Only over verified TLS, all the way; an error where the server does not offer it. RFC 8689.

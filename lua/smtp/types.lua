@@ -64,23 +64,23 @@
 ---@field subject? string UTF-8.
 ---@field text? string UTF-8; with `html` besides the reader's program chooses.
 ---@field html? string UTF-8.
----@field attachments? smtp.AttachmentOptions[]
+---@field attachments? smtp.AttachmentOptions[] What goes along with the text: one of `path`, `data` and `source`, and what is known of it.
 ---@field headers? (string|number)[][]|table<string, string|number> Your own: a list of `{name, value}`, or a table name → value. Those that have an option are refused.
 ---@field date? number Unix time, as os.time() gives it. (seconds; default: now)
 ---@field message_id? string `"<left@right>"` (default: made for you)
 ---@field in_reply_to? string The message that this one answers: its Message-ID, as it has it (`"<left@right> …"`). Comments are skipped, anything else is refused.
 ---@field references? string|string[] All those before it, likewise, or a list.
 ---@field priority? "high"|"normal"|"low" `"normal"` writes nothing. (default: "normal")
----@field list? smtp.ListOptions
----@field calendar? smtp.CalendarOptions
----@field dkim? smtp.DkimOptions|smtp.DkimOptions[] One or a list.
----@field dsn? smtp.DsnOptions
+---@field list? smtp.ListOptions What a mailing list says of itself.
+---@field calendar? smtp.CalendarOptions An invitation, shown as one and attached as `invite.ics`.
+---@field dkim? smtp.DkimOptions|smtp.DkimOptions[] A signature; RSA or Ed25519, as the key is.
+---@field dsn? smtp.DsnOptions Which reports to send back; an error where the server does not offer DSN.
 ---@field require_tls? boolean Only over verified TLS, all the way; an error where the server does not offer it. RFC 8689. (default: false)
----@field deliver_by? integer|smtp.DeliverByOptions (seconds)
+---@field deliver_by? integer|smtp.DeliverByOptions How soon a message is to be delivered; an error where the server does not offer it. (seconds)
 ---@field hold_for? integer So long the server keeps it before it sends it on; an error where it does not offer that. RFC 4865. (seconds)
 ---@field mt_priority? integer From -9 to 9; an error where the server does not offer it. RFC 6710.
 ---@field raw? string|fun(): string? A finished message instead: a string, or a function that returns pieces and then nil. Line ends become CRLF, and `Bcc` and `Resent-Bcc` are taken out of its header; all else goes as it is, lines over 998 octets too. A NUL is refused, and so are octets beyond ASCII where the server does not offer 8BITMIME: those of a function when they come, by ending the connection (`not_sent`).
----@field envelope? smtp.EnvelopeOptions
+---@field envelope? smtp.EnvelopeOptions Whom the servers are told of, where it differs from the header.
 ---@field partial? boolean Send to the recipients that the server takes and list the others; false: to all of them or to nobody. (default: true)
 ---@field on_progress? fun(sent: integer, total: integer?) Called with the octets sent while the body goes out, and when all of it has. Must not yield; what it raises ends the connection and comes through.
 ---@field files? boolean false: a `path` in attachments and a `key_file` in dkim are refused, for tables that come from outside. (default: true)
@@ -90,7 +90,7 @@
 ---@field name? string As people read it, in UTF-8.
 ---@field address string `local-part@domain`. Beyond ASCII the domain goes in its `xn--` form (by libidn2); the local part needs a server with SMTPUTF8.
 
---- One of the list `attachments`: one of `path`, `data` and `source`, and what is known of it.
+--- What goes along with the text: one of `path`, `data` and `source`, and what is known of it.
 ---@class smtp.AttachmentOptions
 ---@field path? string A file, opened when the message is sent and read piece by piece: memory does not grow with it.
 ---@field data? string The content itself.
@@ -115,7 +115,8 @@
 ---@field headers? string[] Which header fields to sign, From among them; those the message lacks are signed as absent. (default: those of RFC 6376 5.4.1 and the MIME ones, as far as they are there)
 ---@field canonicalization? string Of header and body: `relaxed` or `simple` each. (default: "relaxed/relaxed")
 
---- What a mailing list says of itself: `mailto:`, `https:` or `http:` URIs, one or several. RFC 2369, 2919, 8058.
+--- What a mailing list says of itself. Each is a `mailto:`, `https:` or `http:` URI, or several in order of preference.
+--- RFC 2369, 2919, 8058.
 ---@class smtp.ListOptions
 ---@field unsubscribe? string|string[]
 ---@field unsubscribe_post? boolean Leaving is one click; needs an `https:` URI in `unsubscribe`. Mailbox providers want such a message signed. (default: false)
@@ -286,17 +287,20 @@ function Session:close() end
 local Message = {}
 
 --- Exact octets with CRLF line ends, before dot-stuffing; nil when not known before the end (a function without size).
+--- Never yields.
 ---@param form? "7bit"|"8bit"|"binary" default the one that every server takes
 ---@return integer?
 function Message:size(form) end
 
---- The whole message in memory, with CRLF line ends, before dot-stuffing.
+--- The whole message in memory, with CRLF line ends, before dot-stuffing. May yield where a function that gives content
+--- does.
 ---@param form? "7bit"|"8bit"|"binary" default the one that every server takes
 ---@return string?
 ---@return smtp.Error? err kind "source"
 function Message:tostring(form) end
 
---- The message from its start, with CRLF line ends: files are opened anew.
+--- The message from its start, with CRLF line ends: files are opened anew. Reading may yield where a function that
+--- gives content does.
 ---@param form? "7bit"|"8bit"|"binary" default the one that every server takes
 ---@return (fun(): string?, smtp.Error?) read a chunk, never ""; nil at the end; nil and an error of kind "source"
 ---@return fun() close for who does not read to the end: closes the file that is open then
@@ -304,6 +308,7 @@ function Message:source(form) end
 
 --- Writes the whole message to a file (.eml), with CRLF line ends, piece by piece: memory does not grow with it. It is
 --- written under a name beside `path` and renamed when complete: a failure leaves nothing and an older file as it was.
+--- May yield where a function that gives content does.
 ---@param path string
 ---@return true?
 ---@return smtp.Error? err stage "compose"; kind "source": the message cannot be read; "input": cannot write there
@@ -311,7 +316,8 @@ function Message:save(path) end
 
 --- Writes one HTML page that shows the message as a person would see it: header, html with its inline images, text,
 --- attachments with type and size; of a `raw` message its source. Nothing in it runs or is loaded from elsewhere.
---- Written as save() writes. A `source` function of an image shown, or of `raw`, is read for it.
+--- Written as save() writes. A `source` function of an image shown, or of `raw`, is read for it. May yield where that
+--- does.
 ---@param path string
 ---@return true?
 ---@return smtp.Error? err stage "compose"; kind "source": an attachment cannot be read; "input": cannot write there

@@ -182,6 +182,19 @@ local function read_options(file)
   return tables
 end
 
+-- A field without words is what its table is.
+local function fill_in(tables)
+  local first = {}
+  for _, one in ipairs(tables) do first[one.class] = (one.words .. " "):match "^(.-%.) " end
+  for _, one in ipairs(tables) do
+    for _, field in ipairs(one.fields) do
+      local class = field.type:match "smtp%.%a+"
+      if field.words == "" and class ~= "smtp.Mailbox" then field.words = first[class] or "" end
+    end
+  end
+  return tables
+end
+
 --- All that the sources say.
 ---@return table<string, table> functions
 ---@return table<string, table> classes
@@ -194,7 +207,7 @@ function docs.read()
   for _, file in ipairs(files) do
     if file ~= "lua/smtp/types.lua" then read_source(file, functions, classes) end
   end
-  return functions, classes, read_options "lua/smtp/options.lua"
+  return functions, classes, fill_in(read_options "lua/smtp/options.lua")
 end
 
 return docs

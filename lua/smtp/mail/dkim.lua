@@ -11,16 +11,6 @@ local text = require "smtp.mail.text"
 
 local dkim = {}
 
----@class smtp.dkim.options
----@field domain string the domain that takes the responsibility (d=), ASCII: an international one in its xn-- form
----@field selector string which of the domain's keys (s=): its public half is at SELECTOR._domainkey.DOMAIN in the DNS
----@field key string|nil the private key, PEM without a password: RSA of 1024 bits or more, or Ed25519
----@field key_file string|nil a file that holds it; one of the two is needed
----@field headers string[]|nil which fields to sign, From among them; those the message lacks are signed as absent.
---- Default: those of RFC 6376 5.4.1 and the MIME ones, as far as they are there
----@field canonicalization string|nil of header and body: "relaxed/relaxed" (default), "relaxed/simple",
---- "simple/relaxed", "simple/simple"
-
 ---@class smtp.dkim.signature
 ---@field domain string
 ---@field selector string
@@ -217,7 +207,7 @@ local function check_one(given)
 end
 
 --- Checks what messages are to be signed with; reads `key_file`. Never yields.
----@param given smtp.dkim.options|smtp.dkim.options[] one, or a list: a message then gets a signature of each
+---@param given smtp.DkimOptions|smtp.DkimOptions[] one, or a list: a message then gets a signature of each
 ---@return smtp.dkim.signature[]|nil
 ---@return string|nil reason it begins with the option's name ("domain: …"), in a list with "item 2: "
 function dkim.new(given)

@@ -9,17 +9,6 @@ local text = require "smtp.mail.text"
 
 local list = {}
 
----@class smtp.list
----@field unsubscribe string|string[]|nil "mailto:…" or "https://…", in order of preference
----@field unsubscribe_post boolean|nil true: one POST to the https URI of `unsubscribe` is enough (RFC 8058); receivers
---- want such a message signed with DKIM
----@field id string|nil "list.example.org" or "Name <list.example.org>"
----@field help string|string[]|nil URIs as in `unsubscribe`, this one and those that follow
----@field subscribe string|string[]|nil
----@field post string|string[]|nil or "NO": nobody may post (RFC 2369 3.4)
----@field owner string|string[]|nil
----@field archive string|string[]|nil
-
 -- The keys, in the order their fields are written, and those fields.
 list.KEYS = { "id", "help", "unsubscribe", "unsubscribe_post", "subscribe", "post", "owner", "archive" }
 list.NAMES = {
@@ -100,7 +89,7 @@ local function id_field(value)
 end
 
 --- The field of one key of the option `list`; for `unsubscribe_post`, `unsubscribe` has been made before.
----@param given smtp.list
+---@param given smtp.ListOptions
 ---@param key string one of list.KEYS that is given, and not false
 ---@return string|nil field "List-…: …\r\n"
 ---@return string|nil reason

@@ -154,6 +154,7 @@ function Message:form(form)
 end
 
 --- Exact octets with CRLF line ends, before dot-stuffing; nil when not known before the end (a function without size).
+--- Never yields.
 ---@param form? "7bit"|"8bit"|"binary" default the one that every server takes
 ---@return integer?
 function Message:size(form)
@@ -172,7 +173,8 @@ function Message:again()
   return again()
 end
 
---- The message from its start, with CRLF line ends: files are opened anew.
+--- The message from its start, with CRLF line ends: files are opened anew. Reading may yield where a function that
+--- gives content does.
 ---@param form? "7bit"|"8bit"|"binary" default the one that every server takes
 ---@return (fun(): string?, smtp.Error?) read a chunk, never ""; nil at the end; nil and an error of kind "source"
 ---@return fun() close for who does not read to the end: closes the file that is open then
@@ -184,7 +186,8 @@ function Message:source(form)
   end, close
 end
 
---- The whole message in memory, with CRLF line ends, before dot-stuffing.
+--- The whole message in memory, with CRLF line ends, before dot-stuffing. May yield where a function that gives content
+--- does.
 ---@param form? "7bit"|"8bit"|"binary" default the one that every server takes
 ---@return string?
 ---@return smtp.Error? err kind "source"
@@ -207,6 +210,7 @@ end
 
 --- Writes the whole message to a file (.eml), with CRLF line ends, piece by piece: memory does not grow with it. It is
 --- written under a name beside `path` and renamed when complete: a failure leaves nothing and an older file as it was.
+--- May yield where a function that gives content does.
 ---@param path string
 ---@return true?
 ---@return smtp.Error? err stage "compose"; kind "source": the message cannot be read; "input": cannot write there
@@ -218,7 +222,8 @@ end
 
 --- Writes one HTML page that shows the message as a person would see it: header, html with its inline images, text,
 --- attachments with type and size; of a `raw` message its source. Nothing in it runs or is loaded from elsewhere.
---- Written as save() writes. A `source` function of an image shown, or of `raw`, is read for it.
+--- Written as save() writes. A `source` function of an image shown, or of `raw`, is read for it. May
+--- yield where that does.
 ---@param path string
 ---@return true?
 ---@return smtp.Error? err stage "compose"; kind "source": an attachment cannot be read; "input": cannot write there
