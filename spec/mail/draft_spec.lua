@@ -6,11 +6,11 @@ local header = require "smtp.mail.header"
 local id = require "smtp.mail.id"
 local linear = require "spec.support.linear"
 local message = require "smtp.mail.message"
-local pieces = require "spec.support.pieces"
+local any = require "spec.support.any_mail"
 local source = require "smtp.mail.source"
 
-local chance, complete, counted, equal, options, people, pick, usual, words = pieces.chance, pieces.complete, pieces.counted,
-  pieces.equal, pieces.options, pieces.people, pieces.pick, pieces.usual, pieces.words
+local chance, complete, counted, equal, options, people, pick, usual, words = any.chance, any.complete, any.counted,
+  any.equal, any.options, any.people, any.pick, any.usual, any.words
 
 describe("core.field", function()
   it("writes what header.text and header.field write", function()
@@ -154,7 +154,7 @@ describe("core.message_id", function()
     local random = core.random
     rawset(core, "random", function(n) return ("\171"):rep(n) end)
     for _ = 1, 5000 do
-      local boxes = address.list(pieces.mailbox())
+      local boxes = address.list(any.mailbox())
       if boxes and boxes[1] then
         local plain = core.message_id(core.random(16), boxes[1].address)
         if plain then
@@ -211,7 +211,7 @@ describe("Messages composed with these and without", function()
     local both, composed = counted()
     for _ = 1, 2000 do
       local given = options()
-      given.in_reply_to, given.list = pieces.pick { "<a@b>", nil }, nil
+      given.in_reply_to, given.list = any.pick { "<a@b>", nil }, nil
       if type(given.priority) ~= "string" then given.priority = nil end
       if type(given.headers) ~= "table" then given.headers = nil end
       local quick, why = message.compose(given)

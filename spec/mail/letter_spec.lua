@@ -2,9 +2,9 @@
 -- usual, what is nasty and both.
 local core = require "smtp.core"
 local message = require "smtp.mail.message"
-local pieces = require "spec.support.pieces"
+local any = require "spec.support.any_mail"
 
-local complete, counted, equal, options = pieces.complete, pieces.counted, pieces.equal, pieces.options
+local complete, counted, equal, options = any.complete, any.counted, any.equal, any.options
 
 describe("A letter", function()
   local random, time = core.random, os.time

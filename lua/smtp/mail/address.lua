@@ -1,21 +1,19 @@
 --- address: from what a user wrote to mailboxes, or a reason that shows where it went wrong.
---
--- Does: parses mailboxes and comma-separated lists of them and of groups, strictly and in linear time; domains beyond
--- ASCII become A-labels.
--- Never: guesses. Comments, routes and white space around "@" or "." are refused: two readers of such an address may
--- see two different recipients. One leniency, unambiguous: a dot in an unquoted display name ("J. Doe").
--- Called by: message, session, protocol.path. RFC 5322 3.4, RFC 5321 4.1.2 and 4.5.3.1, RFC 5891 4, RFC 6531 3.3,
--- RFC 6532 3.2.
-
+--- Does: parses mailboxes and comma-separated lists of them and of groups, strictly and in linear time; domains beyond
+--- ASCII become A-labels.
+--- Never: guesses. Comments, routes and white space around "@" or "." are refused: two readers of such an address may
+--- see two different recipients. One leniency, unambiguous: a dot in an unquoted display name ("J. Doe").
+--- Called by: people, client/session, server/path.
+--- RFC 5322 3.4, RFC 5321 4.1.2 and 4.5.3.1, RFC 5891 4, RFC 6531 3.3, RFC 6532 3.2.
 local core = require "smtp.core"
 local text = require "smtp.mail.text"
 
 local address = {}
 
 ---@class smtp.mailbox
----@field name string|nil display name, UTF-8
+---@field name string? display name, UTF-8
 ---@field address string "local@domain" as it goes to the envelope, quoted only where it must be
----@field utf8 boolean|nil true when the address holds non-ASCII bytes and so needs SMTPUTF8
+---@field utf8 boolean? true when the address holds non-ASCII bytes and so needs SMTPUTF8
 
 ---@class smtp.group RFC 5322 3.4
 ---@field group string its name, UTF-8
@@ -34,9 +32,7 @@ local MAILBOXES, GROUPS, RECIPIENTS = {}, { groups = true }, { postmaster = true
 local HIDDEN = { groups = true, postmaster = true }
 
 local function fail(s, at, why)
-  if at > #s then
-    return nil, ("%s at the end of %s"):format(why, text.show(s, math.max(1, #s - 31)))
-  end
+  if at > #s then return nil, ("%s at the end of %s"):format(why, text.show(s, math.max(1, #s - 31))) end
   return nil, ("%s at position %d: %s"):format(why, at, text.show(s, at))
 end
 
@@ -88,9 +84,7 @@ local function is_ipv6(s)
   local head, tail = s:match("^(.*[:])([%d.]+)$")
   local extra = 0
   if head and tail:find(".", 1, true) then
-    if not is_ipv4(tail) then
-      return false
-    end
+    if not is_ipv4(tail) then return false end
     s, extra = head:sub(-2) == "::" and head or head:sub(1, -2), 2
   end
   local left, right = s:match("^(.-)::(.*)$")
@@ -98,16 +92,12 @@ local function is_ipv6(s)
   for _, side in ipairs { left or s, right } do
     if side ~= "" then
       for group in (side .. ":"):gmatch("([^:]*):") do
-        if not group:find("^%x%x?%x?%x?$") then
-          return false
-        end
+        if not group:find("^%x%x?%x?%x?$") then return false end
         count = count + 1
       end
     end
   end
-  if left then
-    return count <= 6
-  end
+  if left then return count <= 6 end
   return count == 8
 end
 
@@ -115,9 +105,7 @@ local function literal(s, at)
   local inside, after = s:match("^%[([^%[%]]*)%]()", at)
   if inside and #inside <= 64 then
     local six = inside:match("^[Ii][Pp][Vv]6:(.+)$")
-    if is_ipv4(inside) or (six and is_ipv6(six)) then
-      return "[" .. inside .. "]", after
-    end
+    if is_ipv4(inside) or (six and is_ipv6(six)) then return "[" .. inside .. "]", after end
   end
   return fail(s, at, "not an address literal ([192.0.2.1] or [IPv6:2001:db8::1])")
 end
@@ -161,9 +149,7 @@ end
 
 -- The domain at `at` and the position after it.
 local function domain(s, at, local_ascii, as_written)
-  if s:byte(at) == 91 then
-    return literal(s, at)
-  end
+  if s:byte(at) == 91 then return literal(s, at) end
   local name, after = s:match("^([A-Za-z0-9._\128-\255-]+)()", at) -- "_": DNS has such names, mail goes to them
   if not name then
     return fail(s, at, "a domain is missing")
@@ -171,15 +157,11 @@ local function domain(s, at, local_ascii, as_written)
     return fail(s, after, "a character that no domain may hold")
   elseif name:find("[\128-\255]") and not as_written then
     local host, why = international(name, local_ascii)
-    if why then
-      return fail(s, at, ("not an international domain (%s)"):format(why))
-    end
+    if why then return fail(s, at, ("not an international domain (%s)"):format(why)) end
     return host, after
   end
   local why, where = flaw(name)
-  if why then
-    return fail(s, at + where - 1, why)
-  end
+  if why then return fail(s, at + where - 1, why) end
   return name, after
 end
 
@@ -194,9 +176,7 @@ local function local_part(s, at)
     end
   else
     name = s:match(ATOM, at)
-    if not name then
-      return unexpected(s, at)
-    end
+    if not name then return unexpected(s, at) end
     after = at + #name
     if s:byte(after) == 64 and not is_dot_atom(name) then
       return fail(s, at, "a dot at the start, at the end or twice in a row in the local part")
@@ -215,18 +195,12 @@ end
 -- addr-spec at `at`: the mailbox and the position after it.
 local function addr_spec(s, at, as_written)
   local name, after = local_part(s, at)
-  if not name then
-    return nil, after
-  end
+  if not name then return nil, after end
   local host
   host, after = domain(s, after + 1, not name:find("[\128-\255]"), as_written)
-  if not host then
-    return nil, after
-  end
+  if not host then return nil, after end
   local spec = name .. "@" .. host
-  if spec:find("\194[\128-\159]") then
-    return fail(s, at, "a control character in an address")
-  end
+  if spec:find("\194[\128-\159]") then return fail(s, at, "a control character in an address") end
   local hidden = text.invisible(s:sub(at, after - 1))
   if hidden then -- who reads it, or a program that drops such characters, sees another mailbox
     return fail(s, at + hidden - 1, "an invisible character in an address")
@@ -258,17 +232,13 @@ local function mailbox(s, at, takes)
       return box, after + 1
     elseif c == ":" then
       local name = table.concat(words, " ")
-      if name == "" then
-        return fail(s, at, "a group without a name")
-      end
+      if name == "" then return fail(s, at, "a group without a name") end
       return { group = name, members = {} }, at + 1
     end
     local word, after
     if c == '"' then
       word, after = quoted(s, at)
-      if not word then
-        return nil, after
-      end
+      if not word then return nil, after end
     else
       word = s:match(ATOM, at)
       if not word and #words > 0 and (c == "" or c == "," or c == ";") then
@@ -280,9 +250,7 @@ local function mailbox(s, at, takes)
     end
     local following = s:sub(after, after)
     if following == "@" then
-      if #words == 0 then
-        return addr_spec(s, start)
-      end
+      if #words == 0 then return addr_spec(s, start) end
       return fail(s, at, 'a display name needs quotes to hold "@", an address "<" and ">"')
     elseif following == '"' or (c == '"' and s:find(ATOM, after)) then
       return fail(s, after, "white space is missing beside a quoted string")
@@ -294,9 +262,7 @@ end
 
 local function append(boxes, s, takes)
   local ok, why = text.check(s)
-  if not ok then
-    return nil, why
-  end
+  if not ok then return nil, why end
   local at = skip(s, 1)
   local open, opened -- the group being read, and where it began
   while true do
@@ -317,18 +283,12 @@ local function append(boxes, s, takes)
     end
     at = skip(s, after)
     local closed = open and s:sub(at, at) == ";"
-    if closed then
-      open, at = nil, skip(s, at + 1)
-    end
+    if closed then open, at = nil, skip(s, at + 1) end
     if at > #s then
-      if open then
-        return fail(s, opened, "this group is never closed with \";\"")
-      end
+      if open then return fail(s, opened, "this group is never closed with \";\"") end
       return boxes
     elseif closed or not item.members then
-      if s:sub(at, at) ~= "," then
-        return unexpected(s, at)
-      end
+      if s:sub(at, at) ~= "," then return unexpected(s, at) end
       at = skip(s, at + 1)
     end
   end
@@ -337,9 +297,7 @@ end
 -- A string that is one addr-spec and nothing else.
 local function bare(s, as_written)
   local ok, why = text.check(s)
-  if not ok then
-    return nil, "address: " .. why
-  end
+  if not ok then return nil, "address: " .. why end
   local box, after = addr_spec(s, 1, as_written)
   if not box then
     return nil, after
@@ -353,17 +311,11 @@ local function from_table(value, takes)
   local spec = value.address
   local domainless = takes.postmaster and type(spec) == "string" and spec:find("^" .. POSTMASTER .. "$")
   local box, why = domainless and { address = spec }, nil
-  if not box then
-    box, why = bare(spec)
-  end
-  if not box then
-    return nil, why
-  end
+  if not box then box, why = bare(spec) end
+  if not box then return nil, why end
   if value.name ~= nil and value.name ~= "" then
     local ok, reason = text.check(value.name)
-    if not ok then
-      return nil, "name: " .. reason
-    end
+    if not ok then return nil, "name: " .. reason end
     box.name = value.name
   end
   return box
@@ -390,9 +342,7 @@ local function collect(value, takes)
     else
       ok, why = append(boxes, item, takes)
     end
-    if not ok then
-      return nil, single and why or ("item %d: %s"):format(i, why)
-    end
+    if not ok then return nil, single and why or ("item %d: %s"):format(i, why) end
   end
   return boxes
 end
@@ -400,47 +350,45 @@ end
 --- Mailboxes and groups out of anything an address option takes. Linear time; never yields.
 ---@param value string|table a comma-separated string, a mailbox table {name=, address=}, or a list of either; strings
 --- may hold groups: "Team: a@example.org, b@example.org;"
----@return smtp.mailboxes|nil boxes in order, duplicates kept
----@return string|nil reason
+---@return smtp.mailboxes? boxes in order, duplicates kept
+---@return string? reason
 function address.list(value)
   return collect(value, GROUPS)
 end
 
 --- The same of people that no header field names: "postmaster" needs no domain.
 ---@param value string|table
----@return smtp.mailboxes|nil
----@return string|nil reason
+---@return smtp.mailboxes?
+---@return string? reason
 function address.hidden(value)
   return collect(value, HIDDEN)
 end
 
 --- The recipients of an envelope: no groups, and "postmaster" needs no domain.
 ---@param value string|table
----@return smtp.mailboxes|nil
----@return string|nil reason
+---@return smtp.mailboxes?
+---@return string? reason
 function address.mailboxes(value)
   return collect(value, RECIPIENTS)
 end
 
 local function only(boxes, why)
-  if boxes and #boxes ~= 1 then
-    return nil, ("one mailbox is needed, not %d"):format(#boxes)
-  end
+  if boxes and #boxes ~= 1 then return nil, ("one mailbox is needed, not %d"):format(#boxes) end
   return boxes and boxes[1], why
 end
 
 --- Exactly one mailbox, in any form an address option takes.
 ---@param value string|table
----@return smtp.mailbox|nil
----@return string|nil reason
+---@return smtp.mailbox?
+---@return string? reason
 function address.mailbox(value)
   return only(collect(value, MAILBOXES))
 end
 
 --- What stands in a path of SMTP, `local@domain`, with the domain as the peer wrote it.
 ---@param s string
----@return smtp.mailbox|nil
----@return string|nil reason
+---@return smtp.mailbox?
+---@return string? reason
 function address.exact(s)
   return bare(s, true)
 end
@@ -448,23 +396,19 @@ end
 --- One mailbox out of a string: `Name <local@domain>` or `local@domain`.
 ---@param s string
 ---@param recipient? boolean of an envelope: "postmaster" needs no domain
----@return smtp.mailbox|nil
----@return string|nil reason names the position and shows the text there
+---@return smtp.mailbox?
+---@return string? reason names the position and shows the text there
 function address.parse(s, recipient)
-  if type(s) ~= "string" then
-    return nil, "a string is needed, not " .. type(s)
-  end
+  if type(s) ~= "string" then return nil, "a string is needed, not " .. type(s) end
   return only(collect(s, recipient and RECIPIENTS or MAILBOXES))
 end
 
 --- The envelope's sender: a mailbox, or "" (also "<>") for the null reverse path of RFC 5321 4.5.5.
 ---@param value string|table
----@return smtp.mailbox|nil
----@return string|nil reason
+---@return smtp.mailbox?
+---@return string? reason
 function address.reverse_path(value)
-  if value == "" or value == "<>" then
-    return { address = "" }
-  end
+  if value == "" or value == "<>" then return { address = "" } end
   return address.mailbox(value)
 end
 

@@ -1,9 +1,8 @@
 --- compose: a user's table made into what goes out: header, body and signatures, laid out for what a server takes.
----
 --- Does: every check of a value that could be wrong, before anything is on the network. Bcc goes to the envelope alone.
 --- Never: keeps an attachment in memory, changes the caller's table. What it refuses is raised, see refusal.
---- Called by: message. RFC 5322 3.6, RFC 2046, RFC 6531, RFC 2156 (Importance, Priority).
-
+--- Called by: message.
+--- RFC 5322 3.6, RFC 2046, RFC 6531, RFC 2156 (Importance, Priority).
 local core = require "smtp.core"
 local date = require "smtp.mail.date"
 local finished = require "smtp.mail.finished"
@@ -180,9 +179,7 @@ end
 local function split(head)
   local fields, from = {}, 1
   for after in head:gmatch("\r\n()") do
-    if not head:find("^[ \t]", after) then
-      fields[#fields + 1], from = head:sub(from, after - 1), after
-    end
+    if not head:find("^[ \t]", after) then fields[#fields + 1], from = head:sub(from, after - 1), after end
   end
   return fields
 end

@@ -1,7 +1,7 @@
 --- content_type: media types, read strictly or guessed from a filename.
---
--- Never: looks into content. Called by: mime. RFC 2045 5.1, RFC 6838 4.2.
-
+--- Never: looks into content.
+--- Called by: mime.
+--- RFC 2045 5.1, RFC 6838 4.2.
 local text = require "smtp.mail.text"
 
 local content_type = {}
@@ -32,7 +32,7 @@ local BY_EXTENSION = {
 }
 
 --- The type a filename's extension stands for; "application/octet-stream" where that is not known.
----@param filename string|nil
+---@param filename string?
 ---@return string
 function content_type.guess(filename)
   local extension = filename and filename:match("%.([A-Za-z0-9]+)$")
@@ -45,9 +45,7 @@ local function quoted(s, at)
   if s:byte(at) == 34 then
     repeat
       stop = s:match('^[^"\\]*()', stop + 1)
-      if s:byte(stop) == 34 then
-        return (s:sub(at + 1, stop - 1):gsub("\\(.)", "%1")), stop + 1
-      end
+      if s:byte(stop) == 34 then return (s:sub(at + 1, stop - 1):gsub("\\(.)", "%1")), stop + 1 end
       stop = stop + 1
     until stop > #s
   end
@@ -55,26 +53,20 @@ end
 
 --- Reads "type/subtype; name=value; …"; a ";" may stand at the end.
 ---@param value string
----@return string|nil type "type/subtype" as given
+---@return string? type "type/subtype" as given
 ---@return table[]|string parameters list of {name, value}; the reason where there is no type
 function content_type.parse(value)
   local ok, why = text.check(value)
-  if not ok then
-    return nil, why
-  end
+  if not ok then return nil, why end
   local media, at = value:match("^(" .. TOKEN .. "/" .. TOKEN .. ")()")
-  if not media or #media > 255 then
-    return nil, "not a media type (type/subtype): " .. text.show(value)
-  end
+  if not media or #media > 255 then return nil, "not a media type (type/subtype): " .. text.show(value) end
   local parameters, seen = {}, {}
   while not value:find("^ *;? *$", at) do
     local name, after = value:match("^ *; *(" .. ATTRIBUTE .. ")=()", at)
     local word, stop
     if name then
       word, stop = value:match("^(" .. TOKEN .. ")()", after)
-      if not word then
-        word, stop = quoted(value, after)
-      end
+      if not word then word, stop = quoted(value, after) end
     end
     local key = name and name:gsub("[A-Z]", string.lower)
     if not word or seen[key] or #name > 40 then

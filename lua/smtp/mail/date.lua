@@ -1,8 +1,7 @@
 --- date: a point in time as a Date field writes it: "Tue, 24 Nov 2026 10:11:12 +0000".
---
--- Never: asks the locale for a name or strftime for an offset (its "%z" is a zone name on some systems).
--- Called by: compose, letter. RFC 5322 3.3.
-
+--- Never: asks the locale for a name or strftime for an offset (its "%z" is a zone name on some systems).
+--- Called by: compose, letter.
+--- RFC 5322 3.3.
 local date = {}
 
 local DAYS = { "Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat" }
@@ -15,12 +14,10 @@ end
 
 --- Unix time to a date in the local time zone, with its offset.
 ---@param time number seconds since 1970, fractions dropped; not before 1970 or after 9999
----@return string|nil
----@return string|nil reason
+---@return string?
+---@return string? reason
 function date.format(time)
-  if type(time) ~= "number" or not (time >= 0 and time < LAST) then
-    return nil, "a Unix time in seconds is needed"
-  end
+  if type(time) ~= "number" or not (time >= 0 and time < LAST) then return nil, "a Unix time in seconds is needed" end
   time = math.floor(time)
   local here, utc = os.date("*t", time), os.date("!*t", time)
   -- The two are less than a day apart, so a different day of the year is the next or the one before.

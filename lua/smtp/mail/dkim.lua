@@ -1,10 +1,9 @@
 --- dkim: signatures that prove a message's domain (DKIM-Signature fields).
---
--- Does: checks what a signature is made with, before anything is sent; hashes the body in one pass, whatever the number
--- of signatures; signs each field from the last up, From and what may stand only once against additions too.
--- Never: keeps the body in memory, looks anything up in the DNS, shows any of a key in a reason.
--- Called by: message. RFC 6376; RFC 8301 (key sizes, SHA-256 alone), RFC 8463 (Ed25519), RFC 8058 4 (what of a list).
-
+--- Does: checks what a signature is made with, before anything is sent; hashes the body in one pass, whatever the
+--- number of signatures; signs each field from the last up, From and what may stand only once against additions too.
+--- Never: keeps the body in memory, looks anything up in the DNS, shows any of a key in a reason.
+--- Called by: compose.
+--- RFC 6376; RFC 8301 (key sizes, SHA-256 alone), RFC 8463 (Ed25519), RFC 8058 4 (what of a list).
 local core = require "smtp.core"
 local header = require "smtp.mail.header"
 local text = require "smtp.mail.text"
@@ -15,7 +14,7 @@ local dkim = {}
 ---@field domain string
 ---@field selector string
 ---@field signer userdata of smtp.tls
----@field names string[]|nil
+---@field names string[]?
 ---@field header "relaxed"|"simple"
 ---@field body "relaxed"|"simple"
 
@@ -85,9 +84,7 @@ local function read_key(path)
     return nil, "not the name of a file"
   end
   local file, why = io.open(path, "rb")
-  if not file then
-    return nil, why:sub(1, #path + 2) == path .. ": " and why:sub(#path + 3) or "cannot be opened"
-  end
+  if not file then return nil, why:sub(1, #path + 2) == path .. ": " and why:sub(#path + 3) or "cannot be opened" end
   local pem
   pem, why = file:read(KEY_LIMIT + 1)
   file:close()
@@ -112,31 +109,21 @@ local function open_signer(given)
   elseif is_path(pem) then
     more = "; the name of a file is given as key_file"
   end
-  if not pem then
-    return nil, option .. ": " .. why .. more
-  end
+  if not pem then return nil, option .. ": " .. why .. more end
   local found, tls = pcall(require, "smtp.tls") -- not there inside nginx
-  if not found then
-    return nil, option .. ": signing needs the module smtp.tls, which cannot be loaded here"
-  end
+  if not found then return nil, option .. ": signing needs the module smtp.tls, which cannot be loaded here" end
   local signer
   signer, why = tls.signer(pem)
-  if not signer then
-    return nil, option .. ": " .. why .. more
-  end
+  if not signer then return nil, option .. ": " .. why .. more end
   return signer
 end
 
 local function check_headers(names)
-  if type(names) ~= "table" then
-    return nil, "a list of field names is needed, not " .. type(names)
-  end
+  if type(names) ~= "table" then return nil, "a list of field names is needed, not " .. type(names) end
   local seen, list = {}, {}
   for i, name in ipairs(names) do
     local ok, why = header.check(name, "")
-    if not ok then
-      return nil, why
-    end
+    if not ok then return nil, why end
     local key = lower(name)
     if name:find(";", 1, true) then -- the end of the tag
       return nil, "not a name that can be signed: " .. text.show(name)
@@ -148,45 +135,29 @@ local function check_headers(names)
     seen[key], list[i] = true, name
   end
   for key in pairs(names) do
-    if not list[key] then
-      return nil, "not a list of field names"
-    end
+    if not list[key] then return nil, "not a list of field names" end
   end
-  if not seen.from then
-    return nil, "From must be among them"
-  end
+  if not seen.from then return nil, "From must be among them" end
   return list
 end
 
 local function check_one(given)
-  if type(given) ~= "table" then
-    return nil, "a table is needed, not " .. type(given)
-  end
+  if type(given) ~= "table" then return nil, "a table is needed, not " .. type(given) end
   for name in pairs(given) do
-    if not OPTIONS[name] then
-      return nil, ("%s: not an option of dkim"):format(text.show(tostring(name)))
-    end
+    if not OPTIONS[name] then return nil, ("%s: not an option of dkim"):format(text.show(tostring(name))) end
   end
   local ok, why = check_name(given.domain, "domain")
-  if ok and not given.domain:find(".", 1, true) then
-    ok, why = nil, "not a domain: " .. text.show(given.domain)
-  end
-  if not ok then
-    return nil, "domain: " .. why
-  end
+  if ok and not given.domain:find(".", 1, true) then ok, why = nil, "not a domain: " .. text.show(given.domain) end
+  if not ok then return nil, "domain: " .. why end
   ok, why = check_name(given.selector, "selector")
   if ok and #given.selector + #"._domainkey." + #given.domain > 253 then
     ok, why = nil, "too long with the domain for a name in the DNS"
   end
-  if not ok then
-    return nil, "selector: " .. why
-  end
+  if not ok then return nil, "selector: " .. why end
   local names
   if given.headers ~= nil then
     names, why = check_headers(given.headers)
-    if not names then
-      return nil, "headers: " .. why
-    end
+    if not names then return nil, "headers: " .. why end
   end
   local of_header, of_body = "relaxed", "relaxed"
   if given.canonicalization ~= nil then
@@ -197,9 +168,7 @@ local function check_one(given)
   end
   local signer
   signer, why = open_signer(given)
-  if not signer then
-    return nil, why
-  end
+  if not signer then return nil, why end
   return {
     domain = given.domain, selector = given.selector, signer = signer, names = names,
     header = of_header, body = of_body,
@@ -208,8 +177,8 @@ end
 
 --- Checks what messages are to be signed with; reads `key_file`. Never yields.
 ---@param given smtp.DkimOptions|smtp.DkimOptions[] one, or a list: a message then gets a signature of each
----@return smtp.dkim.signature[]|nil
----@return string|nil reason it begins with the option's name ("domain: …"), in a list with "item 2: "
+---@return smtp.dkim.signature[]?
+---@return string? reason it begins with the option's name ("domain: …"), in a list with "item 2: "
 function dkim.new(given)
   if type(given) ~= "table" or given[1] == nil then
     local one, why = check_one(given)
@@ -218,24 +187,18 @@ function dkim.new(given)
   local list = {}
   for i, item in ipairs(given) do
     local one, why = check_one(item)
-    if not one then
-      return nil, ("item %d: %s"):format(i, why)
-    end
+    if not one then return nil, ("item %d: %s"):format(i, why) end
     list[i] = one
   end
   for key in pairs(given) do
-    if not list[key] then
-      return nil, ("%s: not an item of the list"):format(text.show(tostring(key)))
-    end
+    if not list[key] then return nil, ("%s: not an item of the list"):format(text.show(tostring(key))) end
   end
   return list
 end
 
 -- RFC 6376 3.4.1 and 3.4.2.
 local function canonical(field, how)
-  if how == "simple" then
-    return field
-  end
+  if how == "simple" then return field end
   local name, value = field:match("^([^:]*):(.*)$")
   value = value:gsub("\r\n", ""):gsub("[ \t]+", " "):gsub("^ ", ""):gsub(" $", "")
   return lower((name:gsub("[ \t]+$", ""))) .. ":" .. value .. "\r\n"
@@ -261,13 +224,11 @@ end
 ---@param names string[] as in h=: each takes the last field of its name that is not taken yet, or nothing
 ---@param fields string[] "Name: value\r\n", folded or not
 ---@param unsigned string the DKIM-Signature field, with an empty b=
----@return string|nil signature
----@return string|nil reason
+---@return string? signature
+---@return string? reason
 function dkim.sign(signer, how, names, fields, unsigned)
   local keys, why = index(fields)
-  if not keys then
-    return nil, why
-  end
+  if not keys then return nil, why end
   local places = {} -- where the fields of a name are, in order
   for i, key in ipairs(keys) do
     places[key] = places[key] or {}
@@ -276,9 +237,7 @@ function dkim.sign(signer, how, names, fields, unsigned)
   local data = {}
   for _, name in ipairs(names) do
     local place = table.remove(places[lower(name)] or {})
-    if place then
-      data[#data + 1] = canonical(fields[place], how)
-    end
+    if place then data[#data + 1] = canonical(fields[place], how) end
   end
   data[#data + 1] = canonical(unsigned, how):sub(1, -3)
   return signer:sign(table.concat(data))
@@ -290,9 +249,7 @@ local function signed_names(signature, count)
   for _, name in ipairs(signature.names or FIELDS) do
     local key = lower(name)
     local times = count[key] or 0
-    if (times > 0 and ONCE[key]) or (times == 0 and signature.names) then
-      times = times + 1
-    end
+    if (times > 0 and ONCE[key]) or (times == 0 and signature.names) then times = times + 1 end
     for _ = 1, times do
       names[#names + 1] = name
     end
@@ -308,9 +265,7 @@ local function body_hashes(signatures, content)
     local form = signature.body
     if not runs[form] then
       local hasher, why = tls.hasher("sha256")
-      if not hasher then
-        return nil, why
-      end
+      if not hasher then return nil, why end
       runs[form] = { encoder = core.encoder("dkim-" .. form), hasher = hasher }
     end
   end
@@ -327,9 +282,7 @@ local function body_hashes(signatures, content)
       for _, run in pairs(runs) do
         -- a run of empty lines grows without bound and must be known whole once text follows
         local fine, bytes = pcall(run.encoder.update, run.encoder, piece)
-        if not fine then
-          return nil, "the empty lines in a row are more than can be hashed: " .. tostring(bytes)
-        end
+        if not fine then return nil, "the empty lines in a row are more than can be hashed: " .. tostring(bytes) end
         run.hasher:update(bytes)
       end
     end
@@ -359,7 +312,7 @@ end
 ---@param fields string[] the header, "Name: value\r\n" each, folded or not
 ---@param content smtp.source the body behind the empty line, with CRLF line ends
 ---@param time number seconds since 1970
----@return string[]|nil "DKIM-Signature: …\r\n" each, folded
+---@return string[]? "DKIM-Signature: …\r\n" each, folded
 ---@return string|smtp.Error|nil reason, or what `content` failed with
 function dkim.fields(signatures, fields, content, time)
   local keys, count = index(fields)
@@ -369,9 +322,7 @@ function dkim.fields(signatures, fields, content, time)
     return nil, "the message has no From field, which must be signed"
   end
   local hashes, err = body_hashes(signatures, content)
-  if not hashes then
-    return nil, err
-  end
+  if not hashes then return nil, err end
   local out = {}
   for i, signature in ipairs(signatures) do
     local names = signed_names(signature, count)
@@ -379,12 +330,8 @@ function dkim.fields(signatures, fields, content, time)
       signature.body, signature.domain, signature.selector, math.floor(time), table.concat(names, ": "),
       hashes[signature.body]))
     local bytes
-    if unsigned then
-      bytes, why = dkim.sign(signature.signer, signature.header, names, fields, unsigned)
-    end
-    if not bytes then
-      return nil, why
-    end
+    if unsigned then bytes, why = dkim.sign(signature.signer, signature.header, names, fields, unsigned) end
+    if not bytes then return nil, why end
     out[i] = append(unsigned, core.base64(bytes))
   end
   return out

@@ -1,8 +1,7 @@
 --- encoded_word: header fields as a person reads them.
---
--- Does: unfolds a header, decodes the encoded words in it. What it cannot decode it leaves as it stands.
--- Called by: message (preview). RFC 2047, RFC 5322 2.2.3.
-
+--- Does: unfolds a header, decodes the encoded words in it. What it cannot decode it leaves as it stands.
+--- Called by: preview.
+--- RFC 2047, RFC 5322 2.2.3.
 local core = require "smtp.core"
 
 local encoded_word = {}
@@ -42,12 +41,8 @@ function encoded_word.decode(value)
     local between = value:sub(from, (start or 0) - 1)
     local to_utf8 = start and CHARSETS[charset:lower():match("^[^*]*")]
     local plain = to_utf8 and DECODE[kind:upper()](body)
-    if not (joined and plain and between:find("^[ \t]*$")) then
-      out[#out + 1] = between
-    end
-    if not start then
-      return table.concat(out)
-    end
+    if not (joined and plain and between:find("^[ \t]*$")) then out[#out + 1] = between end
+    if not start then return table.concat(out) end
     out[#out + 1] = plain and to_utf8(plain) or value:sub(start, stop)
     joined, from = plain ~= nil, stop + 1
   end

@@ -1,9 +1,7 @@
 --- file: a file that is there whole or not at all.
---
--- Does: writes piece by piece under a name beside the wanted one, and renames when complete: a failure leaves nothing,
--- and an older file as it was.
--- Called by: message (save, preview). No RFC speaks of it.
-
+--- Does: writes piece by piece under a name beside the wanted one, and renames when complete: a failure leaves nothing,
+--- and an older file as it was.
+--- Called by: message (save, preview).
 local errors = require "smtp.errors"
 local id = require "smtp.mail.id"
 local text = require "smtp.mail.text"
@@ -13,9 +11,7 @@ local file = {}
 -- What the system said of a file, under the name the caller knows.
 local function unwritable(label, path, temporary, why)
   why = tostring(why)
-  if why:sub(1, #temporary) == temporary then
-    why = why:sub(#temporary + 1):gsub("^: ", "")
-  end
+  if why:sub(1, #temporary) == temporary then why = why:sub(#temporary + 1):gsub("^: ", "") end
   return errors.input(text.escape(("%s: %s: %s"):format(label, path, why)))
 end
 
@@ -24,46 +20,34 @@ end
 ---@param label string the call, for a reason
 ---@param read fun(): string|nil, smtp.Error|nil
 ---@param close fun() ends the reading where that is not at its end
----@return true|nil
----@return smtp.Error|nil err stage "compose"; kind "source": the content cannot be read; "input": cannot write there
+---@return true?
+---@return smtp.Error? err stage "compose"; kind "source": the content cannot be read; "input": cannot write there
 function file.write(path, label, read, close)
   if path == "" or path:find("[^\1-\255]") then -- the C library would stop reading the name at a NUL
     return nil, errors.input(label .. ": not the name of a file")
   end
   local suffix, why = id.random(8)
-  if not suffix then
-    return nil, errors.input(label .. ": " .. why)
-  end
+  if not suffix then return nil, errors.input(label .. ": " .. why) end
   local temporary = path .. "." .. suffix .. ".tmp"
   local handle
   handle, why = io.open(temporary, "wb")
-  if not handle then
-    return nil, unwritable(label, path, temporary, why)
-  end
+  if not handle then return nil, unwritable(label, path, temporary, why) end
   local ok, err = true, nil
   while ok do
     local chunk
     chunk, err = read()
-    if not chunk then
-      break
-    end
+    if not chunk then break end
     ok, why = handle:write(chunk)
   end
   close()
   local closed, reason = handle:close()
   if ok and not err then
     ok, why = closed, reason
-    if ok then
-      ok, why = os.rename(temporary, path)
-    end
-    if ok then
-      return true
-    end
+    if ok then ok, why = os.rename(temporary, path) end
+    if ok then return true end
   end
   os.remove(temporary)
-  if err then
-    return nil, errors.new { kind = "source", stage = "compose", reason = err.reason, temporary = false }
-  end
+  if err then return nil, errors.new { kind = "source", stage = "compose", reason = err.reason, temporary = false } end
   return nil, unwritable(label, path, temporary, why)
 end
 

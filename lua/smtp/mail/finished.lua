@@ -1,10 +1,9 @@
 --- finished: a message that somebody else composed, on its way out.
---
--- Does: takes out its Bcc and Resent-Bcc fields, which name those whom nobody is to know of, in whatever pieces they
--- come; makes its line ends CRLF; refuses NUL.
--- Never: touches the body or another field; cuts a line, however long it is.
--- Called by: message. RFC 5322 2.1.1, 3.6.3, 3.6.6 and 4.5 (blanks before the colon).
-
+--- Does: takes out its Bcc and Resent-Bcc fields, which name those whom nobody is to know of, in whatever pieces they
+--- come; makes its line ends CRLF; refuses NUL.
+--- Never: touches the body or another field; cuts a line, however long it is.
+--- Called by: compose.
+--- RFC 5322 2.1.1, 3.6.3, 3.6.6 and 4.5 (blanks before the colon).
 local core = require "smtp.core"
 local source = require "smtp.mail.source"
 local text = require "smtp.mail.text"
@@ -19,9 +18,7 @@ local BLOCK = 4096
 
 local function may_become_one(name)
   for whole in pairs(NAMES) do
-    if whole:sub(1, #name) == name then
-      return true
-    end
+    if whole:sub(1, #name) == name then return true end
   end
   return false
 end
@@ -30,9 +27,7 @@ end
 local function next_look(piece, at)
   while true do
     local stop = piece:find("\n[\r\nBbRr]", at)
-    if not stop then
-      return math.huge
-    end
+    if not stop then return math.huge end
     at = stop + 1
     -- of a line that is not there yet the first letters do not tell
     if at + LONGEST > #piece or piece:find("^[\r\n]", at) or piece:find("^[Bb][Cc][Cc]", at)
@@ -69,15 +64,11 @@ local function filter_of()
         local last = piece:byte(stop)
         out[#out + 1] = piece:sub(at, stop)
         at = stop + 1
-        if last == 13 or last == 10 then
-          place, held, name, gap, cr, bare = "line", {}, "", false, last == 13, false
-        end
+        if last == 13 or last == 10 then place, held, name, gap, cr, bare = "line", {}, "", false, last == 13, false end
       elseif place == "field" then
         local stop = piece:find("[\r\n]", at)
         at = (stop or #piece) + 1
-        if stop then
-          place, held, name, gap, cr = "line", {}, "", false, piece:byte(stop) == 13
-        end
+        if stop then place, held, name, gap, cr = "line", {}, "", false, piece:byte(stop) == 13 end
       elseif cr then
         cr = false
         if piece:byte(at) == 10 then
@@ -95,9 +86,7 @@ local function filter_of()
         place, dropping = "field", false
       else
         local from, word = at, ""
-        if not gap then
-          word, at = piece:match("^([^ \t\r\n:]*)()", at)
-        end
+        if not gap then word, at = piece:match("^([^ \t\r\n:]*)()", at) end
         local blanks
         blanks, at = piece:match("^([ \t]*)()", at)
         name, gap = name .. text.lower(word:sub(1, LONGEST + 1)), gap or blanks ~= ""
@@ -124,9 +113,7 @@ local function without_bcc(raw)
   end
   local held = filter(nil)
   at = math.min(at, #raw + 1)
-  if size + #held == at - 1 then
-    return raw
-  end
+  if size + #held == at - 1 then return raw end
   return table.concat(out) .. held .. raw:sub(at)
 end
 
@@ -140,14 +127,10 @@ local function source_without_bcc(inner)
       return function()
         while not ended do
           local piece, err = read()
-          if err then
-            return nil, err
-          end
+          if err then return nil, err end
           ended = piece == nil
           local left = filter(piece)
-          if left ~= "" then
-            return left
-          end
+          if left ~= "" then return left end
         end
       end, close
     end,
@@ -163,15 +146,13 @@ end
 
 --- The option `raw` as it goes out. What a function gives is looked at when it is read.
 ---@param raw string|function
----@return smtp.source|nil content
----@return string|nil encoding "7bit" or "8bit"; nil where that is not known before; a reason where there is no content
----@return string|nil id "<…@…>", where one was found
+---@return smtp.source? content
+---@return string? encoding "7bit" or "8bit"; nil where that is not known before; a reason where there is no content
+---@return string? id "<…@…>", where one was found
 function finished.read(raw)
   if type(raw) == "string" then
     local control = core.scan(raw)
-    if control and raw:find(NUL, control) then
-      return nil, NUL_FOUND
-    end
+    if control and raw:find(NUL, control) then return nil, NUL_FOUND end
     raw = without_bcc(raw)
     return source.text(raw), select(6, core.scan(raw)) and "8bit" or "7bit", find_id(raw)
   end

@@ -1,9 +1,8 @@
 --- header: one complete, folded header field out of a name and a value, or a reason.
---
--- Does: the gate against injection for every field, folding, encoded words, extended parameters.
--- Never: writes a line over 998 octets, a bare CR or LF, or an encoded word inside an address or a quoted string.
--- Called by: message, mime. RFC 5322 2.1.1, 2.2 and 3.2, RFC 2047, RFC 2231, RFC 6532.
-
+--- Does: the gate against injection for every field, folding, encoded words, extended parameters.
+--- Never: writes a line over 998 octets, a bare CR or LF, or an encoded word inside an address or a quoted string.
+--- Called by: compose, people, list, mime, dkim.
+--- RFC 5322 2.1.1, 2.2 and 3.2, RFC 2047, RFC 2231, RFC 6532.
 local core = require "smtp.core"
 local text = require "smtp.mail.text"
 
@@ -17,16 +16,14 @@ local FRAME = #"=?utf-8?B?" + #"?="
 --- The one gate: a field name of RFC 5322 ftext, a value without CR, LF, NUL or other control bytes but TAB.
 ---@param name string
 ---@param value string
----@return true|nil
----@return string|nil reason
+---@return true?
+---@return string? reason
 function header.check(name, value)
   if type(name) ~= "string" or #name > 76 or not name:find("^[\33-\57\59-\126]+$") then
     return nil, "not a header field name: " .. (type(name) == "string" and text.show(name) or type(name))
   end
   local ok, why = text.check(value, true)
-  if not ok then
-    return nil, name .. ": " .. why
-  end
+  if not ok then return nil, name .. ": " .. why end
   return true
 end
 
@@ -43,9 +40,7 @@ end
 
 local function put(line, blank, word)
   local width = line.encoded and ENCODED_WIDTH or WIDTH
-  if not line.empty and line.column + #blank + #word > width then
-    break_line(line)
-  end
+  if not line.empty and line.column + #blank + #word > width then break_line(line) end
   line[#line + 1] = blank
   line[#line + 1] = word
   line.column, line.empty = line.column + #blank + #word, false
@@ -70,9 +65,7 @@ local Q_SPECIAL = "[^A-Za-z0-9!*+/-]"
 -- nor the escapes of one UTF-8 character.
 local function escaped_end(s, from, room, mark)
   local last = from + room - 1
-  if last >= #s then
-    return #s
-  end
+  if last >= #s then return #s end
   for back = 0, 1 do
     if s:sub(last - back, last - back) == mark then
       last = last - back - 1
@@ -88,9 +81,7 @@ end
 -- The greatest end <= `last` of a piece in whole characters and whole triples, `from` - 1 where there is none: GMime
 -- drops what follows an encoded word with base64 padding, so only the last of them has any.
 local function triples_end(s, from, last)
-  if last >= #s then
-    return #s
-  end
+  if last >= #s then return #s end
   repeat
     last = text.boundary(s, last)
     local odd = (last - from + 1) % 3
@@ -104,9 +95,7 @@ local function q(s)
 end
 
 local function put_word(line, blank, letter, word)
-  if line.column + #blank + FRAME + #word > ENCODED_WIDTH then
-    break_line(line)
-  end
+  if line.column + #blank + FRAME + #word > ENCODED_WIDTH then break_line(line) end
   line[#line + 1] = ("%s=?utf-8?%s?%s?="):format(blank, letter, word)
   line.column = line.column + #blank + FRAME + #word
   line.empty, line.encoded = false, true
@@ -136,9 +125,7 @@ local function put_encoded(line, blank, s, is_name)
     local letter = kind
     if kind == "B" then
       last = triples_end(source, from, from + math.floor(room / 4) * 3 - 1)
-      if last < from then
-        letter, last = "Q", text.boundary(source, from + math.floor(room / 3) - 1)
-      end
+      if last < from then letter, last = "Q", text.boundary(source, from + math.floor(room / 3) - 1) end
     else
       last = escaped_end(source, from, room, "=")
     end
@@ -155,9 +142,7 @@ local function put_encoded(line, blank, s, is_name)
       end
     end
     local word = source:sub(from, last)
-    if kind == "B" then
-      word = letter == "B" and core.base64(word) or q(word)
-    end
+    if kind == "B" then word = letter == "B" and core.base64(word) or q(word) end
     put_word(line, blank, letter, word)
     from, blank = last + 1, " "
     if before then -- the next word may need a whole line
@@ -199,29 +184,21 @@ local function put_text(line, value)
     end
     first = false
   end
-  if stop == 0 and value ~= "" then
-    run, run_blank = { value }, " "
-  end
-  if run then
-    put_encoded(line, run_blank, table.concat(run))
-  end
+  if stop == 0 and value ~= "" then run, run_blank = { value }, " " end
+  if run then put_encoded(line, run_blank, table.concat(run)) end
 end
 
 --- An unstructured field (Subject, or a user's own): words beyond ASCII, words that look encoded, words too long for a
 --- line and white space at either end go as encoded words, so that a reader gets back exactly `value`.
 ---@param name string field name
 ---@param value string UTF-8
----@return string|nil field "Name: value\r\n", folded at 78
----@return string|nil reason
+---@return string? field "Name: value\r\n", folded at 78
+---@return string? reason
 function header.text(name, value)
   local plain = core.field(name, value)
-  if plain then
-    return plain
-  end
+  if plain then return plain end
   local ok, why = header.check(name, value)
-  if not ok then
-    return nil, why
-  end
+  if not ok then return nil, why end
   local line = writer(name)
   put_text(line, value)
   return finish(line)
@@ -230,13 +207,11 @@ end
 --- A structured field whose value is already in its wire form: folded at white space, nothing encoded.
 ---@param name string field name
 ---@param value string ASCII
----@return string|nil field
----@return string|nil reason
+---@return string? field
+---@return string? reason
 function header.field(name, value)
   local plain = core.field(name, value)
-  if plain then
-    return plain
-  end
+  if plain then return plain end
   local ok, why = header.check(name, value)
   if not ok then
     return nil, why
@@ -294,15 +269,9 @@ end
 local function check_boxes(boxes)
   for _, box in ipairs(boxes) do
     local ok, why = text.check(box.address or box.group)
-    if ok and box.name then
-      ok, why = text.check(box.name)
-    end
-    if ok and box.members then
-      ok, why = check_boxes(box.members)
-    end
-    if not ok then
-      return nil, why
-    end
+    if ok and box.name then ok, why = text.check(box.name) end
+    if ok and box.members then ok, why = check_boxes(box.members) end
+    if not ok then return nil, why end
   end
   return true
 end
@@ -310,21 +279,15 @@ end
 --- An address field (From, To, Cc, Reply-To …).
 ---@param name string field name
 ---@param boxes smtp.mailboxes|smtp.mailbox[] as address.list gives them: with its groups where it has `items`
----@return string|nil field
----@return string|nil reason
+---@return string? field
+---@return string? reason
 function header.addresses(name, boxes)
   local ok, why = header.check(name, "")
-  if not ok then
-    return nil, why
-  end
+  if not ok then return nil, why end
   local items = boxes.items or boxes
-  if #items == 0 then
-    return nil, name .. ": an address is missing"
-  end
+  if #items == 0 then return nil, name .. ": an address is missing" end
   ok, why = check_boxes(items)
-  if not ok then
-    return nil, name .. ": " .. why
-  end
+  if not ok then return nil, name .. ": " .. why end
   local line = writer(name)
   for i, item in ipairs(items) do
     local put_item = item.members and put_group or put_mailbox
@@ -337,9 +300,7 @@ end
 -- script than Latin nothing but "_" would be left.
 local function fallback(value)
   local stem, rest = value:match("^([^.]*)(.*)$")
-  if stem:find("[\204-\244]") and not stem:find("[A-Za-z0-9]") then
-    stem = "attachment"
-  end
+  if stem:find("[\204-\244]") and not stem:find("[A-Za-z0-9]") then stem = "attachment" end
   local plain = (stem .. rest):gsub("[\194-\203][\128-\191]", "_"):gsub("[\128-\255]+", "_"):gsub("[\"\\\t]", "_")
   if #plain > 60 then
     local extension = plain:match("%.[A-Za-z0-9]+$") or ""
@@ -381,8 +342,8 @@ end
 ---@param name string field name
 ---@param value string the field's own value, ASCII without blanks: "text/plain", "attachment"
 ---@param parameters? table[] list of {key, value} in order
----@return string|nil field
----@return string|nil reason
+---@return string? field
+---@return string? reason
 function header.parameter(name, value, parameters)
   local ok, why = header.check(name, value)
   if not ok then
@@ -402,9 +363,7 @@ function header.parameter(name, value, parameters)
       return nil, name .. ": not a parameter name: " .. text.show(tostring(pair[1]))
     end
     ok, why = text.check(pair[2])
-    if not ok then
-      return nil, ("%s: %s: %s"):format(name, pair[1], why)
-    end
+    if not ok then return nil, ("%s: %s: %s"):format(name, pair[1], why) end
     put_parameter(put_item, pair[1], pair[2])
   end
   put(line, " ", item)

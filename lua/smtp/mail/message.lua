@@ -1,10 +1,8 @@
---- message: one message: its envelope, its size, its bytes as often as they are wanted, and what its sender asks of the
---- delivery.
----
+--- message: one message: its envelope, its size, its bytes as often as they are wanted, what it asks of its delivery.
 --- Does: keeps what goes out apart from what its owner has made of it since. Its bytes never change.
 --- Never: speaks to a network, knows a server.
---- Called by: smtp, client/send, client/rows. RFC 5321 2.3.1, RFC 6531.
-
+--- Called by: smtp, client/send.
+--- RFC 5321 2.3.1, RFC 6531.
 local check = require "smtp.check"
 local compose = require "smtp.mail.compose"
 local core = require "smtp.core"
@@ -203,9 +201,7 @@ end
 
 -- The path of save and preview: anything else is the program's mistake.
 local function check_path(path, label)
-  if type(path) ~= "string" then
-    check.raise(("message:%s: expected a path, got %s"):format(label, type(path)))
-  end
+  if type(path) ~= "string" then check.raise(("message:%s: expected a path, got %s"):format(label, type(path))) end
 end
 
 --- Writes the whole message to a file (.eml), with CRLF line ends, piece by piece: memory does not grow with it. It is

@@ -1,9 +1,9 @@
 --- mime: the parts of a message and how they nest.
---
--- Does: builds text parts, attachments and multiparts out of checked values; lays them out as sources, for what a
--- server takes.
--- Called by: message. RFC 2045, 2046, 2183, 2387, 2392, 6047, 6152 (8BITMIME), 3030 (BINARYMIME).
---
+--- Does: builds text parts, attachments and multiparts out of checked values; lays them out as sources, for what a
+--- server takes.
+--- Called by: compose.
+--- RFC 2045, 2046, 2183, 2387, 2392, 6047, 6152 (8BITMIME), 3030 (BINARYMIME).
+
 -- A part is { type =, layout = function(form) -> laid }. The form is what the server takes: "7bit" (every server does),
 -- "8bit" or "binary". Laid out it is { encoding =, fields = {field, …}, content = {source, …} }, the encoding being the
 -- least of the three that carries it. Content does not include the CRLF that a boundary owns, so a text comes back from
@@ -31,13 +31,9 @@ end
 -- Line ends become CRLF; the one that the encoder adds to an unfinished last line is taken off again.
 local function normalise(s)
   local out = core.text(s)
-  if out then
-    return out
-  end
+  if out then return out end
   out = source.encode("crlf", s)
-  if s ~= "" and not ends_line(s) then
-    out = out:sub(1, -3)
-  end
+  if s ~= "" and not ends_line(s) then out = out:sub(1, -3) end
   return out
 end
 
@@ -52,12 +48,8 @@ local function encode_text(s, form)
     end
   end
   local base64, quoted = source.encode("base64", s), source.encode("quoted-printable", s)
-  if not ends_line(s) and quoted:sub(-2) == "\r\n" then
-    quoted = quoted:sub(1, -3)
-  end
-  if #base64 < #quoted then
-    return "base64", base64
-  end
+  if not ends_line(s) and quoted:sub(-2) == "\r\n" then quoted = quoted:sub(1, -3) end
+  if #base64 < #quoted then return "base64", base64 end
   return "quoted-printable", quoted
 end
 
@@ -65,13 +57,11 @@ end
 ---@param subtype "plain"|"html"|"calendar"
 ---@param s string UTF-8
 ---@param parameters? table[] list of {name, value} for the Content-Type, before the charset
----@return table|nil part
----@return string|nil reason
+---@return table? part
+---@return string? reason
 function mime.text(subtype, s, parameters)
   local at = text.invalid(s)
-  if at then
-    return nil, ("invalid UTF-8 at position %d: %s"):format(at, text.show(s, at))
-  end
+  if at then return nil, ("invalid UTF-8 at position %d: %s"):format(at, text.show(s, at)) end
   parameters = parameters or {}
   parameters[#parameters + 1] = { "charset", "utf-8" }
   local media = assert(header.parameter("Content-Type", "text/" .. subtype, parameters))
@@ -93,13 +83,9 @@ end
 -- A filename is what its owner says it is; of a path it is the last part.
 local function filename_of(name, label, is_path)
   local ok, why = text.check(name)
-  if not ok then
-    return nil, label .. ": " .. why
-  end
+  if not ok then return nil, label .. ": " .. why end
   local last = name:match("[^/]*$")
-  if last == "" or last == "." or last == ".." then
-    return nil, label .. ": no file's name: " .. text.show(name)
-  end
+  if last == "" or last == "." or last == ".." then return nil, label .. ": no file's name: " .. text.show(name) end
   return is_path and last or name
 end
 
@@ -108,15 +94,11 @@ local function content_of(spec, label)
   local found
   for _, key in ipairs { "path", "data", "source" } do
     if spec[key] ~= nil then
-      if found then
-        return nil, ("give either %s or %s"):format(found, key)
-      end
+      if found then return nil, ("give either %s or %s"):format(found, key) end
       found = key
     end
   end
-  if not found then
-    return nil, "path, data or source is missing"
-  end
+  if not found then return nil, "path, data or source is missing" end
   local value = spec[found]
   local needed = found == "source" and "function" or "string"
   if type(value) ~= needed then
@@ -161,9 +143,7 @@ local ENCODABLE = {
 
 -- How an attachment's bytes are written in a form: Content-Transfer-Encoding, the least form that carries that, source.
 local function encode_file(content, form)
-  if form == "binary" then
-    return "binary", "binary", content
-  end
+  if form == "binary" then return "binary", "binary", content end
   return "base64", "7bit", source.base64(content)
 end
 
@@ -172,9 +152,7 @@ local function encode_message(content)
   local read, close = source.crlf(content).open()
   local size, eightbit = survey(read)
   close()
-  if not size then
-    return nil, eightbit
-  end
+  if not size then return nil, eightbit end
   local encoding = eightbit and "8bit" or "7bit"
   return function()
     return encoding, encoding, source.crlf(content, size)
@@ -184,38 +162,28 @@ end
 --- An attachment: base64, so that it arrives byte by byte; binary where the form carries that.
 ---@param spec table {path= or data= or source=, size=, filename=, content_type=, content_id=, disposition=}
 ---@param label string what a reason calls it: "attachments[1]"
----@return table|nil part
----@return string|nil reason
+---@return table? part
+---@return string? reason
 function mime.attachment(spec, label)
-  if type(spec) ~= "table" then
-    return nil, "a table is needed, not a " .. type(spec)
-  end
+  if type(spec) ~= "table" then return nil, "a table is needed, not a " .. type(spec) end
   local content, why = content_of(spec, label)
-  if not content then
-    return nil, why
-  end
+  if not content then return nil, why end
   local filename
   if spec.filename ~= nil then
     filename, why = filename_of(spec.filename, "filename")
   elseif spec.path then
     filename, why = filename_of(spec.path, "path (give a filename)", true)
   end
-  if why then
-    return nil, why
-  end
+  if why then return nil, why end
   local media, parameters = content_type.guess(filename), {}
   if spec.content_type ~= nil then
     media, parameters = content_type.parse(spec.content_type)
-    if not media then
-      return nil, "content_type: " .. parameters
-    end
+    if not media then return nil, "content_type: " .. parameters end
   end
   local content_id
   if spec.content_id ~= nil then
     content_id, why = id.parse(spec.content_id, true)
-    if not content_id then
-      return nil, "content_id: " .. why
-    end
+    if not content_id then return nil, "content_id: " .. why end
   end
   local disposition = spec.disposition or (content_id and "inline" or "attachment")
   if disposition ~= "attachment" and disposition ~= "inline" then
@@ -223,13 +191,9 @@ function mime.attachment(spec, label)
   end
   local encode, kind = encode_file, text.lower(media)
   if kind == "message/rfc822" then
-    if spec.source then
-      return nil, "source: a message is looked at before it is sent: give data or path"
-    end
+    if spec.source then return nil, "source: a message is looked at before it is sent: give data or path" end
     encode, why = encode_message(content)
-    if not encode then
-      return nil, "not a message that can be attached as message/rfc822: " .. why
-    end
+    if not encode then return nil, "not a message that can be attached as message/rfc822: " .. why end
   elseif kind:find("^multipart/") or kind:find("^message/") and not ENCODABLE[kind] then
     return nil, "content_type: cannot be attached in base64 (RFC 2045 6.4): " .. media
   end
@@ -273,17 +237,13 @@ end
 --- An invitation, an answer to one or the like (iMIP, RFC 6047), twice: as an alternative to the text, which mail
 --- programs act on, and as a file of the same bytes for those that do not.
 ---@param given table {content= iCalendar text with a METHOD property, method= the same}
----@return table|nil alternative text/calendar
+---@return table? alternative text/calendar
 ---@return table|string file application/ics, "invite.ics"; the reason where there is none
 function mime.calendar(given)
   local content, method = given.content, given.method
-  if type(content) ~= "string" then
-    return nil, "content: a string is needed, not " .. type(content)
-  end
+  if type(content) ~= "string" then return nil, "content: a string is needed, not " .. type(content) end
   local at = core.scan(content)
-  if at then
-    return nil, ("content: control byte at position %d: %s"):format(at, text.show(content, at))
-  end
+  if at then return nil, ("content: control byte at position %d: %s"):format(at, text.show(content, at)) end
   local is_calendar, own = method_of(content)
   method = method or own
   if type(method) ~= "string" or #method > 40 or not method:find("^[A-Za-z0-9-]+$") then
@@ -306,13 +266,11 @@ end
 --- Parts under one multipart.
 ---@param subtype "mixed"|"alternative"|"related"
 ---@param parts table[]
----@return table|nil part
----@return string|nil reason
+---@return table? part
+---@return string? reason
 function mime.multipart(subtype, parts)
   local boundary, why = id.boundary()
-  if not boundary then
-    return nil, why
-  end
+  if not boundary then return nil, why end
   local parameters = { { "boundary", boundary } }
   if subtype == "related" then -- RFC 2387 3.1 wants the root's type
     table.insert(parameters, 1, { "type", parts[1].type })

@@ -1,8 +1,7 @@
 --- people: whom a message names, in its header and in its envelope.
---
--- Does: every check of these options. What it refuses is raised, see refusal.
--- Called by: message. RFC 5322 3.6.2 and 3.6.3, RFC 5321 4.1.1.2 and 4.1.1.3.
-
+--- Does: every check of these options. What it refuses is raised, see refusal.
+--- Called by: compose, message.
+--- RFC 5322 3.6.2 and 3.6.3, RFC 5321 4.1.1.2 and 4.1.1.3.
 local address = require "smtp.mail.address"
 local check = require "smtp.check"
 local core = require "smtp.core"
@@ -16,13 +15,9 @@ local refuse, need, field_of = refusal.refuse, refusal.need, refusal.field
 -- What an option says of people: their header field, "" where there are none; a list of their addresses, nil where the
 -- option is not given; whether one of these needs SMTPUTF8.
 local function several(option, name, value, parse)
-  if value == nil then
-    return ""
-  end
+  if value == nil then return "" end
   local field, first, list = core.mailboxes(name, value)
-  if field then
-    return field, list or { first }, false
-  end
+  if field then return field, list or { first }, false end
   local boxes = need(option, parse(value))
   local addresses, utf8 = {}, false
   for i, box in ipairs(boxes) do
@@ -33,13 +28,9 @@ end
 
 -- The same of one mailbox: its field, its address and whether that needs SMTPUTF8.
 local function person(option, name, value)
-  if value == nil then
-    return ""
-  end
+  if value == nil then return "" end
   local field, one, list = core.mailboxes(name, value)
-  if field and not list then
-    return field, one, false
-  end
+  if field and not list then return field, one, false end
   local box = need(option, address.mailbox(value))
   return field_of(option, name, header.addresses(name, { box })), box.address, box.utf8 or false
 end
@@ -88,14 +79,10 @@ function people.of(fields)
   local to_field, to, to_utf8 = several("to", "To", fields.to, address.list)
   local cc_field, cc, cc_utf8 = several("cc", "Cc", fields.cc, address.list)
   local _, bcc, bcc_utf8 = several("bcc", "Bcc", fields.bcc, address.hidden)
-  if not from and fields.raw == nil then
-    refuse("from: the author's address is missing")
-  end
+  if not from and fields.raw == nil then refuse("from: the author's address is missing") end
   local head = from_field .. sender_field .. reply_field .. to_field .. cc_field
   local head_utf8 = from_utf8 or sender_utf8 or reply_utf8 or to_utf8 or cc_utf8 or false
-  if not sender then
-    sender, sender_utf8 = from, from_utf8
-  end
+  if not sender then sender, sender_utf8 = from, from_utf8 end
 
   local given = fields.envelope or {}
   local origin, utf8 = sender, sender_utf8
@@ -109,9 +96,7 @@ function people.of(fields)
     utf8 = utf8 or to_utf8
   else
     utf8 = utf8 or to_utf8 or cc_utf8 or bcc_utf8 or false
-    if cc or bcc or not to then
-      to = join(to, cc, bcc)
-    end
+    if cc or bcc or not to then to = join(to, cc, bcc) end
   end
   return origin, distinct(to, given.to), utf8, head, head_utf8, sender
 end
@@ -119,9 +104,7 @@ end
 -- What a metatable adds to a table has not been looked at.
 local function check_plain(label, value)
   local reason = check.flaw(value)
-  if reason then
-    refuse(label .. ": " .. reason)
-  end
+  if reason then refuse(label .. ": " .. reason) end
 end
 
 -- Behind a hole of a list nothing would be seen.
@@ -131,29 +114,21 @@ local function check_list(label, list)
   for key, one in next, last > 0 and list or {} do
     count = count + 1
     check_plain(("%s[%s]"):format(label, tostring(key)), one)
-    if type(key) ~= "number" then
-      refuse(("%s: is a list, %q is no number in it"):format(label, tostring(key)))
-    end
+    if type(key) ~= "number" then refuse(("%s: is a list, %q is no number in it"):format(label, tostring(key))) end
   end
-  if count ~= last then
-    refuse(label .. ": is a list with a hole in it")
-  end
+  if count ~= last then refuse(label .. ": is a list with a hole in it") end
 end
 
 --- What an envelope says that its owner may have changed, checked as the option is.
 ---@return string from
 ---@return string[] to
----@return boolean|nil utf8 one of these needs SMTPUTF8
+---@return boolean? utf8 one of these needs SMTPUTF8
 function people.of_envelope(envelope)
-  if type(envelope) ~= "table" then
-    refuse("envelope: must be a table with from and to, not " .. type(envelope))
-  end
+  if type(envelope) ~= "table" then refuse("envelope: must be a table with from and to, not " .. type(envelope)) end
   check_plain("envelope", envelope)
   check_plain("envelope.from", envelope.from)
   for name in next, envelope do
-    if name ~= "from" and name ~= "to" then
-      refuse(("envelope: has from and to, not %q"):format(tostring(name)))
-    end
+    if name ~= "from" and name ~= "to" then refuse(("envelope: has from and to, not %q"):format(tostring(name))) end
   end
   check_list("envelope.to", envelope.to)
   if envelope.from == nil then

@@ -1,11 +1,11 @@
 --- preview: a message as one HTML page, for a person to look at before it is sent.
---
--- Does: the header, the html in a frame that can do nothing, the text, the calendar, the list of attachments; images
--- that the html names by their Content-ID come with the page.
--- Never: loads anything from a network, runs a script but its own, lets a value of the message be more than text in
--- its place.
--- Called by: message. RFC 2392 (cid:), RFC 2397 (data:), W3C Content Security Policy, the HTML standard's sandbox.
---
+--- Does: the header, the html in a frame that can do nothing, the text, the calendar, the list of attachments; images
+--- that the html names by their Content-ID come with the page.
+--- Never: loads anything from a network, runs a script but its own, lets a value of the message be more than text in
+--- its place.
+--- Called by: message.
+--- RFC 2392 (cid:), RFC 2397 (data:), W3C Content Security Policy, the HTML standard's sandbox.
+
 -- Three walls stand around the html: the frame's sandbox (no scripts, forms, pop-ups, refreshes), the policy of the
 -- page, which the frame inherits, and a stricter one inside it. What no policy speaks of is renamed (defang). The frame
 -- has the page's origin for one purpose: the page's own script, the only one that its policy allows, measures how high
@@ -18,19 +18,19 @@ local text = require "smtp.mail.text"
 local preview = {}
 
 ---@class smtp.PreviewAttachment
----@field filename string|nil
+---@field filename string?
 ---@field type string "image/png"
----@field size integer|nil
----@field id string|nil its Content-ID, "<…>"
+---@field size integer?
+---@field id string? its Content-ID, "<…>"
 ---@field content smtp.source
 
 ---@class smtp.Preview
 ---@field fields string[][] list of {name, value}: the header in its order, decoded to UTF-8
----@field text string|nil
----@field html string|nil
----@field calendar string|nil
----@field raw string|nil the source of a finished message, shown as it is in place of its parts
----@field attachments smtp.PreviewAttachment[]|nil
+---@field text string?
+---@field html string?
+---@field calendar string?
+---@field raw string? the source of a finished message, shown as it is in place of its parts
+---@field attachments smtp.PreviewAttachment[]?
 
 -- Makes the frame as high as its html, within reason. An element of the html may go by the name of what its document
 -- has (<img name=querySelector>), which is then taken from where none can be.
@@ -155,9 +155,7 @@ end
 -- Every piece of UTF-8 that a browser's parser takes; the rest becomes U+FFFD, as it would there.
 local function clean(run)
   run = run:gsub("[^\128-\255]", REPLACEMENT)
-  if text.invalid(run) then
-    run = run:gsub("[\128-\255]", REPLACEMENT)
-  end
+  if text.invalid(run) then run = run:gsub("[\128-\255]", REPLACEMENT) end
   return (run:gsub("\194[\128-\159]", REPLACEMENT))
 end
 
@@ -177,29 +175,21 @@ local LONGEST = 4096 -- of a Content-ID (at most 998 bytes) with every byte esca
 
 -- What an address that starts at `at` stands in: "url" or the attribute's name, and the quote in front of it.
 local function place_of(html, at)
-  if not html:find("^[\"'=(; \t\r\n\f]", at - 1) then
-    return nil
-  end
+  if not html:find("^[\"'=(; \t\r\n\f]", at - 1) then return nil end
   local before = html:sub(math.max(1, at - BEFORE), at - 1)
   local quote = before:match(URL .. "([\"']?)" .. BLANKS .. "$")
     or before:match(URL .. "(&[A-Za-z0-9#]+;)" .. BLANKS .. "$")
-  if quote then
-    return "url", quote
-  end
+  if quote then return "url", quote end
   local name
   name, quote = before:match(ATTRIBUTE)
   name = name and name:lower()
-  if LOADED[name] then
-    return name, quote
-  end
+  if LOADED[name] then return name, quote end
 end
 
 local function unescape(s)
   return (s:gsub("&(#?)([A-Za-z0-9]+);", function(number, name)
     local code = number == "#" and (tonumber(name, 10) or tonumber(name:match("^[Xx](%x+)$") or "", 16))
-    if code and code > 31 and code < 127 then
-      return string.char(code)
-    end
+    if code and code > 31 and code < 127 then return string.char(code) end
     return number == "" and NAMED[name] or nil
   end))
 end
@@ -211,9 +201,7 @@ end
 -- The image that the "cid:" at `at` names, and the last byte of that address.
 local function image_at(html, at, images)
   local place, quote = place_of(html, at)
-  if not place then
-    return nil
-  end
+  if not place then return nil end
   local rest = html:sub(at + 4, at + 4 + LONGEST)
   local stop
   if quote ~= "" then
@@ -222,9 +210,7 @@ local function image_at(html, at, images)
     stop = rest:find(place == "url" and "[ \t\r\n\f()\"']" or "[ \t\r\n\f>]")
   end
   local id = stop and rest:sub(1, stop - 1):match("^([^ \t\r\n\f]+)" .. BLANKS .. "$")
-  if not id then
-    return nil
-  end
+  if not id then return nil end
   local plain = unescape(id)
   return images["<" .. percent_decoded(plain) .. ">"] or images["<" .. plain .. ">"], at + 3 + #id
 end
@@ -260,9 +246,7 @@ local function add_document(pieces, html, attachments)
   pieces[#pieces + 1] = escape(FRAME_HEAD)
   while true do
     at = html:find("[Cc][Ii][Dd]:", at + 1)
-    if not at then
-      break
-    end
+    if not at then break end
     local image, last = image_at(html, at, images)
     if image then
       pieces[#pieces + 1] = escape(html:sub(from, at - 1)) .. image.prefix
@@ -280,14 +264,10 @@ local function count_remote(html)
   local count, at = 0, 0
   while true do
     at = html:find("//", at + 1, true)
-    if not at then
-      return count
-    end
+    if not at then return count end
     local scheme = html:sub(math.max(1, at - 6), at - 1):match("[Hh][Tt][Tt][Pp][Ss]?:$") or ""
     local place = place_of(html, at - #scheme)
-    if place and place ~= "href" then
-      count = count + 1
-    end
+    if place and place ~= "href" then count = count + 1 end
   end
 end
 
@@ -318,9 +298,7 @@ local function add_header(pieces, fields, script)
     .. '\n<meta name="viewport" content="width=device-width, initial-scale=1">\n'
     .. '<title>' .. title .. "</title>\n<style>\n" .. STYLE .. "</style>\n</head>\n<body>\n"
     .. "<main>\n<header>\n<h1><bdi>" .. title .. "</bdi></h1>\n"
-  if #first > 0 then
-    add_list(pieces, first)
-  end
+  if #first > 0 then add_list(pieces, first) end
   if #others > 0 then
     pieces[#pieces + 1] = ("<details>\n<summary>%d more header field%s</summary>\n")
       :format(#others, #others == 1 and "" or "s")
@@ -362,9 +340,7 @@ end
 
 -- "24.3 KB"
 local function human(size)
-  if size < 1000 then
-    return size == 1 and "1 byte" or ("%d bytes"):format(size)
-  end
+  if size < 1000 then return size == 1 and "1 byte" or ("%d bytes"):format(size) end
   local units, i = { "KB", "MB", "GB", "TB" }, 1
   size = size / 1024
   while size >= 999.95 and units[i + 1] do
@@ -381,14 +357,10 @@ local function add_attachments(pieces, attachments, shown)
   for _, attached in ipairs(attachments) do
     local filename, media = attached.filename or "", attached.type:lower()
     local label = filename:match("%.([A-Za-z0-9]+)$") or media:match("/([a-z0-9]+)$") or ""
-    if #label < 1 or #label > 4 then
-      label = "file"
-    end
+    if #label < 1 or #label > 4 then label = "file" end
     local kind = media == "application/pdf" and "pdf" or KINDS[media:match("^[a-z]+")] or "file"
     local about = { line(attached.type), attached.size and human(attached.size), shown[attached] and "inline" }
-    if not about[2] then
-      table.remove(about, 2)
-    end
+    if not about[2] then table.remove(about, 2) end
     pieces[#pieces + 1] = ('<li><b class="%s">%s</b><span><bdi>%s</bdi><small>'):format(kind, label:upper(),
       filename == "" and "(no name)" or line(filename)) .. table.concat(about, " · ") .. "</small></span></li>\n"
   end
@@ -414,12 +386,10 @@ end
 
 --- What is to be seen of a message. One that came finished is read for it.
 ---@param composed smtp.Composed
----@return smtp.Preview|nil
----@return smtp.Error|nil err kind "source"
+---@return smtp.Preview?
+---@return smtp.Error? err kind "source"
 function preview.view(composed)
-  if composed.raw then
-    return view_raw(composed.content)
-  end
+  if composed.raw then return view_raw(composed.content) end
   local head = composed.head or composed.content.bytes:match("^.-\r\nMIME%-Version: [^\r]*\r\n")
   local view = { fields = encoded_word.fields(head), attachments = {},
     text = composed.text, html = composed.html, calendar = composed.calendar }
@@ -437,22 +407,12 @@ end
 function preview.page(view)
   local pieces, attachments, shown = {}, view.attachments or {}, {}
   add_header(pieces, view.fields, view.html)
-  if view.html or view.text then
-    shown = add_body(pieces, view, attachments)
-  end
-  if view.calendar then
-    add_section(pieces, "Calendar", view.calendar)
-  end
-  if view.raw then
-    add_section(pieces, "Source", view.raw)
-  end
-  if #attachments > 0 then
-    add_attachments(pieces, attachments, shown)
-  end
+  if view.html or view.text then shown = add_body(pieces, view, attachments) end
+  if view.calendar then add_section(pieces, "Calendar", view.calendar) end
+  if view.raw then add_section(pieces, "Source", view.raw) end
+  if #attachments > 0 then add_attachments(pieces, attachments, shown) end
   pieces[#pieces + 1] = "</main>\n"
-  if view.html then
-    pieces[#pieces + 1] = "<script>" .. SCRIPT .. "</script>\n"
-  end
+  if view.html then pieces[#pieces + 1] = "<script>" .. SCRIPT .. "</script>\n" end
   pieces[#pieces + 1] = "</body>\n</html>\n"
   for i, piece in ipairs(pieces) do
     pieces[i] = type(piece) == "string" and source.string(piece) or piece

@@ -1,9 +1,10 @@
 --- source: content that is read block by block, from its start, as often as the message is sent.
---
+--- Does: strings, files and functions, one after the other or through an encoder.
+--- Never: keeps more in memory than one block. A file is open from its first block to its last, or until close().
+--- Called by: compose, message, finished, mime, preview, client/send.
+
 -- A source is { size = octets or nil, open = function() -> read, close }; read() -> bytes | nil (end) | nil, err, and
--- after an end or an error it says the same again. Nothing is kept in memory but one block; a file is open from its
--- first block to its last, or until close(). Errors have kind "source", stage "body".
--- Called by: mime, message. No RFC speaks of it.
+-- after an end or an error it says the same again. Errors have kind "source", stage "body".
 
 local core = require "smtp.core"
 local errors = require "smtp.errors"
@@ -12,8 +13,8 @@ local text = require "smtp.mail.text"
 local source = {}
 
 ---@class smtp.source
----@field size integer|nil octets that it gives; nil when not known before the end
----@field bytes string|nil all of them, where they are one block that is in memory anyway
+---@field size integer? octets that it gives; nil when not known before the end
+---@field bytes string? all of them, where they are one block that is in memory anyway
 ---@field open fun(): (fun(): string|nil, smtp.Error|nil), fun()
 ---@field again nil|fun(): true|nil, smtp.Error|nil where functions are in it: whether it can be read from its start. A
 --- function that was read before has to give something then, which the next reading begins with
@@ -38,9 +39,7 @@ local function reader(step, close)
   local ended, err
   local function finish(why)
     ended, err = true, why
-    if close then
-      close()
-    end
+    if close then close() end
   end
   return function(wire, encoder)
     while not ended do
@@ -53,18 +52,14 @@ local function reader(step, close)
     end
     return nil, err
   end, function()
-    if not ended then
-      finish(failure("its reading was given up"))
-    end
+    if not ended then finish(failure("its reading was given up")) end
   end
 end
 
 local function open_string(s)
   local from = 1
   return reader(function()
-    if from > #s then
-      return nil
-    end
+    if from > #s then return nil end
     from = from + BLOCK
     return s:sub(from - BLOCK, from - 1)
   end)
@@ -84,33 +79,25 @@ end
 ---@param s string
 ---@return smtp.source
 function source.string(s)
-  if #s <= BLOCK then
-    return setmetatable({ size = #s, bytes = s }, Block)
-  end
+  if #s <= BLOCK then return setmetatable({ size = #s, bytes = s }, Block) end
   return { size = #s, open = function() return open_string(s) end }
 end
 
 --- A file. That it can be read, and its size, are checked here and now.
 ---@param path string
----@return smtp.source|nil
----@return string|nil reason in the system's words
+---@return smtp.source?
+---@return string? reason in the system's words
 function source.file(path)
   if path == "" or path:find("[^\1-\255]") then -- the C library would stop reading the name at a NUL
     return nil, "not the name of a file"
   end
   local file, why = io.open(path, "rb")
-  if not file then
-    return nil, text.escape(why)
-  end
+  if not file then return nil, text.escape(why) end
   local bytes, size
   bytes, why = file:read(1) -- a directory opens, but cannot be read
-  if bytes or not why then
-    size, why = file:seek("end")
-  end
+  if bytes or not why then size, why = file:seek("end") end
   file:close()
-  if not size then
-    return nil, text.escape(path .. ": " .. tostring(why))
-  end
+  if not size then return nil, text.escape(path .. ": " .. tostring(why)) end
   return {
     size = size,
     open = function()
@@ -120,9 +107,7 @@ function source.file(path)
         local reason
         if not handle then
           handle, reason = io.open(path, "rb")
-          if not handle then
-            return nil, failure(reason)
-          end
+          if not handle then return nil, failure(reason) end
         end
         local block, length
         if encoder then
@@ -144,9 +129,7 @@ function source.file(path)
         end
         return block
       end, function()
-        if handle then
-          handle:close()
-        end
+        if handle then handle:close() end
       end)
     end,
   }
@@ -176,14 +159,12 @@ end
 --- A function that returns bytes, then nil; or nil and what went wrong. It may be read again only if it starts again by
 --- itself: a second run that gives another number of bytes, or a run after one left halfway, is an error.
 ---@param call fun(): string|nil, any
----@param size integer|nil how much it gives, where that is known
+---@param size integer? how much it gives, where that is known
 ---@param label string what a reason calls it: "attachments[1].source"
----@return smtp.source|nil
----@return string|nil reason
+---@return smtp.source?
+---@return string? reason
 function source.call(call, size, label)
-  if size ~= nil and not whole(size) then
-    return nil, "size must be a whole number of bytes"
-  end
+  if size ~= nil and not whole(size) then return nil, "size must be a whole number of bytes" end
   size = size and math.floor(size)
   local state = states[call] or { gave = false, halfway = false, held = nil }
   states[call] = state
@@ -218,15 +199,11 @@ function source.call(call, size, label)
         if not started then
           local fine
           fine, why = again()
-          if not fine then
-            return nil, why
-          end
+          if not fine then return nil, why end
           bytes, started = state.held, true
           state.held, state.halfway = nil, true
         end
-        if not bytes then
-          bytes, why = pull(call, label)
-        end
+        if not bytes then bytes, why = pull(call, label) end
         if why then
           return nil, why
         elseif bytes then
@@ -260,9 +237,7 @@ function source.without(inner, class, reason)
       local read, close = inner.open()
       return reader(function()
         local bytes, err = read()
-        if bytes and bytes:find(class) then
-          return nil, failure(reason)
-        end
+        if bytes and bytes:find(class) then return nil, failure(reason) end
         return bytes, err
       end, close)
     end,
@@ -271,9 +246,7 @@ end
 
 -- Exact, for the encoder's lines of 76 with CRLF after each, the last one too.
 local function base64_size(size)
-  if not size then
-    return nil
-  end
+  if not size then return nil end
   local letters = math.floor((size + 2) / 3) * 4
   return letters + 2 * math.floor((letters + 75) / 76)
 end
@@ -325,7 +298,7 @@ end
 
 --- Another source with CRLF line ends.
 ---@param inner smtp.source
----@param size integer|nil what that comes to, where it is known
+---@param size integer? what that comes to, where it is known
 ---@return smtp.source
 function source.crlf(inner, size)
   return through("crlf", inner, size)
@@ -349,20 +322,14 @@ function source.chain(list)
     strings[#strings + 1] = part.bytes
     again = again or part.again
   end
-  if #strings == #list and size and size <= BLOCK then
-    return source.string(table.concat(strings))
-  end
+  if #strings == #list and size and size <= BLOCK then return source.string(table.concat(strings)) end
   return {
     size = size,
     again = again and function()
       for _, part in ipairs(list) do
         local fine, err = true, nil
-        if part.again then
-          fine, err = part.again()
-        end
-        if not fine then
-          return nil, err
-        end
+        if part.again then fine, err = part.again() end
+        if not fine then return nil, err end
       end
       return true
     end,
@@ -371,21 +338,15 @@ function source.chain(list)
       return reader(function(wire, outer)
         if not read then
           i = i + 1
-          if not list[i] then
-            return nil
-          end
+          if not list[i] then return nil end
           read, close = list[i].open()
         end
         local bytes, err = read(not outer and wire or nil)
-        if bytes or err then
-          return bytes, err
-        end
+        if bytes or err then return bytes, err end
         read = nil
         return ""
       end, function()
-        if close then
-          close()
-        end
+        if close then close() end
       end)
     end,
   }

@@ -1,9 +1,8 @@
 --- text: what a byte string must be before it may become part of a message.
---
--- Does: finds invalid UTF-8 and control bytes, shows a stretch of text safely in a reason, cuts between characters.
--- Never: changes what it is given; depends on the locale (no %a, %c, %s: all classes are spelt out).
--- Called by: every other room of smtp.mail. RFC 3629 (UTF-8), RFC 5322 2.2 (what a field body may hold).
-
+--- Does: finds invalid UTF-8 and control bytes, shows a stretch of text safely in a reason, cuts between characters.
+--- Never: changes what it is given; depends on the locale (no %a, %c, %s: all classes are spelt out).
+--- Called by: all of smtp.mail, protocol/parameter and saslprep.
+--- RFC 3629 (UTF-8), RFC 5322 2.2 (what a field body may hold).
 local core = require "smtp.core"
 
 local text = {}
@@ -24,7 +23,7 @@ end
 
 --- Where a string stops being UTF-8 (RFC 3629: no overlong forms, no surrogates).
 ---@param s string
----@return integer|nil position the first offending byte; nil when all is well
+---@return integer? position the first offending byte; nil when all is well
 function text.invalid(s)
   local _, _, _, invalid = core.scan(s)
   return invalid
@@ -54,15 +53,13 @@ local INVISIBLE = {
 
 --- Where the first character is that nobody sees.
 ---@param s string valid UTF-8
----@return integer|nil position
+---@return integer? position
 function text.invisible(s)
   for at, character in s:gmatch("()([\194-\244][\128-\191]+)") do
     local point = text.code_point(character)
     for _, run in ipairs(INVISIBLE) do
       if point <= run[2] then
-        if point >= run[1] then
-          return at
-        end
+        if point >= run[1] then return at end
         break
       end
     end
@@ -76,9 +73,7 @@ end
 function text.boundary(s, last)
   while last > 0 do
     local byte = s:byte(last + 1)
-    if not byte or byte < 128 or byte > 191 then
-      break
-    end
+    if not byte or byte < 128 or byte > 191 then break end
     last = last - 1
   end
   return last
@@ -108,12 +103,10 @@ end
 --- The gate for everything that goes on one line: valid UTF-8, no CR, LF, NUL or other control byte.
 ---@param s any
 ---@param tab? boolean whether TAB may stand in it
----@return true|nil
----@return string|nil reason names the position and shows the text there
+---@return true?
+---@return string? reason names the position and shows the text there
 function text.check(s, tab)
-  if type(s) ~= "string" then
-    return nil, "a string is needed, not " .. type(s)
-  end
+  if type(s) ~= "string" then return nil, "a string is needed, not " .. type(s) end
   local control, blank, ending, invalid = core.scan(s)
   local at = math.min(control or math.huge, ending or math.huge, not tab and blank or math.huge)
   if at <= #s then
