@@ -1,2 +1,2 @@
---- The pool by the name it is documented under: see smtp.client.pool.
+--- pool: the door to client/pool by the name that is documented.
 return require "smtp.client.pool"

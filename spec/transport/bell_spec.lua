@@ -1,5 +1,6 @@
 -- What waits for another coroutine is woken by it, whatever loop it is in: by the host, by a loop of ours, by a descriptor.
 local bell = require "smtp.transport.bell"
+local clock = require "spec.support.clock"
 local core = require "smtp.core"
 local loopback = require "spec.support.loopback"
 local loops = require "spec.support.loops"
@@ -14,6 +15,8 @@ describe("a bell", function()
   before_each(function()
     bells, order, late = {}, {}, core.now() + 60
   end)
+
+  after_each(clock.go)
 
   -- What waits for bell number i.
   local function waiter(transport, i)
@@ -73,6 +76,20 @@ describe("a bell", function()
     end
     assert.are.same(all(), order)
     assert.are.equal(before, loopback.descriptors())
+  end)
+
+  it("has who is far from its turn look seldom", function()
+    clock.stop()
+    for place, seconds in pairs { [1] = 0.02, [4] = 0.02, [40] = 0.2, [400] = 2 } do
+      local began, one = core.now(), nil
+      one = bell.new { blocks = function() return false end, wait = function(_, fd, deadline)
+        assert.are.equal(-1, fd)
+        clock.pass(deadline - core.now())
+        one:ring()
+      end }
+      one:wait(began + 60, place)
+      assert.is_true(math.abs(core.now() - began - seconds) < 1e-6)
+    end
   end)
 
   -- Waiters and who rings them, side by side; `wait`s of all are counted.

@@ -331,6 +331,12 @@ local function is_stuck(self, me)
   return self:holds()
 end
 
+local function place_of(self, me)
+  for place, waiter in ipairs(self.queue) do
+    if waiter == me then return place end
+  end
+end
+
 -- Waits until there is me.one or me.err, or others do this one's work. May yield.
 local function queue_up(self, me, expires, others)
   while true do
@@ -347,7 +353,7 @@ local function queue_up(self, me, expires, others)
     elseif is_stuck(self, me) then
       me.err = me.failed or stuck()
     else
-      me.bell:wait(math.min(expires, self.looked + LOOK))
+      me.bell:wait(math.min(expires, self.looked + LOOK), place_of(self, me))
     end
   end
 end
@@ -364,9 +370,8 @@ local function await(self, number, failed, expires, others)
   local ran, raised = catch(queue_up, self, me, expires, others)
   me.bell:close()
   self.waiting[user] = nil
-  for place, waiter in ipairs(queue) do
-    if waiter == me then table.remove(queue, place) end
-  end
+  local place = place_of(self, me)
+  if place then table.remove(queue, place) end
   if ran then return me.one, me.err end
   if me.one then self:drop(me.one) end
   error(raised, 0)

@@ -8,7 +8,8 @@ local loop = require "smtp.transport.loop"
 
 local bell = {}
 
-local GLANCE = 0.02 -- seconds between two looks
+local GLANCE = 0.02 -- seconds between two looks of who is among the first that wait for the same,
+local FIRST = 4     -- which so many are; the others look the more seldom
 local MOST = 16     -- bells of this process that have a poller, which is two descriptors: there may be few of these
 
 ---@class smtp.Bell
@@ -46,20 +47,21 @@ local function poller_for(self)
 end
 
 -- Waits for a descriptor of its own, or where there is none, a little.
-local function watch(self, deadline)
+local function watch(self, deadline, place)
   self.poller = self.poller or self.host.watches and poller_for(self) or nil
   if self.poller then return self.host.wait("read", self.poller:fd(), deadline) end
-  self.host.wait("read", -1, math.min(deadline, core.now() + GLANCE))
+  self.host.wait("read", -1, math.min(deadline, core.now() + GLANCE * math.max(1, place / FIRST)))
 end
 
 --- Waits until it has been rung, or the deadline has passed. May yield.
 ---@param deadline number
-function Bell:wait(deadline)
+---@param place integer? among those who wait for the same
+function Bell:wait(deadline, place)
   local host, blocks, thread = self.host, self:blocks(), coroutine.running()
   self.wake = thread and not blocks and host.waker and host.waker() or nil
   waiting[self] = self.wake and thread
   while not self.rung and core.now() < deadline do
-    if blocks or self.wake then host.wait("read", -1, deadline) else watch(self, deadline) end
+    if blocks or self.wake then host.wait("read", -1, deadline) else watch(self, deadline, place or 1) end
   end
   waiting[self] = nil
   -- what has rung would go on
