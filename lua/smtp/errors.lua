@@ -32,6 +32,7 @@ local errors = {}
 ---@field hint string? what to do about it, where the cause is well known
 ---@field transcript string? the dialogue, secrets taken out, when `trace` was asked for
 ---@field report smtp.Report? of smtp.verify, as far as it got
+---@operator concat(any): string
 local Error = {}
 
 -- The same call may work later, unless the server's reply says otherwise.

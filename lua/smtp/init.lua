@@ -116,7 +116,7 @@ function smtp.pool(given)
 end
 
 --- A call in steps, for a host with its own loop: local t = smtp.task(smtp.send, {…}); t:step() at every tick.
---- Nothing is done before the first step.
+--- Never waits: nothing is done before the first step.
 ---@param run function
 ---@param ... any what it is called with
 ---@return smtp.Task

@@ -163,9 +163,10 @@
 --- For smtp.send: both side by side.
 ---@class smtp.SendOptions: smtp.ServerOptions, smtp.MessageOptions
 
---- called, the next result: fun(): smtp.Receipt|false|nil, smtp.Error?
+--- Called, it gives the next result: a receipt, or false and the error; in the end nil. May yield.
 ---@class smtp.Results
 ---@field close fun(self: smtp.Results) nothing more is begun, and what is on its way is ended: by the coroutine that waits for a result, if another calls this meanwhile. May wait and yield
+---@overload fun(): (smtp.Receipt|false)?, smtp.Error?
 
 ---@class smtp.Session
 ---@field capabilities? table<string, string|true> the EHLO reply, keyword -> parameters
@@ -241,7 +242,7 @@ function Session:send(mail) end
 --- Whoever needs no more results than these calls close() on what is returned; where the Lua has closing values (5.4) a
 --- `for` that is left does that. Nothing more is begun then, and what is on its way is ended; calling on gives what
 --- became of all that the iterator gave.
----@param iterator? fun(): (smtp.MessageOptions|smtp.Message) the next one; nil: no more. It is called ahead of the results, while the server works. What it raises is raised when all that it gave before has its result, and the session is dead then
+---@param iterator fun(): (smtp.MessageOptions|smtp.Message)? the next one; nil: no more. It is called ahead of the results, while the server works. What it raises is raised when all that it gave before has its result, and the session is dead then
 ---@return smtp.Results results
 ---@return nil
 ---@return nil
@@ -328,7 +329,7 @@ local Pool = {}
 
 --- Sends one message over a kept connection, or a new one. Callers get their turns in the order of their calls. May
 --- yield.
----@param options table message options, or a message
+---@param options smtp.MessageOptions|smtp.Message
 ---@return smtp.Receipt? receipt
 ---@return smtp.Error? err of the last attempt
 function Pool:send(options) end
@@ -336,14 +337,14 @@ function Pool:send(options) end
 --- Sends many messages over `size` connections side by side, each pipelining; over a transport without `together`, or
 --- inside of a call that holds a connection of this pool, one after the other. Returns when every message has its
 --- result. May yield.
----@param iterator fun(): table? message options, or messages; nil: no more. What it or `on_result` raises is raised when all that is under way has its result; on Lua 5.1, which cannot catch it in a coroutine, at once
+---@param iterator fun(): (smtp.MessageOptions|smtp.Message)? the next one; nil: no more. What it or `on_result` raises is raised when all that is under way has its result; on Lua 5.1, which cannot catch it in a coroutine, at once
 ---@param on_result fun(receipt: smtp.Receipt?, err: smtp.Error?, given: table) called once for each, as results come
 ---@return true|nil
 ---@return smtp.Error? err kind "closed": the pool is closed, and the iterator is not asked any more
 function Pool:send_many(iterator, on_result) end
 
 --- How the pool stands: connections `open`, of them `idle`, at most `limit` for now; who is `waiting` for one; results
---- so far, `sent` and `failed`.
+--- so far, `sent` and `failed`. Never waits.
 ---@return { open: integer, idle: integer, limit: integer, waiting: integer, sent: integer, failed: integer }
 function Pool:counts() end
 
@@ -421,6 +422,7 @@ function Server:close() end
 ---@field hint? string what to do about it, where the cause is well known
 ---@field transcript? string the dialogue, secrets taken out, when `trace` was asked for
 ---@field report? smtp.Report of smtp.verify, as far as it got
+---@operator concat(any): string
 
 --- A recipient that the server refused.
 ---@class smtp.Refused
@@ -513,8 +515,8 @@ function smtp.pool(options) end
 ---@return smtp.Error? err `err.report` is the report as far as it got (nil for kind "input" before the first step)
 function smtp.verify(options) end
 
---- A call in steps, for a host with its own loop: local t = smtp.task(smtp.send, {…}); t:step() at every tick.
---- Nothing is done before the first step.
+--- A call in steps, for a host with its own loop: local t = smtp.task(smtp.send, {…}); t:step() at every tick. Never
+--- waits: nothing is done before the first step.
 ---@param run function
 ---@param ... any what it is called with
 ---@return smtp.Task

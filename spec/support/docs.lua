@@ -53,7 +53,7 @@ local function docstring(lines)
       local kind, words = take_type(after)
       -- "?" and "|nil" behind the type say what one behind the name says, but behind that of a function's result
       local bare = kind:match "^(.*)|nil$" or kind:match "^nil|(.*)$" or kind:match "^%((.*)%)%?$"
-        or not kind:find "^fun" and kind:match "^(.*)%?$" or kind:match "^(fun.*%))%?$"
+        or not kind:find "^fun" and kind:match "^(.*)%?$" or kind:match "^(fun%b())%?$"
       table.insert(doc[one.tag .. "s"], { name = name, optional = bare ~= nil or optional == "?", type = bare or kind,
         words = words })
     elseif one.tag == "return" then
@@ -65,8 +65,8 @@ local function docstring(lines)
       local words
       doc.class, words = rest:match "^([%w_.]+)%s*(.*)$"
       doc.words[#doc.words + 1] = words:gsub("^: [%w_.%[%]]+%s*", "")
-    elseif one.tag == "overload" then
-      doc.overload = rest
+    elseif one.tag == "overload" or one.tag == "operator" then
+      doc.more = ("---@%s %s"):format(one.tag, rest)
     end
   end
   local text, paragraphs = table.concat(doc.words, "\n"), {}

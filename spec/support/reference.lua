@@ -30,7 +30,11 @@ local function said(name)
   local doc = functions[name] or error(name .. " is shown and has no docstring", 0)
   -- where a module has the name of what it is given
   for _, param in ipairs(doc.params) do param.name = param.name == "given" and "options" or param.name end
-  return doc.words[1] and doc or error(name .. " is shown and has no words", 0)
+  local words = table.concat(doc.words, " ")
+  if not (words:find "[Yy]ield" or words:find " waits" or words:find "[Bb]locks" or words:find "Waits") then
+    error(name .. " is shown and does not say whether it may yield", 0)
+  end
+  return doc
 end
 
 -- The fields of a class; of an object those that are shown, for the others are its own.
@@ -227,7 +231,7 @@ local function write_class_type(class, names)
   for _, paragraph in ipairs(doc.words) do write_wrapped(paragraph) end
   write("---@class %s", class)
   for _, field in ipairs(fields) do write_field(field) end
-  if doc.overload then write("---@overload %s", doc.overload) end
+  if doc.more then write(doc.more) end
 end
 
 local function write_stub(name, doc)

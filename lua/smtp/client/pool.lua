@@ -86,7 +86,7 @@ end
 
 --- Sends one message over a kept connection, or a new one. Callers get their turns in the order of their calls. May
 --- yield.
----@param given table message options, or a message
+---@param given smtp.MessageOptions|smtp.Message
 ---@return smtp.Receipt? receipt
 ---@return smtp.Error? err of the last attempt
 function Pool:send(given, ...)
@@ -101,8 +101,8 @@ end
 --- Sends many messages over `size` connections side by side, each pipelining; over a transport without `together`, or
 --- inside of a call that holds a connection of this pool, one after the other. Returns when every message has its
 --- result. May yield.
----@param iterator fun(): table? message options, or messages; nil: no more. What it or `on_result` raises is raised
---- when all that is under way has its result; on Lua 5.1, which cannot catch it in a coroutine, at once
+---@param iterator fun(): (smtp.MessageOptions|smtp.Message)? the next one; nil: no more. What it or `on_result` raises
+--- is raised when all that is under way has its result; on Lua 5.1, which cannot catch it in a coroutine, at once
 ---@param on_result fun(receipt: smtp.Receipt?, err: smtp.Error?, given: table) called once for each, as results come
 ---@return true|nil
 ---@return smtp.Error? err kind "closed": the pool is closed, and the iterator is not asked any more
@@ -117,7 +117,7 @@ function Pool:send_many(iterator, on_result)
 end
 
 --- How the pool stands: connections `open`, of them `idle`, at most `limit` for now; who is `waiting` for one; results
---- so far, `sent` and `failed`.
+--- so far, `sent` and `failed`. Never waits.
 ---@return { open: integer, idle: integer, limit: integer, waiting: integer, sent: integer, failed: integer }
 function Pool:counts()
   local now = self.turns

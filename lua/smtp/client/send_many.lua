@@ -51,7 +51,8 @@ function Queue:take()
   return value, err
 end
 
----@class smtp.Results called, the next result: fun(): smtp.Receipt|false|nil, smtp.Error?
+---@class smtp.Results Called, it gives the next result: a receipt, or false and the error; in the end nil. May yield.
+---@overload fun(): (smtp.Receipt|false)?, smtp.Error?
 ---@field close fun(self: smtp.Results) nothing more is begun, and what is on its way is ended: by the coroutine that
 --- waits for a result, if another calls this meanwhile. May wait and yield
 
