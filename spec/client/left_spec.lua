@@ -194,6 +194,17 @@ describe("send_many that is left before its end", function()
     assert.is_nil(table.concat(transport.pipe.written):find("<2@example.org>", 1, true))
   end)
 
+  it("tells of what had been fetched, where the server closed over the question about chunks", function()
+    local session = play.open(script(hello("PIPELINING", "CHUNKING"), envelope(1), GO, content(1), "C: RSET",
+      "C: BDAT 6 LAST", "C: XNOP", "C: RSET", "S: 250 in", "close"), { host = "left.example.org" })
+    local iterator, given = letters(9)
+    local results = session:send_many(iterator)
+    assert(results())
+    results:close()
+    assert.are.same({ "closed not_sent", "closed not_sent" }, rest(results))
+    assert.are.equal(3, given.count)
+  end)
+
   it("may be followed by another on the same session", function()
     each_way(function(session, server, name)
       local first = session:send_many((letters(20)))

@@ -78,7 +78,7 @@ local function new(session, iterator, most, owner)
     on_wire = false,         -- the message whose envelope has gone along with the one before,
     plan = false,            -- by this plan: the message's own may be for another session by now,
     began = 0,               -- at this time,
-    rounds = 0,              -- after so many waits
+    rounds = 0,              -- after so many waits, that one's among them
     reset = false,           -- and with RSET before it
     short = false,           -- the connection, and the envelope on it, are for the shortcut
     own = false,             -- the connection's socket, where its own calls may wait
@@ -144,7 +144,8 @@ function Series:along()
   local one = mail and envelope.has_room(session) and envelope.new(session, mail)
   if one and not one.plan.terms.chunks and envelope.queue(session, one, self.reset) then
     local line = session.pump
-    self.on_wire, self.plan, self.began, self.rounds = self:take(), one.plan, core.now(), line.rounds
+    -- the next wait is the content's
+    self.on_wire, self.plan, self.began, self.rounds = self:take(), one.plan, core.now(), line.rounds + 1
     self.own = socket.alone(line.pipe) or false
     self.short = not self.reset and shortcut.fits(session, one.plan)
   end

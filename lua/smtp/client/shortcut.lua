@@ -106,20 +106,20 @@ function shortcut.send(series)
       return fail(session, went)
     end
   end
-  series.on_wire = false
 
   -- all of it is written, and the final reply waited for
   now = now or core.now()
-  local began, rounds = series.began, series.rounds
+  local began, rounds, waits = series.began, series.rounds, line.rounds + 1
+  if went then
+    series.on_wire, series.plan, series.began, series.rounds, series.ahead = mail, follower, now, waits, false
+  else
+    series.on_wire = false
+  end
   local kind, reason, unsent, limit, came
   if not sent then sent, kind, reason, unsent = pipe:send(wire, math.min(now + timeouts.block, expires)) end
   local code, text, enhanced, id = nil, "again", nil, nil
   if sent then
-    line.rounds = line.rounds + 1
-    if went then
-      series.on_wire, series.plan, series.began, series.rounds = mail, follower, now, line.rounds
-      series.ahead = false
-    end
+    line.rounds = waits
     series.handed = true
     series:look_ahead()
     limit = now + timeouts.final
