@@ -63,8 +63,8 @@ endif
 WARNINGS := -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith
 SMTP_CFLAGS = -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -pthread $(WARNINGS) $(LUA_CFLAGS)
 
-CORE := $(wildcard csrc/wire/*.c csrc/net/*.c) $(addprefix csrc/bind/,core.c codec.c draft.c wire.c net.c net_wire.c)
-TLS := $(wildcard csrc/tls/*.c) csrc/wire/status.c csrc/wire/buf.c $(addprefix csrc/bind/,tls.c sign.c)
+CORE := $(wildcard csrc/wire/*.c csrc/net/*.c) $(addprefix csrc/bind/,core.c codec.c draft.c wire.c sock.c net.c)
+TLS := $(wildcard csrc/tls/*.c) $(addprefix csrc/wire/,status.c buf.c library.c) $(addprefix csrc/bind/,tls.c sign.c)
 MODULES := $(patsubst lua/%,%,$(shell find lua -name '*.lua'))
 objects = $(patsubst csrc/%.c,$(BUILD)/obj/%.o,$(1))
 

@@ -377,8 +377,8 @@ void smtp_open_codec(lua_State *L)
 		{"holds", core_holds},
 		{NULL, NULL},
 	};
-	smtp_class(L, ENCODER, encoder_methods, encoder_gc);
-	smtp_class(L, DECODER, decoder_methods, decoder_gc);
-	smtp_class(L, SCRATCH, no_methods, scratch_gc);
+	smtp_class(L, ENCODER, encoder_methods, NULL, encoder_gc);
+	smtp_class(L, DECODER, decoder_methods, NULL, decoder_gc);
+	smtp_class(L, SCRATCH, no_methods, NULL, scratch_gc);
 	smtp_setfuncs(L, functions);
 }

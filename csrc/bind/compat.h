@@ -14,6 +14,7 @@
 #include <lauxlib.h>
 #include <limits.h>
 #include <lua.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -66,25 +67,28 @@ static inline void smtp_check_version(lua_State *L)
 
 #define smtp_setfuncs(L, functions) smtp_register(L, functions, 0)
 
-/* A class: methods under __index, each with the metatable as its upvalue for smtp_self; `gc` (may be NULL) as __gc and,
- * where Lua has it, __close. Leaves the stack as it was. */
-static inline void smtp_class(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction gc)
+/* A class: methods under __index; `gc` as __gc and, where Lua has it, __close. Each method has two upvalues for
+ * smtp_object, the metatable and that of the class `second` (may be NULL). Leaves the stack as it was. */
+static inline void smtp_class(lua_State *L, const char *name, const luaL_Reg *methods, const char *second,
+                              lua_CFunction gc)
 {
 	luaL_newmetatable(L, name);
 	lua_newtable(L);
 	lua_pushvalue(L, -2);
-	smtp_register(L, methods, 1);
+	if (second)
+		luaL_getmetatable(L, second);
+	else
+		lua_pushnil(L);
+	smtp_register(L, methods, 2);
 	lua_setfield(L, -2, "__index");
 	lua_pushstring(L, name);
 	lua_setfield(L, -2, "__name");
 	lua_pushliteral(L, "locked"); /* getmetatable(object) gives this, so no script can call __gc with a foreign value */
 	lua_setfield(L, -2, "__metatable");
-	if (gc) {
-		lua_pushcfunction(L, gc);
-		lua_setfield(L, -2, "__gc");
-		lua_pushcfunction(L, gc);
-		lua_setfield(L, -2, "__close");
-	}
+	lua_pushcfunction(L, gc);
+	lua_setfield(L, -2, "__gc");
+	lua_pushcfunction(L, gc);
+	lua_setfield(L, -2, "__close");
 	lua_pop(L, 1);
 }
 
@@ -103,7 +107,7 @@ static inline void *smtp_object(lua_State *L, int index, const char *name)
 {
 	void *object = lua_touserdata(L, index);
 	if (object && lua_getmetatable(L, index)) {
-		int same = lua_rawequal(L, -1, lua_upvalueindex(index));
+		bool same = lua_rawequal(L, -1, lua_upvalueindex(index));
 		lua_pop(L, 1);
 		if (same)
 			return object;

@@ -10,7 +10,7 @@ int luaopen_smtp_core(lua_State *L)
 	smtp_open_codec(L);
 	smtp_open_draft(L);
 	smtp_open_wire(L);
+	smtp_open_sock(L);
 	smtp_open_net(L);
-	smtp_open_net_wire(L);
 	return 1;
 }

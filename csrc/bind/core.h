@@ -6,12 +6,6 @@
 #include "compat.h"
 
 #define SMTP_WIRE_CLASS "smtp.wire"
-#define SMTP_SOCK_CLASS "smtp.sock"
-
-struct smtp_socket {
-	int fd1;         /* the descriptor + 1, so that a zeroed object is a closed one */
-	double patience; /* see smtp_sock_await */
-};
 
 /* The argument `index`, a wire; raises where it is closed. */
 static inline struct smtp_wire *smtp_check_wire(lua_State *L, int index)
@@ -49,8 +43,13 @@ static inline void smtp_push_queue(lua_State *L, struct smtp_buf *queue)
 	smtp_buf_drop(queue, smtp_push_front(L, queue, smtp_buf_length(queue)));
 }
 
-/* Its descriptor; raises an error about the first argument where it is closed. */
-int smtp_socket_fd(lua_State *L, const struct smtp_socket *sock);
+struct smtp_address;
+
+/* The argument `index`, an address. */
+void smtp_check_address(lua_State *L, int index, struct smtp_address *address);
+
+/* Pushes host and port. */
+int smtp_push_name(lua_State *L, const struct smtp_address *address);
 
 /* nil and "again", or the system's words for -errno */
 int smtp_fail_system(lua_State *L, int failure);
@@ -65,7 +64,7 @@ int smtp_push_reply(lua_State *L, struct smtp_wire *wire);
 void smtp_open_codec(lua_State *L);
 void smtp_open_draft(lua_State *L);
 void smtp_open_wire(lua_State *L);
+void smtp_open_sock(lua_State *L); /* after wire */
 void smtp_open_net(lua_State *L);
-void smtp_open_net_wire(lua_State *L); /* after wire and net */
 
 #endif

@@ -1,6 +1,5 @@
-/* net: sockets, name look-up, names beyond ASCII, clock and randomness for Lua. Nothing here waits, but for read, poll
- * and wait where they are given a deadline. Called by lua/smtp/transport/socket.lua, server.lua, task.lua and
- * mail/address.lua. */
+/* net: addresses and their look-up, names beyond ASCII, waiting, clock and randomness for Lua. Nothing here waits, but poll
+ * and wait, until a deadline. Called by lua/smtp/transport, server, task.lua and mail/address.lua. */
 #include "core.h"
 
 #include "../net/idn.h"
@@ -32,18 +31,16 @@ int smtp_fail_system(lua_State *L, int failure)
 	return smtp_fail(L, strerror(-failure));
 }
 
-static bool to_address(lua_State *L, int index, struct smtp_address *address)
+void smtp_check_address(lua_State *L, int index, struct smtp_address *address)
 {
 	size_t length;
 	const char *bytes = luaL_checklstring(L, index, &length);
-	if (length == 0 || length > sizeof address->bytes)
-		return luaL_argerror(L, index, "not an address");
+	luaL_argcheck(L, length > 0 && length <= sizeof address->bytes, index, "not an address");
 	*address = (struct smtp_address){.length = (unsigned)length};
 	memcpy(address->bytes, bytes, length);
-	return true;
 }
 
-static int push_name(lua_State *L, const struct smtp_address *address)
+int smtp_push_name(lua_State *L, const struct smtp_address *address)
 {
 	char host[128];
 	int port;
@@ -53,11 +50,17 @@ static int push_name(lua_State *L, const struct smtp_address *address)
 	return 2;
 }
 
+double smtp_seconds_until(double deadline)
+{
+	double left = deadline - smtp_sys_now();
+	return left > 0 ? left : 0;
+}
+
 static int net_address(lua_State *L)
 {
 	struct smtp_address address;
-	to_address(L, 1, &address);
-	return push_name(L, &address);
+	smtp_check_address(L, 1, &address);
+	return smtp_push_name(L, &address);
 }
 
 static int net_unix(lua_State *L)
@@ -69,136 +72,6 @@ static int net_unix(lua_State *L)
 		return smtp_fail(L, "the path of a unix socket must be neither empty nor too long, with no NUL in it");
 	lua_pushlstring(L, (const char *)address.bytes, address.length);
 	return 1;
-}
-
-int smtp_socket_fd(lua_State *L, const struct smtp_socket *sock)
-{
-	if (sock->fd1 == 0)
-		return luaL_argerror(L, 1, "the socket is closed");
-	return sock->fd1 - 1;
-}
-
-static int sock_fd(lua_State *L)
-{
-	return smtp_socket_fd(L, smtp_self(L, SMTP_SOCK_CLASS));
-}
-
-static int net_connect(lua_State *L)
-{
-	struct smtp_address address, local;
-	bool bound = !lua_isnoneornil(L, 2); /* asked now: the new object will be second where there was none */
-	to_address(L, 1, &address);
-	if (bound)
-		to_address(L, 2, &local);
-	struct smtp_socket *sock = smtp_new(L, sizeof *sock, SMTP_SOCK_CLASS);
-	int fd = smtp_sock_connect(&address, bound ? &local : NULL);
-	if (fd < 0)
-		return smtp_fail(L, strerror(-fd));
-	sock->fd1 = fd + 1;
-	return 1;
-}
-
-static int net_listen(lua_State *L)
-{
-	struct smtp_address address;
-	to_address(L, 1, &address);
-	int queue = smtp_opt_number(L, 2, 0, 0);
-	struct smtp_socket *sock = smtp_new(L, sizeof *sock, SMTP_SOCK_CLASS);
-	int fd = smtp_sock_listen(&address, queue);
-	if (fd < 0)
-		return smtp_fail(L, strerror(-fd));
-	sock->fd1 = fd + 1;
-	return 1;
-}
-
-static int sock_accept(lua_State *L)
-{
-	const struct smtp_socket *listener = smtp_self(L, SMTP_SOCK_CLASS);
-	(void)smtp_socket_fd(L, listener);
-	struct smtp_socket *sock = smtp_new(L, sizeof *sock, SMTP_SOCK_CLASS);
-	if (listener->fd1 == 0)
-		return smtp_fail(L, "closed"); /* meanwhile */
-	int fd = smtp_sock_accept(listener->fd1 - 1);
-	if (fd < 0)
-		return smtp_fail_system(L, fd);
-	sock->fd1 = fd + 1;
-	return 1;
-}
-
-static int sock_connected(lua_State *L)
-{
-	int failure = smtp_sock_connected(sock_fd(L));
-	if (failure)
-		return smtp_fail_system(L, failure);
-	lua_pushboolean(L, 1);
-	return 1;
-}
-
-/* read([deadline]) -> bytes | nil, "again" | nil, "closed" | nil, why; with a deadline it waits for them */
-static int sock_read(lua_State *L)
-{
-	char bytes[16384];
-	struct smtp_socket *sock = smtp_self(L, SMTP_SOCK_CLASS);
-	int fd = smtp_socket_fd(L, sock);
-	double seconds = smtp_seconds_until(luaL_optnumber(L, 2, 0));
-	ssize_t count = smtp_sock_await(fd, &sock->patience, seconds, bytes, sizeof bytes);
-	if (count == 0)
-		return smtp_fail(L, "closed");
-	if (count < 0)
-		return smtp_fail_system(L, (int)count);
-	lua_pushlstring(L, bytes, (size_t)count);
-	return 1;
-}
-
-static int sock_write(lua_State *L)
-{
-	size_t length;
-	const char *bytes = luaL_checklstring(L, 2, &length);
-	lua_Integer from = luaL_optinteger(L, 3, 1);
-	luaL_argcheck(L, from >= 1 && from - 1 <= (lua_Integer)length, 3, "outside the string");
-	size_t skip = (size_t)from - 1;
-	ssize_t count = smtp_sock_write(sock_fd(L), bytes + skip, length - skip);
-	if (count < 0)
-		return smtp_fail_system(L, (int)count);
-	lua_pushinteger(L, (lua_Integer)count);
-	return 1;
-}
-
-double smtp_seconds_until(double deadline)
-{
-	double left = deadline - smtp_sys_now();
-	return left > 0 ? left : 0;
-}
-
-static int sock_peek(lua_State *L)
-{
-	static const char *const looks[] = {"idle", "data", "closed"};
-	lua_pushstring(L, looks[smtp_sock_peek(sock_fd(L))]);
-	return 1;
-}
-
-static int sock_name(lua_State *L)
-{
-	struct smtp_address address;
-	int failure = smtp_sock_local(sock_fd(L), &address);
-	if (failure)
-		return smtp_fail_system(L, failure);
-	return push_name(L, &address);
-}
-
-static int sock_get_fd(lua_State *L)
-{
-	lua_pushinteger(L, sock_fd(L));
-	return 1;
-}
-
-static int sock_close(lua_State *L)
-{
-	struct smtp_socket *sock = luaL_checkudata(L, 1, SMTP_SOCK_CLASS);
-	if (sock->fd1)
-		smtp_sock_close(sock->fd1 - 1);
-	sock->fd1 = 0;
-	return 0;
 }
 
 static int net_resolve(lua_State *L)
@@ -397,15 +270,17 @@ static int poller_close(lua_State *L)
 	return 0;
 }
 
-/* idn(domain) -> A-labels, U-labels | nil, words ("libidn2 is not installed" where it is not) */
+/* idn(domain) -> A-labels, U-labels | nil, words | nothing: libidn2 is not installed */
 static int net_idn(lua_State *L)
 {
 	size_t length;
 	const char *domain = luaL_checklstring(L, 1, &length);
 	struct smtp_idn idn;
-	const char *reason = smtp_idn_convert(&idn, domain, length);
-	if (reason)
-		return smtp_fail(L, reason);
+	enum smtp_status status = smtp_idn_convert(&idn, domain, length);
+	if (status == SMTP_E_MISSING)
+		return 0;
+	if (status != SMTP_OK)
+		return smtp_fail(L, idn.reason);
 	lua_pushstring(L, idn.ascii);
 	lua_pushstring(L, idn.unicode);
 	return 2;
@@ -438,11 +313,6 @@ static int net_hostname(lua_State *L)
 
 void smtp_open_net(lua_State *L)
 {
-	static const luaL_Reg sock_methods[] = {
-		{"connected", sock_connected}, {"accept", sock_accept}, {"read", sock_read}, {"write", sock_write},
-		{"peek", sock_peek},           {"name", sock_name},     {"fd", sock_get_fd}, {"close", sock_close},
-		{NULL, NULL},
-	};
 	static const luaL_Reg lookup_methods[] = {
 		{"fd", lookup_fd},
 		{"result", lookup_result},
@@ -455,14 +325,12 @@ void smtp_open_net(lua_State *L)
 		{NULL, NULL},
 	};
 	static const luaL_Reg functions[] = {
-		{"address", net_address}, {"unix", net_unix}, {"connect", net_connect}, {"listen", net_listen},
-		{"resolve", net_resolve}, {"wait", net_wait}, {"poll", net_poll},       {"now", net_now},
+		{"address", net_address}, {"unix", net_unix}, {"resolve", net_resolve}, {"wait", net_wait}, {"poll", net_poll},       {"now", net_now},
 		{"random", net_random},   {"hostname", net_hostname}, {"idn", net_idn},
 		{"poller", net_poller},
 		{NULL, NULL},
 	};
-	smtp_class(L, SMTP_SOCK_CLASS, sock_methods, sock_close);
-	smtp_class(L, LOOKUP_CLASS, lookup_methods, lookup_close);
-	smtp_class(L, POLLER_CLASS, poller_methods, poller_close);
+	smtp_class(L, LOOKUP_CLASS, lookup_methods, NULL, lookup_close);
+	smtp_class(L, POLLER_CLASS, poller_methods, NULL, poller_close);
 	smtp_setfuncs(L, functions);
 }

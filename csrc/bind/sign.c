@@ -127,9 +127,10 @@ static int saslprep(lua_State *L)
 	char prepared[SMTP_SASLPREP_MAX];
 	size_t length;
 	const char *text = luaL_checklstring(L, 1, &length);
-	const char *reason = smtp_saslprep(prepared, text, length);
-	if (reason)
-		return smtp_fail(L, reason);
+	const char *reason;
+	enum smtp_status status = smtp_saslprep(prepared, text, length, &reason);
+	if (status != SMTP_OK)
+		return smtp_fail(L, status == SMTP_E_MISSING ? "libidn is not installed" : reason);
 	lua_pushstring(L, prepared);
 	smtp_wipe(prepared, sizeof prepared);
 	return 1;
@@ -244,8 +245,8 @@ void smtp_open_sign(lua_State *L)
 		{"xor", xor},   {"saslprep", saslprep}, {"hasher", hasher_new}, {"signer", signer_new},
 		{NULL, NULL},
 	};
-	smtp_class(L, DERIVATION, derivation_methods, derivation_gc);
-	smtp_class(L, HASHER, hasher_methods, hasher_gc);
-	smtp_class(L, SIGNER, signer_methods, signer_gc);
+	smtp_class(L, DERIVATION, derivation_methods, NULL, derivation_gc);
+	smtp_class(L, HASHER, hasher_methods, NULL, hasher_gc);
+	smtp_class(L, SIGNER, signer_methods, NULL, signer_gc);
 	smtp_setfuncs(L, functions);
 }

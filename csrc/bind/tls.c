@@ -3,9 +3,9 @@
  *
  * Glue only: arguments are checked before anything is made, and what is made hangs on a userdata at once.
  */
-#include "../tls/tls.h"
-
+#include "../tls/binding.h"
 #include "../tls/context.h"
+#include "../tls/engine.h"
 #include "../tls/mint.h"
 #include "core.h"
 #include "tls.h"
@@ -50,10 +50,10 @@ static struct smtp_context_text text_option(lua_State *L, const char *name)
 	return text;
 }
 
-static int flag_option(lua_State *L, const char *name, int otherwise)
+static bool flag_option(lua_State *L, const char *name, bool otherwise)
 {
 	int type = get_option(L, name);
-	int flag = type == LUA_TNIL ? otherwise : lua_toboolean(L, -1);
+	bool flag = type == LUA_TNIL ? otherwise : lua_toboolean(L, -1);
 	if (type != LUA_TNIL && type != LUA_TBOOLEAN)
 		luaL_error(L, "tls.context: %s must be a boolean", name);
 	lua_pop(L, 1);
@@ -81,8 +81,8 @@ static int context_new(lua_State *L)
 	luaL_checktype(L, 1, LUA_TTABLE);
 	luaL_checkstack(L, 16, NULL);
 	struct smtp_context_options options = {
-	    .server = flag_option(L, "server", 0),
-	    .verify = flag_option(L, "verify", 1),
+	    .server = flag_option(L, "server", false),
+	    .verify = flag_option(L, "verify", true),
 	    .min = version_option(L, "min"),
 	    .max = version_option(L, "max"),
 	};
@@ -117,38 +117,42 @@ static int context_engine(lua_State *L)
 	const char *name = lua_isnoneornil(L, 2) ? NULL : luaL_checklstring(L, 2, &length);
 	const struct smtp_session *session = lua_isnoneornil(L, 3) ? NULL : luaL_checkudata(L, 3, SESSION);
 	const struct smtp_context *context = luaL_checkudata(L, 1, CONTEXT);
-	struct smtp_tls *tls = smtp_new(L, sizeof *tls, ENGINE);
+	struct smtp_engine *engine = smtp_new(L, sizeof *engine, ENGINE);
 	luaL_argcheck(L, context->ctx, 1, "the context is closed");
-	if (smtp_tls_init(tls, context, name, length, session) < 0)
-		return push_fault(L, &tls->fault);
+	if (smtp_engine_init(engine, context, name, length) < 0)
+		return push_fault(L, &engine->fault);
+	if (session && engine->client)
+		smtp_session_offer(engine, session);
 	return 1;
 }
 
 static int engine_gc(lua_State *L)
 {
-	smtp_tls_wipe(luaL_checkudata(L, 1, ENGINE));
+	smtp_engine_wipe(luaL_checkudata(L, 1, ENGINE));
 	return 0;
 }
 
 /* Open or not: a finalizer may close a connection whose engine the collector has had before, or, on its way into one of
  * these calls (Lua 5.2 collects there), the one that it was made on. To what moves octets that is an end. */
-static struct smtp_tls *any_engine(lua_State *L)
+static struct smtp_engine *any_engine(lua_State *L)
 {
 	return smtp_self(L, ENGINE);
 }
 
-static struct smtp_tls *check_engine(lua_State *L)
+static struct smtp_engine *check_engine(lua_State *L)
 {
-	struct smtp_tls *tls = any_engine(L);
-	luaL_argcheck(L, tls->ssl, 1, "the engine is closed");
-	return tls;
+	struct smtp_engine *engine = any_engine(L);
+	luaL_argcheck(L, engine->ssl, 1, "the engine is closed");
+	return engine;
 }
 
-/* true; nil, "again"; or nil, text, hint */
-static int push_result(lua_State *L, const struct smtp_tls *tls, enum smtp_status status)
+/* true; nil, "again"; nil, "closed"; or nil, text, hint */
+static int push_result(lua_State *L, const struct smtp_engine *engine, enum smtp_status status)
 {
+	if (status == SMTP_E_CLOSED && !engine->failed)
+		return smtp_fail(L, "closed");
 	if (status < 0)
-		return push_fault(L, &tls->fault);
+		return push_fault(L, &engine->fault);
 	if (status == SMTP_MORE)
 		return smtp_fail(L, "again");
 	lua_pushboolean(L, 1);
@@ -162,66 +166,67 @@ static struct smtp_wire *check_sealed(lua_State *L, int index)
 	return lua_isnoneornil(L, index) ? NULL : smtp_check_wire(L, index);
 }
 
-static enum smtp_status absorb(struct smtp_tls *tls, struct smtp_wire *sealed)
+static enum smtp_status absorb(struct smtp_engine *engine, struct smtp_wire *sealed)
 {
 	if (!sealed)
 		return SMTP_OK;
 	size_t length = smtp_buf_length(&sealed->in);
-	enum smtp_status status = smtp_tls_feed(tls, smtp_buf_view(&sealed->in), length);
+	enum smtp_status status = smtp_engine_feed(engine, smtp_buf_view(&sealed->in), length);
 	if (status == SMTP_OK)
 		smtp_buf_drop(&sealed->in, length);
 	return status;
 }
 
 /* `status`, unless what there is for the peer finds no room. */
-static enum smtp_status drain(struct smtp_tls *tls, struct smtp_wire *sealed, enum smtp_status status)
+static enum smtp_status drain(struct smtp_engine *engine, struct smtp_wire *sealed, enum smtp_status status)
 {
-	enum smtp_status drained = sealed ? smtp_tls_drain(tls, &sealed->out) : SMTP_OK;
+	enum smtp_status drained = sealed ? smtp_engine_drain(engine, &sealed->out) : SMTP_OK;
 	return drained < 0 ? drained : status;
 }
 
-/* handshake([sealed]) -> true | nil, "again" | nil, text, hint */
+/* handshake([sealed]) -> true | nil, text, hint */
 static int engine_handshake(lua_State *L)
 {
-	struct smtp_tls *tls = any_engine(L);
-	if (!tls->ssl)
+	struct smtp_engine *engine = any_engine(L);
+	if (!engine->ssl)
 		return smtp_fail(L, "closed");
 	struct smtp_wire *sealed = check_sealed(L, 2);
-	enum smtp_status status = absorb(tls, sealed);
+	enum smtp_status status = absorb(engine, sealed);
 	if (status == SMTP_OK)
-		status = smtp_tls_handshake(tls);
-	return push_result(L, tls, drain(tls, sealed, status));
+		status = smtp_engine_handshake(engine);
+	return push_result(L, engine, drain(engine, sealed, status));
 }
 
+/* feed(bytes) -> true | nil, text, hint */
 static int engine_feed(lua_State *L)
 {
 	size_t length;
 	const char *bytes = luaL_checklstring(L, 2, &length);
-	struct smtp_tls *tls = any_engine(L);
-	if (!tls->ssl)
+	struct smtp_engine *engine = any_engine(L);
+	if (!engine->ssl)
 		return smtp_fail(L, "closed");
-	return push_result(L, tls, smtp_tls_feed(tls, bytes, length));
+	return push_result(L, engine, smtp_engine_feed(engine, bytes, length));
 }
 
 static int engine_eof(lua_State *L)
 {
-	struct smtp_tls *tls = any_engine(L);
-	if (tls->ssl)
-		smtp_tls_eof(tls);
+	struct smtp_engine *engine = any_engine(L);
+	if (engine->ssl)
+		smtp_engine_eof(engine);
 	return 0;
 }
 
 static int engine_take(lua_State *L)
 {
 	char brief[1024];
-	struct smtp_tls *tls = any_engine(L);
-	size_t length = tls->ssl ? smtp_tls_waiting(tls) : 0;
+	struct smtp_engine *engine = any_engine(L);
+	size_t length = engine->ssl ? smtp_engine_waiting(engine) : 0;
 	char *copy = smtp_room(L, brief, sizeof brief, length);
-	tls = any_engine(L);
-	length = tls->ssl ? smtp_tls_show(tls, copy, length) : 0;
+	engine = any_engine(L);
+	length = engine->ssl ? smtp_engine_show(engine, copy, length) : 0;
 	lua_pushlstring(L, copy, length);
-	if (tls->ssl)
-		smtp_tls_drop(tls, length);
+	if (engine->ssl)
+		smtp_engine_drop(engine, length);
 	return 1;
 }
 
@@ -230,11 +235,11 @@ static int engine_write(lua_State *L)
 {
 	size_t length;
 	const char *bytes = luaL_checklstring(L, 2, &length);
-	struct smtp_tls *tls = any_engine(L);
-	if (!tls->ssl)
+	struct smtp_engine *engine = any_engine(L);
+	if (!engine->ssl)
 		return smtp_fail(L, "closed");
 	struct smtp_wire *sealed = check_sealed(L, 3);
-	return push_result(L, tls, drain(tls, sealed, smtp_tls_write(tls, bytes, length)));
+	return push_result(L, engine, drain(engine, sealed, smtp_engine_write(engine, bytes, length)));
 }
 
 /* encrypt(sealed or nil, wire, most) -> how many | nil, text, hint: as write, up to `most` octets of what a wire has queued,
@@ -242,34 +247,35 @@ static int engine_write(lua_State *L)
 static int engine_encrypt(lua_State *L)
 {
 	size_t most = smtp_check_most(L, 4);
-	struct smtp_tls *tls = any_engine(L);
-	if (!tls->ssl)
+	struct smtp_engine *engine = any_engine(L);
+	if (!engine->ssl)
 		return smtp_fail(L, "closed");
 	struct smtp_wire *sealed = check_sealed(L, 2);
 	struct smtp_buf *out = &smtp_check_wire(L, 3)->out;
 	luaL_argcheck(L, most > 0, 4, "at least 1");
 	size_t length = smtp_buf_length(out) < most ? smtp_buf_length(out) : most;
-	if (drain(tls, sealed, smtp_tls_write(tls, smtp_buf_view(out), length)) < 0)
-		return push_fault(L, &tls->fault);
+	enum smtp_status status = drain(engine, sealed, smtp_engine_write(engine, smtp_buf_view(out), length));
+	if (status < 0)
+		return push_result(L, engine, status);
 	smtp_buf_drop(out, length);
 	lua_pushinteger(L, (lua_Integer)length);
 	return 1;
 }
 
 /* Cleartext into `bytes`; how many there are, or 0 and what to return to Lua, which is pushed. */
-static size_t read_some(lua_State *L, struct smtp_tls *tls, char bytes[SMTP_TLS_RECORD], int *results)
+static size_t read_some(lua_State *L, struct smtp_engine *engine, char bytes[SMTP_ENGINE_RECORD], int *results)
 {
 	struct smtp_wire *sealed = check_sealed(L, 2);
 	size_t length = 0;
-	enum smtp_status status = absorb(tls, sealed);
+	enum smtp_status status = absorb(engine, sealed);
 	if (status == SMTP_OK)
-		status = smtp_tls_read(tls, bytes, SMTP_TLS_RECORD, &length);
-	status = drain(tls, sealed, status);
-	if (status == SMTP_OK && length > 0)
+		status = smtp_engine_read(engine, bytes, SMTP_ENGINE_RECORD, &length);
+	status = drain(engine, sealed, status);
+	if (status == SMTP_OK)
 		return length;
 	smtp_wipe(bytes, length);
-	bool waiting = (sealed ? smtp_buf_length(&sealed->out) : smtp_tls_waiting(tls)) > 0;
-	*results = status == SMTP_OK ? smtp_fail(L, "closed") : push_result(L, tls, status);
+	bool waiting = (sealed ? smtp_buf_length(&sealed->out) : smtp_engine_waiting(engine)) > 0;
+	*results = push_result(L, engine, status);
 	if (status == SMTP_MORE && waiting) {
 		lua_pushboolean(L, 1);
 		++*results;
@@ -280,12 +286,12 @@ static size_t read_some(lua_State *L, struct smtp_tls *tls, char bytes[SMTP_TLS_
 /* read([sealed]) -> bytes | nil, "again"[, true: there is something for the peer] | nil, "closed" | nil, text, hint */
 static int engine_read(lua_State *L)
 {
-	char bytes[SMTP_TLS_RECORD];
+	char bytes[SMTP_ENGINE_RECORD];
 	int results;
-	struct smtp_tls *tls = any_engine(L);
-	if (!tls->ssl)
+	struct smtp_engine *engine = any_engine(L);
+	if (!engine->ssl)
 		return smtp_fail(L, "closed");
-	size_t length = read_some(L, tls, bytes, &results);
+	size_t length = read_some(L, engine, bytes, &results);
 	if (length == 0)
 		return results;
 	lua_pushlstring(L, bytes, length);
@@ -293,18 +299,17 @@ static int engine_read(lua_State *L)
 	return 1;
 }
 
-/* decrypt(sealed or nil, wire) -> true | as read | nil, why, nil, true: it is the wire that takes no more; what read would
- * give, call after call until "again", to the end of what the wire has received: a reply too many is often a record of its
- * own. What ends that is told next time */
+/* decrypt(sealed or nil, wire) -> true | as read | nil, why, nil, true: it is the wire that takes no more: what read would give, call after call until "again", to the end of
+ * what the wire has received: a reply too many is often a record of its own. What ends that is told next time */
 static int engine_decrypt(lua_State *L)
 {
-	char bytes[SMTP_TLS_RECORD];
+	char bytes[SMTP_ENGINE_RECORD];
 	int results;
-	struct smtp_tls *tls = any_engine(L);
-	if (!tls->ssl)
+	struct smtp_engine *engine = any_engine(L);
+	if (!engine->ssl)
 		return smtp_fail(L, "closed");
 	struct smtp_wire *wire = smtp_check_wire(L, 3);
-	size_t length = read_some(L, tls, bytes, &results);
+	size_t length = read_some(L, engine, bytes, &results);
 	if (length == 0)
 		return results;
 	enum smtp_status status;
@@ -312,8 +317,8 @@ static int engine_decrypt(lua_State *L)
 	do {
 		status = smtp_buf_append(&wire->in, bytes, length);
 		smtp_wipe(bytes, length);
-		more = status == SMTP_OK && wire->in.cap - smtp_buf_length(&wire->in) >= SMTP_TLS_RECORD &&
-		       smtp_tls_read(tls, bytes, SMTP_TLS_RECORD, &length) == SMTP_OK && length > 0;
+		more = status == SMTP_OK && wire->in.cap - smtp_buf_length(&wire->in) >= SMTP_ENGINE_RECORD &&
+		       smtp_engine_read(engine, bytes, SMTP_ENGINE_RECORD, &length) == SMTP_OK;
 	} while (more);
 	if (status == SMTP_OK) {
 		lua_pushboolean(L, 1);
@@ -328,13 +333,13 @@ static int engine_decrypt(lua_State *L)
 /* shutdown([sealed]) -> false: it is closed */
 static int engine_shutdown(lua_State *L)
 {
-	struct smtp_tls *tls = any_engine(L);
-	if (tls->ssl) {
+	struct smtp_engine *engine = any_engine(L);
+	if (engine->ssl) {
 		struct smtp_wire *sealed = check_sealed(L, 2);
-		smtp_tls_shutdown(tls);
-		(void)drain(tls, sealed, SMTP_OK);
+		smtp_engine_shutdown(engine);
+		(void)drain(engine, sealed, SMTP_OK);
 	}
-	lua_pushboolean(L, tls->ssl != NULL);
+	lua_pushboolean(L, engine->ssl != NULL);
 	return 1;
 }
 
@@ -342,9 +347,9 @@ static int engine_shutdown(lua_State *L)
 static int engine_session(lua_State *L)
 {
 	struct smtp_session *session = smtp_new(L, sizeof *session, SESSION);
-	const struct smtp_tls *tls = any_engine(L);
-	if (tls->ssl)
-		smtp_tls_session(tls, session);
+	const struct smtp_engine *engine = any_engine(L);
+	if (engine->ssl)
+		smtp_session_take(engine, session);
 	if (!session->session && !session->chain)
 		lua_pushnil(L);
 	return 1;
@@ -353,13 +358,13 @@ static int engine_session(lua_State *L)
 /* engine:binding(kind) -> bytes | nil, text */
 static int engine_binding(lua_State *L)
 {
-	unsigned char binding[SMTP_TLS_BINDING_MAX];
+	unsigned char binding[SMTP_BINDING_MAX];
 	size_t length;
 	const char *kind = luaL_checkstring(L, 2);
-	struct smtp_tls *tls = check_engine(L);
-	enum smtp_status status = smtp_tls_binding(tls, kind, binding, &length);
+	struct smtp_engine *engine = check_engine(L);
+	enum smtp_status status = smtp_binding(engine, kind, binding, &length);
 	if (status < 0)
-		return smtp_fail(L, tls->fault.text);
+		return smtp_fail(L, engine->fault.text);
 	lua_pushlstring(L, (const char *)binding, length);
 	return 1;
 }
@@ -398,10 +403,10 @@ static int engine_info(lua_State *L)
 	struct smtp_peer *peer = smtp_new(L, sizeof *peer, PEER);
 	smtp_peer_init(peer);
 	lua_newtable(L);
-	struct smtp_tls *tls = check_engine(L);
-	bool shown = smtp_tls_peer(tls, peer);
-	bool resumed = smtp_tls_resumed(tls);
-	const char *version = smtp_tls_version(tls), *cipher = smtp_tls_cipher(tls); /* OpenSSL's own, for good */
+	struct smtp_engine *engine = check_engine(L);
+	bool shown = smtp_engine_peer(engine, peer);
+	bool resumed = smtp_engine_resumed(engine);
+	const char *version = smtp_engine_version(engine), *cipher = smtp_engine_cipher(engine); /* OpenSSL's own, for good */
 	set_string(L, "version", version);
 	set_string(L, "cipher", cipher);
 	lua_pushboolean(L, resumed);
@@ -472,11 +477,11 @@ static const luaL_Reg functions[] = {
 int luaopen_smtp_tls(lua_State *L)
 {
 	smtp_check_version(L);
-	smtp_class(L, CONTEXT, context_methods, context_gc);
-	smtp_class(L, ENGINE, engine_methods, engine_gc);
-	smtp_class(L, SESSION, no_methods, session_gc);
-	smtp_class(L, PEER, no_methods, peer_gc);
-	smtp_class(L, MINT, no_methods, mint_gc);
+	smtp_class(L, CONTEXT, context_methods, NULL, context_gc);
+	smtp_class(L, ENGINE, engine_methods, SMTP_WIRE_CLASS, engine_gc);
+	smtp_class(L, SESSION, no_methods, NULL, session_gc);
+	smtp_class(L, PEER, no_methods, NULL, peer_gc);
+	smtp_class(L, MINT, no_methods, NULL, mint_gc);
 	lua_newtable(L);
 	smtp_setfuncs(L, functions);
 	smtp_open_sign(L);

@@ -309,6 +309,6 @@ void smtp_open_wire(lua_State *L)
 		{"respond", wire_respond}, {"owe", wire_owe},           {"unread", wire_unread},   {NULL, NULL},
 	};
 	static const luaL_Reg functions[] = {{"wire", wire_new}, {"queue_id", core_queue_id}, {NULL, NULL}};
-	smtp_class(L, SMTP_WIRE_CLASS, methods, wire_gc);
+	smtp_class(L, SMTP_WIRE_CLASS, methods, NULL, wire_gc);
 	smtp_setfuncs(L, functions);
 }

@@ -1,16 +1,11 @@
 /* idn: see idn.h. */
 #include "idn.h"
 
-#include <dlfcn.h>
+#include "../wire/library.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
-
-#ifdef __APPLE__
-#define LIBRARY "libidn2.0.dylib"
-#else
-#define LIBRARY "libidn2.so.0"
-#endif
 
 /* of libidn2's interface, which its name holds still: what is used here */
 enum {
@@ -24,16 +19,6 @@ struct idn2 {
 	const char *(*strerror)(int failure);
 	void (*free)(void *memory);
 };
-
-static bool find(struct idn2 *idn2, void *library)
-{
-	/* POSIX lets an object pointer hold a function */
-	*(void **)&idn2->lookup_u8 = dlsym(library, "idn2_lookup_u8");
-	*(void **)&idn2->to_unicode_8z8z = dlsym(library, "idn2_to_unicode_8z8z");
-	*(void **)&idn2->strerror = dlsym(library, "idn2_strerror");
-	*(void **)&idn2->free = dlsym(library, "idn2_free");
-	return idn2->lookup_u8 && idn2->to_unicode_8z8z && idn2->strerror && idn2->free;
-}
 
 /* Copies one result, with its NUL, and gives its memory back. */
 static bool keep(const struct idn2 *idn2, char *to, size_t size, char *result)
@@ -62,20 +47,23 @@ static const char *convert(const struct idn2 *idn2, struct smtp_idn *out, const 
 	return keep(idn2, out->unicode, sizeof out->unicode, unicode) ? NULL : "too long";
 }
 
-const char *smtp_idn_convert(struct smtp_idn *out, const char *domain, size_t length)
+enum smtp_status smtp_idn_convert(struct smtp_idn *out, const char *domain, size_t length)
 {
+	struct idn2 idn2;
+	const struct smtp_library_function functions[] = {
+		{"idn2_lookup_u8", &idn2.lookup_u8},
+		{"idn2_to_unicode_8z8z", &idn2.to_unicode_8z8z},
+		{"idn2_strerror", &idn2.strerror},
+		{"idn2_free", &idn2.free},
+	};
+	if (!smtp_library_find(SMTP_LIBRARY("idn2", "0"), functions, sizeof functions / sizeof *functions))
+		return SMTP_E_MISSING;
 	/* libidn2 takes time in the square of what it is given */
 	if (length >= sizeof out->unicode)
-		return "too long";
-	if (memchr(domain, '\0', length))
-		return "a NUL in it";
-	/* it stays loaded, so that its words live on and the next domain finds it at once */
-	void *library = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-	struct idn2 idn2;
-	const char *reason = "libidn2 is not installed";
-	if (library && find(&idn2, library))
-		reason = convert(&idn2, out, domain);
-	if (library)
-		dlclose(library);
-	return reason;
+		out->reason = "too long";
+	else if (memchr(domain, '\0', length))
+		out->reason = "a NUL in it";
+	else
+		out->reason = convert(&idn2, out, domain);
+	return out->reason ? SMTP_E_INPUT : SMTP_OK;
 }

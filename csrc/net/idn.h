@@ -11,9 +11,10 @@
 struct smtp_idn {
 	char ascii[256];    /* A-labels */
 	char unicode[1024]; /* the same domain as U-labels */
+	const char *reason; /* why there is neither, in words that live on; or NULL */
 };
 
-/* NULL, or why not, in words that live on. */
-SMTP_MUST_USE const char *smtp_idn_convert(struct smtp_idn *out, const char *domain, size_t length);
+/* Errors: SMTP_E_MISSING; SMTP_E_INPUT, and the reason. */
+SMTP_MUST_USE enum smtp_status smtp_idn_convert(struct smtp_idn *out, const char *domain, size_t length);
 
 #endif

@@ -24,8 +24,8 @@ int smtp_resolve_fd(const struct smtp_resolve *lookup);
 
 /* MORE while under way; OK with the addresses; else an error with its words. The result lives as long as the
  * look-up. */
-enum smtp_status smtp_resolve_result(struct smtp_resolve *lookup, const struct smtp_address **addresses, size_t *count,
-                                     const char **text, bool *temporary);
+SMTP_MUST_USE enum smtp_status smtp_resolve_result(struct smtp_resolve *lookup, const struct smtp_address **addresses,
+                                                   size_t *count, const char **text, bool *temporary);
 
 /* Gives it up, done or not. */
 void smtp_resolve_free(struct smtp_resolve *lookup);

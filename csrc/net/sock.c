@@ -137,7 +137,7 @@ int smtp_sock_accept(int fd)
 	return peer == -1 ? -errno : prepare(peer);
 }
 
-ssize_t smtp_sock_read(int fd, void *bytes, size_t size)
+static ssize_t read_now(int fd, void *bytes, size_t size)
 {
 	ssize_t count = recv(fd, bytes, size, MSG_DONTWAIT);
 	return count == -1 ? -errno : count;
@@ -155,7 +155,7 @@ ssize_t smtp_sock_await(int fd, double *patience, double seconds, void *bytes, s
 		/* a limit of zero would be none */
 		if (share < 1e-3 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) == -1 ||
 		    (*patience == 0 && fcntl(fd, F_SETFL, 0) == -1))
-			return smtp_sock_read(fd, bytes, size);
+			return read_now(fd, bytes, size);
 		*patience = share;
 	}
 	ssize_t count = recv(fd, bytes, size, 0);
@@ -166,7 +166,7 @@ ssize_t smtp_sock_await(int fd, double *patience, double seconds, void *bytes, s
 	(void)patience;
 	if (seconds > 0 && smtp_sock_poll(&wait, 1, seconds) == 0)
 		return -EAGAIN;
-	return smtp_sock_read(fd, bytes, size);
+	return read_now(fd, bytes, size);
 #endif
 }
 

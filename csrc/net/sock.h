@@ -38,17 +38,14 @@ SMTP_MUST_USE int smtp_sock_connected(int fd);
 SMTP_MUST_USE int smtp_sock_listen(const struct smtp_address *address, int queue);
 SMTP_MUST_USE int smtp_sock_accept(int fd);
 
-/* 0 at the end of the stream. */
-SMTP_MUST_USE ssize_t smtp_sock_read(int fd, void *bytes, size_t size);
-
-/* The same, but waits for the bytes in the same call, up to `seconds`: -EAGAIN when none came, perhaps somewhat early.
- * *patience is the socket's, 0 at first: what the system was told of its waits. */
+/* Reads, and waits for the bytes in the same call, up to `seconds`: 0 at the end of the stream, -EAGAIN when none came,
+ * perhaps somewhat early. *patience is the socket's, 0 at first: what the system was told of its waits. */
 SMTP_MUST_USE ssize_t smtp_sock_await(int fd, double *patience, double seconds, void *bytes, size_t size);
 
 SMTP_MUST_USE ssize_t smtp_sock_write(int fd, const void *bytes, size_t size);
 
 /* What lies on the socket, without taking it. */
-enum smtp_sock_look smtp_sock_peek(int fd);
+SMTP_MUST_USE enum smtp_sock_look smtp_sock_peek(int fd);
 
 /* The socket's own address. */
 SMTP_MUST_USE int smtp_sock_local(int fd, struct smtp_address *address);
@@ -63,6 +60,6 @@ struct smtp_sock_wait {
 
 /* Waits until one is ready or `seconds` have passed (less than 0: no limit). Returns how many are ready; 0 also when a
  * signal came, so that the host's handler gets to run. */
-int smtp_sock_poll(struct smtp_sock_wait *waits, size_t count, double seconds);
+SMTP_MUST_USE int smtp_sock_poll(struct smtp_sock_wait *waits, size_t count, double seconds);
 
 #endif

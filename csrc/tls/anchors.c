@@ -20,6 +20,7 @@ struct anchor {
 struct anchors {
 	X509_LOOKUP_METHOD *method;
 	struct anchor *first;
+	char *path; /* of a file not yet read, or NULL */
 };
 
 static void drop(struct anchor *anchor)
@@ -31,6 +32,7 @@ static void drop(struct anchor *anchor)
 static void drop_all(X509_LOOKUP *lookup)
 {
 	struct anchors *anchors = X509_LOOKUP_get_method_data(lookup);
+	free(anchors->path);
 	while (anchors->first) {
 		struct anchor *anchor = anchors->first;
 		anchors->first = anchor->next;
@@ -65,7 +67,7 @@ static const unsigned char *find_subject(const unsigned char *at, long length, l
 }
 
 /* Whether the bytes are whole values, to all depths (X.690 8.1): what was cut or mistyped is not. */
-static int is_whole(const unsigned char *at, long length, int depth)
+static bool is_whole(const unsigned char *at, long length, int depth)
 {
 	const unsigned char *end = at + length;
 	while (at < end) {
@@ -74,12 +76,12 @@ static int is_whole(const unsigned char *at, long length, int depth)
 		int class;
 		int form = ASN1_get_object(&at, &size, &tag, &class, end - at);
 		if (form & 0x81) /* an error, or a length that is not said */
-			return 0;
+			return false;
 		if ((form & V_ASN1_CONSTRUCTED) && (depth == 0 || !is_whole(at, size, depth - 1)))
-			return 0;
+			return false;
 		at += size;
 	}
-	return 1;
+	return true;
 }
 
 /* A number that two names share if OpenSSL calls them equal. Since that does not depend on case, blanks or kinds of
@@ -109,19 +111,63 @@ static unsigned sum_letters(const unsigned char *at, long length)
 	return sum;
 }
 
-/* What OpenSSL calls for a subject that its store does not have yet. What may have that name moves there; the store owns
- * it, `found` only points to it. */
-static int find(X509_LOOKUP *lookup, X509_LOOKUP_TYPE type, const X509_NAME *name, X509_OBJECT *found)
+/* Reads the text; see smtp_anchors_read. */
+static int read_all(struct anchors *anchors, BIO *bio, bool *damaged)
 {
-	struct anchors *anchors = X509_LOOKUP_get_method_data(lookup);
+	enum { DEEPEST = 32 };
+	int count = 0;
+	char *label = NULL;
+	char *header = NULL;
+	unsigned char *bytes = NULL;
+	long length;
+	struct anchor **last = &anchors->first;
+	*damaged = false;
+	while (count >= 0 && PEM_read_bio(bio, &label, &header, &bytes, &length)) {
+		bool is_cert = strcmp(label, PEM_STRING_X509) == 0 || strcmp(label, PEM_STRING_X509_OLD) == 0 ||
+		               strcmp(label, PEM_STRING_X509_TRUSTED) == 0;
+		long size = 0;
+		bool whole = is_cert && is_whole(bytes, length, DEEPEST);
+		const unsigned char *subject = whole ? find_subject(bytes, length, &size) : NULL;
+		struct anchor *anchor = subject ? calloc(1, sizeof *anchor) : NULL;
+		if (anchor) {
+			anchor->letters = sum_letters(subject, size);
+			anchor->bytes = bytes;
+			anchor->length = length;
+			*last = anchor;
+			last = &anchor->next;
+			count++;
+		} else {
+			OPENSSL_clear_free(bytes, (size_t)length); /* perhaps a key */
+			*damaged = *damaged || (is_cert && !subject);
+			count = subject ? -1 : count;
+		}
+		OPENSSL_free(label);
+		OPENSSL_free(header);
+	}
+	return count;
+}
+
+/* Reads the file that was left for later. */
+static void read_late(struct anchors *anchors)
+{
+	bool damaged;
+	BIO *bio = BIO_new_file(anchors->path, "r");
+	if (bio)
+		(void)read_all(anchors, bio, &damaged);
+	BIO_free(bio);
+	free(anchors->path);
+	anchors->path = NULL;
+}
+
+/* Moves what may have that name to the store. */
+static void move(struct anchors *anchors, const X509_NAME *name, X509_STORE *store)
+{
 	struct anchor **at = &anchors->first;
 	const unsigned char *bytes;
 	size_t length;
-	int any = 0;
-	if (type != X509_LU_X509 || !X509_NAME_get0_der(name, &bytes, &length))
-		return 0;
+	if (!X509_NAME_get0_der(name, &bytes, &length))
+		return;
 	unsigned letters = sum_letters(bytes, (long)length);
-	(void)ERR_set_mark();
 	while (*at) {
 		struct anchor *anchor = *at;
 		if (anchor->letters != letters) {
@@ -130,15 +176,32 @@ static int find(X509_LOOKUP *lookup, X509_LOOKUP_TYPE type, const X509_NAME *nam
 		}
 		bytes = anchor->bytes;
 		X509 *cert = d2i_X509_AUX(NULL, &bytes, anchor->length);
-		if (cert && X509_STORE_add_cert(X509_LOOKUP_get_store(lookup), cert) && !any &&
-		    X509_NAME_cmp(X509_get_subject_name(cert), name) == 0 && X509_OBJECT_set1_X509(found, cert)) {
-			any = 1;
-			X509_free(cert);
-		}
+		if (cert)
+			(void)X509_STORE_add_cert(store, cert);
 		X509_free(cert);
 		*at = anchor->next;
 		drop(anchor);
 	}
+}
+
+/* What OpenSSL calls for a subject that its store does not have yet. */
+static int find(X509_LOOKUP *lookup, X509_LOOKUP_TYPE type, const X509_NAME *name, X509_OBJECT *found)
+{
+	struct anchors *anchors = X509_LOOKUP_get_method_data(lookup);
+	X509_STORE *store = X509_LOOKUP_get_store(lookup);
+	if (type != X509_LU_X509)
+		return 0;
+	(void)ERR_set_mark();
+	if (anchors->path)
+		read_late(anchors);
+	move(anchors, name, store);
+	(void)X509_STORE_lock(store);
+	const X509_OBJECT *kept = X509_OBJECT_retrieve_by_subject(X509_STORE_get0_objects(store), type, name);
+	X509 *cert = kept ? X509_OBJECT_get0_X509(kept) : NULL;
+	bool any = cert && X509_OBJECT_set1_X509(found, cert);
+	if (any)
+		X509_free(cert); /* `found` is to point to what the store has, and own none of it */
+	(void)X509_STORE_unlock(store);
 	(void)ERR_pop_to_mark();
 	return any;
 }
@@ -160,40 +223,17 @@ static struct anchors *hang_on(X509_STORE *store)
 	return NULL;
 }
 
-int smtp_anchors_read(struct x509_store_st *store, struct bio_st *bio, int *damaged)
+int smtp_anchors_read(struct x509_store_st *store, struct bio_st *bio, bool *damaged)
 {
-	enum { DEEPEST = 32 };
-	int count = 0;
-	char *label = NULL;
-	char *header = NULL;
-	unsigned char *bytes = NULL;
-	long length;
 	struct anchors *anchors = hang_on(store);
-	struct anchor **last = anchors ? &anchors->first : NULL;
-	*damaged = 0;
-	if (!anchors)
-		return -1;
-	while (count >= 0 && PEM_read_bio(bio, &label, &header, &bytes, &length)) {
-		int is_cert = strcmp(label, PEM_STRING_X509) == 0 || strcmp(label, PEM_STRING_X509_OLD) == 0 ||
-		              strcmp(label, PEM_STRING_X509_TRUSTED) == 0;
-		long size = 0;
-		int whole = is_cert && is_whole(bytes, length, DEEPEST);
-		const unsigned char *subject = whole ? find_subject(bytes, length, &size) : NULL;
-		struct anchor *anchor = subject ? calloc(1, sizeof *anchor) : NULL;
-		if (anchor) {
-			anchor->letters = sum_letters(subject, size);
-			anchor->bytes = bytes;
-			anchor->length = length;
-			*last = anchor;
-			last = &anchor->next;
-			count++;
-		} else {
-			OPENSSL_clear_free(bytes, (size_t)length); /* perhaps a key */
-			*damaged = *damaged || (is_cert && !subject);
-			count = subject ? -1 : count;
-		}
-		OPENSSL_free(label);
-		OPENSSL_free(header);
-	}
-	return count;
+	*damaged = false;
+	return anchors ? read_all(anchors, bio, damaged) : -1;
+}
+
+enum smtp_status smtp_anchors_later(struct x509_store_st *store, const char *path)
+{
+	struct anchors *anchors = hang_on(store);
+	if (anchors)
+		anchors->path = strdup(path);
+	return anchors && anchors->path ? SMTP_OK : SMTP_E_MEMORY;
 }

@@ -8,12 +8,18 @@
 
 #include "../wire/status.h"
 
+#include <stdbool.h>
+
 struct bio_st;
 struct x509_store_st;
 
 /* Lets `store` trust the certificates of a PEM text, and returns how many those are; -1 where there is no memory. What is
  * no certificate is left out, and *damaged tells whether it was to be one. Why it read no further stays in OpenSSL's error
  * queue: at the end of the text that there is no more. */
-SMTP_MUST_USE int smtp_anchors_read(struct x509_store_st *store, struct bio_st *bio, int *damaged);
+SMTP_MUST_USE int smtp_anchors_read(struct x509_store_st *store, struct bio_st *bio, bool *damaged);
+
+/* The same with a file that is read only when a chain asks for a subject that nothing hung on the store before has; what
+ * is wrong with it is not told. Errors: SMTP_E_MEMORY. */
+SMTP_MUST_USE enum smtp_status smtp_anchors_later(struct x509_store_st *store, const char *path);
 
 #endif

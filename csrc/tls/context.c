@@ -3,6 +3,7 @@
 
 #include "../wire/buf.h"
 #include "anchors.h"
+#include "engine.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -33,11 +34,11 @@ int smtp_no_password(char *into, int size, int writing, void *asked)
 	(void)size;
 	(void)writing;
 	if (asked)
-		*(int *)asked = 1;
+		*(bool *)asked = true;
 	return -1;
 }
 
-static int is_pem(const struct smtp_context_text *text)
+static bool is_pem(const struct smtp_context_text *text)
 {
 	return strstr(text->bytes, "-----BEGIN") != NULL;
 }
@@ -46,7 +47,7 @@ static int is_pem(const struct smtp_context_text *text)
  * first or last line lost, say). */
 static void call(char *label, size_t size, const char *option, const struct smtp_context_text *text)
 {
-	int is_path = !is_pem(text) && strlen(text->bytes) <= PATH_SHOWN;
+	bool is_path = !is_pem(text) && strlen(text->bytes) <= PATH_SHOWN;
 	if (strcmp(option, "key") == 0 || strcmp(option, "client_key") == 0)
 		is_path = is_path && access(text->bytes, F_OK) == 0;
 	for (const char *at = text->bytes; is_path && *at; at++)
@@ -83,28 +84,28 @@ static BIO *open_text(const struct smtp_context_text *text, const char *option, 
 }
 
 /* Whether reading PEM objects one after the other stopped because there are no more. */
-static int at_end(void)
+static bool at_end(void)
 {
 	unsigned long code = ERR_peek_last_error();
 	return ERR_GET_LIB(code) == ERR_LIB_PEM && ERR_GET_REASON(code) == PEM_R_NO_START_LINE;
 }
 
 /* A server names those it trusts to its clients. */
-static int take_anchor(SSL_CTX *ctx, X509 *cert)
+static bool take_anchor(SSL_CTX *ctx, X509 *cert)
 {
 	return X509_STORE_add_cert(SSL_CTX_get_cert_store(ctx), cert) && SSL_CTX_add_client_CA(ctx, cert);
 }
 
 /* The first is the peer's own, the rest its chain. */
-static int take_own(SSL_CTX *ctx, X509 *cert)
+static bool take_own(SSL_CTX *ctx, X509 *cert)
 {
-	return SSL_CTX_get0_certificate(ctx) ? (int)SSL_CTX_add1_chain_cert(ctx, cert) : SSL_CTX_use_certificate(ctx, cert);
+	return (SSL_CTX_get0_certificate(ctx) ? SSL_CTX_add1_chain_cert(ctx, cert) : SSL_CTX_use_certificate(ctx, cert)) == 1;
 }
 
-static int take_each(SSL_CTX *ctx, BIO *bio, int (*take)(SSL_CTX *ctx, X509 *cert))
+static int take_each(SSL_CTX *ctx, BIO *bio, bool (*take)(SSL_CTX *ctx, X509 *cert))
 {
 	int count = 0;
-	int taken = 1;
+	bool taken = true;
 	X509 *cert;
 	while (taken && (cert = PEM_read_bio_X509_AUX(bio, NULL, smtp_no_password, NULL))) {
 		taken = take(ctx, cert);
@@ -123,17 +124,17 @@ static enum smtp_status lack_memory(struct smtp_fault *fault)
 
 /* Gives every certificate in `text` to `take`; NULL: to the store, as anchors. */
 static enum smtp_status each_cert(SSL_CTX *ctx, const struct smtp_context_text *text, const char *option,
-                                  int (*take)(SSL_CTX *ctx, X509 *cert), struct smtp_fault *fault)
+                                  bool (*take)(SSL_CTX *ctx, X509 *cert), struct smtp_fault *fault)
 {
 	BIO *bio = open_text(text, option, fault);
 	if (!bio)
 		return SMTP_E_INPUT;
-	int damaged = 0;
+	bool damaged = false;
 	int count = take ? take_each(ctx, bio, take) : smtp_anchors_read(SSL_CTX_get_cert_store(ctx), bio, &damaged);
 	BIO_free(bio);
 	if (count < 0)
 		return lack_memory(fault);
-	int whole = at_end();
+	bool whole = at_end();
 	if (whole)
 		ERR_clear_error();
 	if (count && whole && !damaged)
@@ -149,15 +150,15 @@ static enum smtp_status each_cert(SSL_CTX *ctx, const struct smtp_context_text *
 static enum smtp_status use_key(SSL_CTX *ctx, const struct smtp_context_text *text, const char *option,
                                 struct smtp_fault *fault)
 {
-	int locked = 0;
-	int used = 0;
+	bool locked = false;
+	bool used = false;
 	BIO *bio = open_text(text, option, fault);
 	if (!bio)
 		return SMTP_E_INPUT;
 	EVP_PKEY *key = PEM_read_bio_PrivateKey(bio, NULL, smtp_no_password, &locked);
 	BIO_free(bio);
 	if (key)
-		used = SSL_CTX_use_PrivateKey(ctx, key);
+		used = SSL_CTX_use_PrivateKey(ctx, key) == 1;
 	EVP_PKEY_free(key);
 	if (used)
 		return SMTP_OK;
@@ -173,15 +174,15 @@ static enum smtp_status use_key(SSL_CTX *ctx, const struct smtp_context_text *te
 }
 
 /* Whether a file is called as OpenSSL looks certificates up by: "4a6481c9.0". */
-static int is_hash(const char *name)
+static bool is_hash(const char *name)
 {
 	return strspn(name, "0123456789abcdef") == 8 && name[8] == '.' && isdigit((unsigned char)name[9]);
 }
 
 /* Whether a directory has such a file. */
-static int is_hashed(const char *path)
+static bool is_hashed(const char *path)
 {
-	int found = 0;
+	bool found = false;
 	const struct dirent *entry;
 	DIR *dir = opendir(path);
 	while (dir && !found && (entry = readdir(dir)))
@@ -192,10 +193,10 @@ static int is_hashed(const char *path)
 }
 
 /* Whether one of the directories in a list separated by colons is such a one. */
-static int any_hashed(const char *list)
+static bool any_hashed(const char *list)
 {
 	char path[PATH_MAX];
-	int found = 0;
+	bool found = false;
 	while (!found && *list) {
 		size_t length = strcspn(list, ":");
 		if (length < sizeof path) {
@@ -221,7 +222,7 @@ static const char *look_around(const char *name)
 /* How many certificates the file holds; -1 where there is no memory. */
 static int trust_file(SSL_CTX *ctx, const char *path)
 {
-	int damaged;
+	bool damaged;
 	BIO *bio = BIO_new_file(path, "r");
 	int count = bio ? smtp_anchors_read(SSL_CTX_get_cert_store(ctx), bio, &damaged) : 0;
 	BIO_free(bio);
@@ -229,28 +230,32 @@ static int trust_file(SSL_CTX *ctx, const char *path)
 }
 
 /* The system's store: what OpenSSL was built to use, or the environment says; else, since a copy of OpenSSL that did not
- * come with the system may have none of its own, the files where systems are known to keep theirs. */
+ * come with the system may have none of its own, the files where systems are known to keep theirs. Where certificates can
+ * be looked up in its folder by their names, its file, most often the same ones, is read only for what is not there. */
 static enum smtp_status trust_system(SSL_CTX *ctx, struct smtp_fault *fault)
 {
 	static const char *const files[] = {
-	    "/etc/ssl/certs/ca-certificates.crt",
-	    "/etc/pki/tls/certs/ca-bundle.crt",
-	    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-	    "/etc/ssl/cert.pem",
-	    "/etc/ssl/ca-bundle.pem",
-	    "/opt/homebrew/etc/openssl@3/cert.pem",
-	    "/usr/local/etc/openssl@3/cert.pem",
+		"/etc/ssl/certs/ca-certificates.crt",
+		"/etc/pki/tls/certs/ca-bundle.crt",
+		"/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+		"/etc/ssl/cert.pem",
+		"/etc/ssl/ca-bundle.pem",
+		"/opt/homebrew/etc/openssl@3/cert.pem",
+		"/usr/local/etc/openssl@3/cert.pem",
 	};
 	const char *file = look_around(X509_get_default_cert_file_env());
 	const char *list = look_around(X509_get_default_cert_dir_env());
-	int found = trust_file(ctx, file ? file : X509_get_default_cert_file());
+	bool hashed = any_hashed(list ? list : X509_get_default_cert_dir());
+	bool later = hashed && !file; /* a file that is named comes before the folder */
+	int found = later ? 0 : trust_file(ctx, file ? file : X509_get_default_cert_file());
 	if (found < 0)
 		return lack_memory(fault);
-	if (!SSL_CTX_set_default_verify_dir(ctx)) {
+	if (!SSL_CTX_set_default_verify_dir(ctx) ||
+	    (later && smtp_anchors_later(SSL_CTX_get_cert_store(ctx), X509_get_default_cert_file()) != SMTP_OK)) {
 		smtp_fault_drain(fault, "cannot use the system's trust store");
 		return SMTP_E_MEMORY;
 	}
-	if (found || any_hashed(list ? list : X509_get_default_cert_dir()))
+	if (found || hashed)
 		return SMTP_OK;
 	/* who names a store means that one and no other */
 	if (file || list) {
@@ -270,7 +275,7 @@ static enum smtp_status trust_system(SSL_CTX *ctx, struct smtp_fault *fault)
 /* Whether such a file, where it can be opened, holds certificates and only whole ones; -1 where there is no memory. */
 static int is_sound(const char *path)
 {
-	int damaged = 0;
+	bool damaged = false;
 	BIO *bio = BIO_new_file(path, "r");
 	X509_STORE *store = bio ? X509_STORE_new() : NULL; /* for this look only */
 	int count = store ? smtp_anchors_read(store, bio, &damaged) : 1;
@@ -282,18 +287,18 @@ static int is_sound(const char *path)
 
 /* OpenSSL opens the files of a folder when a chain asks for them, and says nothing of those that it cannot use. `alone`:
  * without one there would be nothing to trust. */
-static enum smtp_status check_folder(const struct smtp_context_text *folder, int alone, struct smtp_fault *fault)
+static enum smtp_status check_folder(const struct smtp_context_text *folder, bool alone, struct smtp_fault *fault)
 {
 	char path[PATH_MAX];
 	int sound = 1;
-	int any = 0;
+	bool any = false;
 	const struct dirent *entry;
 	DIR *dir = opendir(folder->bytes);
 	while (dir && sound > 0 && (entry = readdir(dir))) {
 		if (!is_hash(entry->d_name))
 			continue;
 		(void)snprintf(path, sizeof path, "%s/%s", folder->bytes, entry->d_name);
-		any = 1;
+		any = true;
 		sound = is_sound(path);
 	}
 	if (dir)
@@ -334,23 +339,23 @@ static enum smtp_status set_trust(SSL_CTX *ctx, const struct smtp_context_option
 	return status;
 }
 
-static int set_versions(SSL_CTX *ctx, const struct smtp_context_options *options)
+static bool set_versions(SSL_CTX *ctx, const struct smtp_context_options *options)
 {
 	int min = options->min == 13 ? TLS1_3_VERSION : TLS1_2_VERSION;
 	/* the system's configuration may ask for more, never for less */
 	if (SSL_CTX_get_min_proto_version(ctx) < min && !SSL_CTX_set_min_proto_version(ctx, min))
-		return 0;
+		return false;
 	if (options->max && !SSL_CTX_set_max_proto_version(ctx, options->max == 13 ? TLS1_3_VERSION : TLS1_2_VERSION))
-		return 0;
-	return 1;
+		return false;
+	return true;
 }
 
 /* Leaves, of the cipher suites that OpenSSL and the system's configuration chose for TLS 1.2, those with forward secrecy. */
-static enum smtp_status set_ciphers(SSL_CTX *ctx, int server, struct smtp_fault *fault)
+static enum smtp_status set_ciphers(SSL_CTX *ctx, bool server, struct smtp_fault *fault)
 {
 	const STACK_OF(SSL_CIPHER) *ciphers = SSL_CTX_get_ciphers(ctx);
 	struct smtp_buf names;
-	int ok = 1;
+	bool ok = true;
 	if (SSL_CTX_get_min_proto_version(ctx) >= TLS1_3_VERSION)
 		return SMTP_OK; /* which has no others */
 	smtp_buf_init(&names, 65536);
@@ -374,7 +379,7 @@ static enum smtp_status set_ciphers(SSL_CTX *ctx, int server, struct smtp_fault 
 	return ok ? SMTP_OK : SMTP_E_MEMORY;
 }
 
-static int set_policy(SSL_CTX *ctx, const struct smtp_context_options *options)
+static bool set_policy(SSL_CTX *ctx, const struct smtp_context_options *options)
 {
 	SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
 	SSL_CTX_clear_options(ctx, SSL_OP_IGNORE_UNEXPECTED_EOF | SSL_OP_ALLOW_UNSAFE_LEGACY_RENEGOTIATION);
@@ -400,9 +405,13 @@ enum smtp_status smtp_context_init(struct smtp_context *context, const struct sm
 		smtp_fault_drain(fault, "cannot set up TLS");
 		return SMTP_E_MEMORY;
 	}
+	if (!context->server)
+		SSL_CTX_set_client_cert_cb(context->ctx, smtp_engine_lacks);
 	status = set_ciphers(context->ctx, options->server, fault);
 	if (status == SMTP_OK && context->verify) {
 		SSL_CTX_set_verify(context->ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+		if (!context->server)
+			SSL_CTX_set_cert_verify_callback(context->ctx, smtp_session_judge, NULL);
 		status = set_trust(context->ctx, options, fault);
 	} else {
 		SSL_CTX_set_verify(context->ctx, SSL_VERIFY_NONE, NULL);

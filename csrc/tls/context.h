@@ -2,7 +2,7 @@
  *
  * TLS 1.2 at least, forward secrecy always, security level 2 at least for a client, no renegotiation, no compression, no
  * early data. A client verifies unless told not to. It never asks for a password on the terminal and never touches
- * process-wide OpenSSL state. Called by the bindings and by tls. RFC 8446, 5246, 5280, 8314, 9325.
+ * process-wide OpenSSL state. Called by the bindings and by engine. RFC 8446, 5246, 5280, 8314, 9325.
  */
 #ifndef SMTP_CONTEXT_H
 #define SMTP_CONTEXT_H
@@ -10,14 +10,15 @@
 #include "../wire/status.h"
 #include "fault.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct ssl_ctx_st;
 
 struct smtp_context {
 	struct ssl_ctx_st *ctx; /* NULL: not made */
-	int server;
-	int verify; /* client: chain and name; server: a client certificate is demanded */
+	bool server;
+	bool verify; /* client: chain and name; server: a client certificate is demanded */
 	unsigned char id[16]; /* random: of this context and no other */
 };
 
@@ -28,8 +29,8 @@ struct smtp_context_text {
 };
 
 struct smtp_context_options {
-	int server;
-	int verify;                       /* client only */
+	bool server;
+	bool verify;                      /* client only */
 	int min, max;                     /* 12 or 13; max 0: the newest */
 	struct smtp_context_text ca_file; /* this, cert and key: a path, or the PEM text itself */
 	struct smtp_context_text ca_path;
@@ -42,7 +43,7 @@ SMTP_MUST_USE enum smtp_status smtp_context_init(struct smtp_context *context,
                                                  const struct smtp_context_options *options, struct smtp_fault *fault);
 void smtp_context_wipe(struct smtp_context *context);
 
-/* What OpenSSL calls for a key's password, so that it never asks on the terminal; it sets *(int *)asked. */
+/* What OpenSSL calls for a key's password, so that it never asks on the terminal; it sets *(bool *)asked. */
 int smtp_no_password(char *into, int size, int writing, void *asked);
 
 #endif

@@ -11,7 +11,7 @@
 /* What OpenSSL's no means: where it offers the algorithm memory was short, whatever it says. */
 static enum smtp_status refusal(const char *algorithm)
 {
-	int memory = smtp_fault_memory();
+	bool memory = smtp_fault_memory();
 	EVP_MD *md = EVP_MD_fetch(NULL, algorithm, NULL);
 	memory = memory || md;
 	EVP_MD_free(md);
@@ -51,19 +51,19 @@ static EVP_MD_CTX *half(const EVP_MD *md, const unsigned char block[EVP_MAX_MD_S
 }
 
 /* What HMAC makes of the bytes that the work hash has taken in after the inner half. */
-static int finish_hmac(struct smtp_derivation *d)
+static bool finish_hmac(struct smtp_derivation *d)
 {
 	return EVP_DigestFinal_ex(d->work, d->last, NULL) && EVP_MD_CTX_copy_ex(d->work, d->outer) &&
 	       EVP_DigestUpdate(d->work, d->last, d->length) && EVP_DigestFinal_ex(d->work, d->last, NULL);
 }
 
-static int prepare(struct smtp_derivation *d, const EVP_MD *md, const void *password, size_t password_length,
+static bool prepare(struct smtp_derivation *d, const EVP_MD *md, const void *password, size_t password_length,
                    const void *salt, size_t salt_length)
 {
 	static const unsigned char first_block[] = {0, 0, 0, 1};
 	unsigned char block[EVP_MAX_MD_SIZE * 2] = {0};
 	size_t size = (size_t)EVP_MD_get_block_size(md);
-	int ok = size <= sizeof block;
+	bool ok = size <= sizeof block;
 	if (password_length > size)
 		ok = ok && EVP_Digest(password, password_length, block, NULL, md, NULL);
 	else if (password_length > 0)
@@ -106,7 +106,7 @@ void smtp_derivation_wipe(struct smtp_derivation *d)
 
 enum smtp_status smtp_derivation_step(struct smtp_derivation *d, unsigned count)
 {
-	int ok = 1;
+	bool ok = 1;
 	ERR_clear_error();
 	for (; ok && count > 0 && d->left > 0; count--, d->left--) {
 		ok = EVP_MD_CTX_copy_ex(d->work, d->inner) && EVP_DigestUpdate(d->work, d->last, d->length) && finish_hmac(d);
@@ -129,7 +129,7 @@ enum smtp_status smtp_hasher_init(struct smtp_hasher *hasher, const char *algori
 	if (!md)
 		return refusal(algorithm);
 	hasher->ctx = EVP_MD_CTX_new();
-	int ok = hasher->ctx && EVP_DigestInit_ex2(hasher->ctx, md, NULL);
+	bool ok = hasher->ctx && EVP_DigestInit_ex2(hasher->ctx, md, NULL);
 	EVP_MD_free(md);
 	ERR_clear_error();
 	return ok ? SMTP_OK : SMTP_E_MEMORY;
@@ -144,7 +144,7 @@ void smtp_hasher_wipe(struct smtp_hasher *hasher)
 enum smtp_status smtp_hasher_update(struct smtp_hasher *hasher, const void *bytes, size_t length)
 {
 	ERR_clear_error();
-	int ok = EVP_DigestUpdate(hasher->ctx, bytes, length);
+	bool ok = EVP_DigestUpdate(hasher->ctx, bytes, length);
 	ERR_clear_error();
 	return ok ? SMTP_OK : SMTP_E_MEMORY;
 }
@@ -154,7 +154,7 @@ enum smtp_status smtp_hasher_finish(struct smtp_hasher *hasher, unsigned char di
 {
 	unsigned length = 0;
 	ERR_clear_error();
-	int ok = EVP_DigestFinal_ex(hasher->ctx, digest, &length) && EVP_DigestInit_ex2(hasher->ctx, NULL, NULL);
+	bool ok = EVP_DigestFinal_ex(hasher->ctx, digest, &length) && EVP_DigestInit_ex2(hasher->ctx, NULL, NULL);
 	*digest_length = length;
 	ERR_clear_error();
 	return ok ? SMTP_OK : SMTP_E_MEMORY;

@@ -39,7 +39,7 @@ void smtp_derivation_wipe(struct smtp_derivation *derivation);
 SMTP_MUST_USE enum smtp_status smtp_derivation_step(struct smtp_derivation *derivation, unsigned count);
 
 /* Whether two stretches of bytes are the same, in a time that does not tell where they differ. */
-bool smtp_digest_same(const void *a, const void *b, size_t length);
+SMTP_MUST_USE bool smtp_digest_same(const void *a, const void *b, size_t length);
 
 /* A hash over bytes that come one piece after the other. */
 struct smtp_hasher {

@@ -3,7 +3,7 @@
  */
 #include "fault.h"
 
-#include "peer.h"
+#include "engine.h"
 
 #include <openssl/err.h>
 #include <openssl/ssl.h>
@@ -47,13 +47,13 @@ static const char *reason(unsigned long code, char *scratch, size_t size)
 }
 
 /* Whether an error says that memory was short: BIO_new and its like tell of no more than that. */
-static int lacks_memory(unsigned long code)
+static bool lacks_memory(unsigned long code)
 {
 	return ERR_GET_REASON(code) == ERR_R_MALLOC_FAILURE || ERR_GET_REASON(code) == ERR_R_INIT_FAIL;
 }
 
 /* Empties the queue; gives the first error of the TLS layer, else the first of all, else 0. *memory: it was short. */
-static unsigned long drain(int *memory)
+static unsigned long drain(bool *memory)
 {
 	/* where there is not even the memory for an error OpenSSL says nothing, or something else */
 	void *probe = OPENSSL_malloc(4096);
@@ -69,9 +69,9 @@ static unsigned long drain(int *memory)
 	return first;
 }
 
-int smtp_fault_memory(void)
+bool smtp_fault_memory(void)
 {
-	int memory;
+	bool memory;
 	(void)drain(&memory);
 	return memory;
 }
@@ -79,7 +79,7 @@ int smtp_fault_memory(void)
 void smtp_fault_drain(struct smtp_fault *fault, const char *what)
 {
 	char scratch[256];
-	int memory;
+	bool memory;
 	unsigned long code = drain(&memory);
 	smtp_fault_set(fault, what, NULL);
 	if (memory)
@@ -94,22 +94,22 @@ static X509 *out_of_date(SSL *ssl, int *index)
 	STACK_OF(X509) *chain = SSL_get0_verified_chain(ssl);
 	for (*index = 0; *index < sk_X509_num(chain); ++*index) {
 		X509 *cert = sk_X509_value(chain, *index);
-		if (X509_cmp_current_time(X509_get0_notBefore(cert)) >= 0 ||
-		    X509_cmp_current_time(X509_get0_notAfter(cert)) <= 0)
+		if (!smtp_peer_is_current(cert))
 			return cert;
 	}
 	return NULL;
 }
 
-static void explain_date(struct smtp_fault *fault, const struct smtp_fault_scene *scene, const char *whose, int expired)
+static void explain_date(struct smtp_engine *engine, const char *whose, bool expired)
 {
+	struct smtp_fault *fault = &engine->fault;
 	int index;
-	X509 *cert = out_of_date(scene->ssl, &index);
+	X509 *cert = out_of_date(engine->ssl, &index);
 	if (cert)
-		smtp_peer_read(scene->peer, cert);
-	const char *date = !cert ? "a date unknown" : expired ? scene->peer->not_after : scene->peer->not_before;
+		smtp_peer_read(&engine->peer, cert);
+	const char *date = !cert ? "a date unknown" : expired ? engine->peer.not_after : engine->peer.not_before;
 	const char *verb = expired ? "expired on" : "is not valid before";
-	const char *subject = smtp_peer_text(&scene->peer->subject);
+	const char *subject = smtp_peer_text(&engine->peer.subject);
 	if (index == 0 || !cert)
 		say(fault, "the %s's certificate %s %s", whose, verb, date);
 	else
@@ -121,27 +121,28 @@ static void explain_date(struct smtp_fault *fault, const struct smtp_fault_scene
 		advise(fault, "this machine's clock may be wrong");
 }
 
-static void explain_name(struct smtp_fault *fault, const struct smtp_fault_scene *scene, X509 *leaf)
+static void explain_name(struct smtp_engine *engine, X509 *leaf)
 {
+	struct smtp_fault *fault = &engine->fault;
 	char names[512] = "";
 	size_t used = 0;
 	unsigned left = 0;
 	bool misplaced = false; /* an iPAddress that is the same would have done */
 	if (leaf)
-		smtp_peer_read(scene->peer, leaf);
-	for (const char *name = smtp_peer_names(scene->peer, NULL); name; name = smtp_peer_names(scene->peer, name)) {
+		smtp_peer_read(&engine->peer, leaf);
+	for (const char *name = smtp_peer_names(&engine->peer, NULL); name; name = smtp_peer_names(&engine->peer, name)) {
 		if (!left && used + strlen(name) + 3 <= sizeof names)
 			used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", used ? ", " : "", name);
 		else
 			left++;
-		misplaced = misplaced || strcmp(name, scene->name) == 0;
+		misplaced = misplaced || strcmp(name, engine->known.name) == 0;
 	}
-	say(fault, "the server's certificate is not for %s", scene->name);
+	say(fault, "the server's certificate is not for %s", engine->known.name);
 	if (misplaced) {
 		advise(fault,
 			"the certificate has the address as a dNSName, where it does not count: it has to be made anew with "
 			"an iPAddress (in OpenSSL IP:%s)",
-			scene->name);
+			engine->known.name);
 		return;
 	}
 	if (!used && !left)
@@ -152,22 +153,23 @@ static void explain_name(struct smtp_fault *fault, const struct smtp_fault_scene
 		advise(fault, "the certificate is for %s: set server_name if that is who is meant", names);
 }
 
-static void explain_certificate(struct smtp_fault *fault, const struct smtp_fault_scene *scene, long result)
+static void explain_certificate(struct smtp_engine *engine, long result)
 {
-	const char *whose = scene->client ? "server" : "client";
-	STACK_OF(X509) *chain = SSL_get0_verified_chain(scene->ssl);
+	struct smtp_fault *fault = &engine->fault;
+	const char *whose = engine->client ? "server" : "client";
+	STACK_OF(X509) *chain = SSL_get0_verified_chain(engine->ssl);
 	X509 *leaf = chain ? sk_X509_value(chain, 0) : NULL;
 	const char *issuer;
 	switch (result) {
 	case X509_V_ERR_HOSTNAME_MISMATCH:
 	case X509_V_ERR_IP_ADDRESS_MISMATCH:
-		explain_name(fault, scene, leaf);
+		explain_name(engine, leaf);
 		break;
 	case X509_V_ERR_CERT_HAS_EXPIRED:
-		explain_date(fault, scene, whose, 1);
+		explain_date(engine, whose, true);
 		break;
 	case X509_V_ERR_CERT_NOT_YET_VALID:
-		explain_date(fault, scene, whose, 0);
+		explain_date(engine, whose, false);
 		break;
 	case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
 		say(fault, "the %s's certificate is self-signed and not trusted here", whose);
@@ -178,8 +180,8 @@ static void explain_certificate(struct smtp_fault *fault, const struct smtp_faul
 	case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
 	case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
 		if (chain)
-			smtp_peer_read(scene->peer, sk_X509_value(chain, sk_X509_num(chain) - 1));
-		issuer = smtp_peer_text(&scene->peer->issuer);
+			smtp_peer_read(&engine->peer, sk_X509_value(chain, sk_X509_num(chain) - 1));
+		issuer = smtp_peer_text(&engine->peer.issuer);
 		say(fault, "the %s's certificate comes from an authority that is not trusted here: %.*s", whose,
 		    smtp_peer_cut(issuer, 300), issuer);
 		advise(fault, "to trust it, give that authority's certificate as ca_file%s",
@@ -196,7 +198,7 @@ static void explain_certificate(struct smtp_fault *fault, const struct smtp_faul
 }
 
 /* What is wrong with a peer's certificate, or that there is none (RFC 8446 6.2). */
-static int is_about_certificate(int alert)
+static bool is_about_certificate(int alert)
 {
 	switch (alert) {
 	case SSL_AD_BAD_CERTIFICATE:
@@ -207,100 +209,105 @@ static int is_about_certificate(int alert)
 	case SSL_AD_UNKNOWN_CA:
 	case SSL_AD_ACCESS_DENIED:
 	case SSL_AD_CERTIFICATE_REQUIRED:
-		return 1;
+		return true;
 	default:
-		return 0;
+		return false;
 	}
 }
 
 /* Whether the alert means that a certificate was asked for and none came; TLS 1.2 has no alert of its own for that. */
-static int wants_certificate(const struct smtp_fault_scene *scene, int alert)
+static bool wants_certificate(const struct smtp_engine *engine, int alert)
 {
 	return alert == SSL_AD_CERTIFICATE_REQUIRED ||
-	       (scene->asked && (alert == SSL_AD_HANDSHAKE_FAILURE || is_about_certificate(alert)));
+	       (engine->asked && (alert == SSL_AD_HANDSHAKE_FAILURE || is_about_certificate(alert)));
 }
 
-static void explain_alert(struct smtp_fault *fault, const struct smtp_fault_scene *scene, unsigned long code)
+static void explain_alert(struct smtp_engine *engine, unsigned long code)
 {
-	const char *whose = scene->client ? "server" : "client";
+	struct smtp_fault *fault = &engine->fault;
+	const char *whose = engine->client ? "server" : "client";
 	int alert = ERR_GET_REASON(code) - SSL_AD_REASON_OFFSET;
 	char scratch[256];
 	/* "tlsv13 alert certificate required", "tlsv1 unrecognized name": the version is that of the alert's first RFC */
 	const char *phrase = reason(code, scratch, sizeof scratch);
 	const char *words = strstr(phrase, "alert ");
 	words = words ? words + 6 : strchr(phrase, ' ') ? strchr(phrase, ' ') + 1 : "an alert without a name";
-	if (scene->client && wants_certificate(scene, alert)) {
+	if (engine->client && wants_certificate(engine, alert)) {
 		smtp_fault_set(fault, "the server wants a client certificate",
-		               SSL_get_certificate(scene->ssl) ? "it takes none of the kind that client_cert is of"
+		               SSL_get_certificate(engine->ssl) ? "it takes none of the kind that client_cert is of"
 		                                               : "set client_cert and client_key");
 		return;
 	}
-	say(fault, "the %s %s: %s", whose, scene->shaken ? "ended TLS" : "refused the TLS handshake", words);
-	bool strict = SSL_get_min_proto_version(scene->ssl) > TLS1_2_VERSION;
-	if (alert == SSL_AD_PROTOCOL_VERSION && scene->client)
+	say(fault, "the %s %s: %s", whose, engine->shaken ? "ended TLS" : "refused the TLS handshake", words);
+	bool strict = SSL_get_min_proto_version(engine->ssl) > TLS1_2_VERSION;
+	if (alert == SSL_AD_PROTOCOL_VERSION && engine->client)
 		advise(fault, strict ? "the server only speaks an older TLS: tls_min = \"1.2\" may do"
 		                     : "the server only speaks an older TLS than 1.2: it has to be updated");
-	else if (alert == SSL_AD_HANDSHAKE_FAILURE && scene->client && !SSL_get_pending_cipher(scene->ssl))
+	else if (alert == SSL_AD_HANDSHAKE_FAILURE && engine->client && !SSL_get_pending_cipher(engine->ssl))
 		advise(fault, strict ? "the server may only speak an older TLS: tls_min = \"1.2\" may do"
 		                     : "the server may know no cipher suite with forward secrecy: it has to be updated");
-	else if (is_about_certificate(alert) && scene->client && SSL_get_certificate(scene->ssl))
+	else if (is_about_certificate(alert) && engine->client && SSL_get_certificate(engine->ssl))
 		advise(fault, "the server does not accept the certificate in client_cert");
-	else if (alert == SSL_AD_UNRECOGNIZED_NAME && scene->client)
-		advise(fault, "the server does not know the name %s: set server_name", scene->name);
+	else if (alert == SSL_AD_UNRECOGNIZED_NAME && engine->client)
+		advise(fault, "the server does not know the name %s: set server_name", engine->known.name);
 	else if ((alert == SSL_AD_UNKNOWN_CA || alert == SSL_AD_BAD_CERTIFICATE || alert == SSL_AD_CERTIFICATE_UNKNOWN) &&
-	         !scene->client)
+	         !engine->client)
 		advise(fault, "the client does not trust this server's certificate");
 }
 
-static int is_letter(unsigned char byte)
+static bool is_letter(unsigned char byte)
 {
 	return (byte >= 'A' && byte <= 'Z') || (byte >= 'a' && byte <= 'z');
 }
 
 /* The peer's first byte is neither that of a handshake record (22) nor of an alert (21). */
-static void explain_not_tls(struct smtp_fault *fault, const struct smtp_fault_scene *scene)
+static void explain_not_tls(struct smtp_engine *engine)
 {
-	if (scene->client) {
+	struct smtp_fault *fault = &engine->fault;
+	if (engine->client) {
 		say(fault, "the server did not answer in TLS");
-		if (scene->first >= '0' && scene->first <= '9')
+		if (engine->first >= '0' && engine->first <= '9')
 			advise(fault, "this port speaks plain SMTP first: use tls = \"starttls\"");
 	} else {
 		say(fault, "the client did not start with TLS");
-		if (is_letter(scene->first))
+		if (is_letter(engine->first))
 			advise(fault, "the client speaks plain SMTP to a port that speaks TLS from the first byte");
 	}
 }
 
-void smtp_fault_explain(struct smtp_fault *fault, const struct smtp_fault_scene *scene)
+enum smtp_status smtp_fault_explain(struct smtp_engine *engine)
 {
-	const char *whose = scene->client ? "server" : "client";
+	struct smtp_fault *fault = &engine->fault;
+	const char *whose = engine->client ? "server" : "client";
 	char scratch[256];
-	int memory;
+	bool memory;
 	unsigned long code = drain(&memory);
 	int why = ERR_GET_LIB(code) == ERR_LIB_SSL ? ERR_GET_REASON(code) : 0;
-	long result = SSL_get_verify_result(scene->ssl);
+	long result = SSL_get_verify_result(engine->ssl);
 	/* of a close_notify in the handshake OpenSSL has no words */
-	bool ended = scene->ended || (SSL_get_shutdown(scene->ssl) & SSL_RECEIVED_SHUTDOWN);
+	bool ended = engine->ended || (SSL_get_shutdown(engine->ssl) & SSL_RECEIVED_SHUTDOWN);
 	smtp_fault_set(fault, "", NULL);
 	if (memory || (!code && !ended)) {
 		say(fault, SMTP_FAULT_MEMORY);
 	} else if (why == SSL_R_UNEXPECTED_EOF_WHILE_READING || !code) {
-		if (scene->shaken)
-			say(fault, SMTP_FAULT_CUT);
-		else
-			say(fault, "the %s closed the connection during the TLS handshake", whose);
-	} else if (!scene->shaken && scene->heard && scene->first != 21 && scene->first != 22) {
-		explain_not_tls(fault, scene);
+		if (engine->shaken) {
+			say(fault, "connection cut without TLS close_notify");
+			return SMTP_E_CLOSED;
+		}
+		say(fault, "the %s closed the connection during the TLS handshake", whose);
+	} else if (!engine->shaken && engine->heard && engine->first != 21 && engine->first != 22) {
+		explain_not_tls(engine);
 	} else if (why == SSL_R_CERTIFICATE_VERIFY_FAILED && result != X509_V_OK) {
-		explain_certificate(fault, scene, result);
+		explain_certificate(engine, result);
 	} else if (why == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE) {
 		say(fault, "the client gave no certificate");
 	} else if (why >= SSL_AD_REASON_OFFSET && why < SSL_AD_REASON_OFFSET + 256) {
-		explain_alert(fault, scene, code);
+		explain_alert(engine, code);
 	} else {
-		say(fault, "%s: %s", scene->shaken ? "TLS failed" : "the TLS handshake failed",
+		say(fault, "%s: %s", engine->shaken ? "TLS failed" : "the TLS handshake failed",
 		    reason(code, scratch, sizeof scratch));
 		if (why == SSL_R_UNSUPPORTED_PROTOCOL || why == SSL_R_WRONG_SSL_VERSION || why == SSL_R_VERSION_TOO_LOW)
 			advise(fault, "the %s only speaks an older TLS", whose);
 	}
+	return SMTP_E_PROTOCOL;
 }

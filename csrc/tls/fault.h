@@ -7,11 +7,12 @@
 #ifndef SMTP_FAULT_H
 #define SMTP_FAULT_H
 
-struct ssl_st;
-struct smtp_peer;
+#include "../wire/status.h"
 
-/* The peer went away without saying so: the bytes before may be short of what it meant to send. */
-#define SMTP_FAULT_CUT "connection cut without TLS close_notify"
+#include <stdbool.h>
+
+struct smtp_engine;
+
 #define SMTP_FAULT_MEMORY "out of memory"
 
 struct smtp_fault {
@@ -19,29 +20,17 @@ struct smtp_fault {
 	char hint[768]; /* "" where no advice is well known */
 };
 
-/* What the engine knows beyond OpenSSL's own state. */
-struct smtp_fault_scene {
-	struct ssl_st *ssl;
-	struct smtp_peer *peer; /* room for the facts of a refused certificate */
-	const char *name;       /* whom the client wanted to reach, "" when it did not say */
-	int client;
-	int shaken;           /* the handshake was over */
-	int asked;            /* the server asked for a certificate, and there was none to give */
-	int ended;            /* the peer sends no more */
-	int heard;            /* at least one byte came */
-	unsigned char first;  /* that byte */
-};
-
 void smtp_fault_set(struct smtp_fault *fault, const char *text, const char *hint);
 
 /* Empties OpenSSL's queue. Returns whether memory was short. */
-int smtp_fault_memory(void);
+bool smtp_fault_memory(void);
 
 /* `what`, a colon, and the reason at the head of OpenSSL's queue (without one: `what` alone); where memory was short that
  * alone. */
 void smtp_fault_drain(struct smtp_fault *fault, const char *what);
 
-/* The words for an operation on an engine that just failed. */
-void smtp_fault_explain(struct smtp_fault *fault, const struct smtp_fault_scene *scene);
+/* Leaves in engine->fault the words for an operation on it that just failed, and tells what that came to:
+ * SMTP_E_CLOSED where the peer is gone once the handshake is over, else SMTP_E_PROTOCOL. */
+SMTP_MUST_USE enum smtp_status smtp_fault_explain(struct smtp_engine *engine);
 
 #endif

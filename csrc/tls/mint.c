@@ -10,6 +10,7 @@
 #include <openssl/pem.h>
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
+#include <stdbool.h>
 #include <string.h>
 
 enum { PEM_CAP = 1 << 20, HOUR = 3600, DAY = 24 * HOUR };
@@ -73,31 +74,31 @@ enum smtp_status smtp_mint_name(struct smtp_mint *mint, const char *name, size_t
 	return SMTP_OK;
 }
 
-static int set_serial(X509 *cert)
+static bool set_serial(X509 *cert)
 {
 	BIGNUM *number = BN_new();
-	int ok = number && BN_rand(number, 127, BN_RAND_TOP_ONE, BN_RAND_BOTTOM_ANY) &&
+	bool ok = number && BN_rand(number, 127, BN_RAND_TOP_ONE, BN_RAND_BOTTOM_ANY) &&
 	         BN_to_ASN1_INTEGER(number, X509_get_serialNumber(cert));
 	BN_free(number);
 	return ok;
 }
 
-static int set_subject(X509 *cert, const char *common)
+static bool set_subject(X509 *cert, const char *common)
 {
 	X509_NAME *name = X509_get_subject_name(cert);
 	return X509_NAME_add_entry_by_NID(name, NID_commonName, MBSTRING_ASC, (const unsigned char *)common, -1, -1, 0) &&
 	       X509_set_issuer_name(cert, name);
 }
 
-static int add(X509 *cert, X509V3_CTX *context, int nid, const char *value)
+static bool add(X509 *cert, X509V3_CTX *context, int nid, const char *value)
 {
 	X509_EXTENSION *extension = X509V3_EXT_conf_nid(NULL, context, nid, value);
-	int ok = extension && X509_add_ext(cert, extension, -1);
+	bool ok = extension && X509_add_ext(cert, extension, -1);
 	X509_EXTENSION_free(extension);
 	return ok;
 }
 
-static int set_extensions(X509 *cert, GENERAL_NAMES *names)
+static bool set_extensions(X509 *cert, GENERAL_NAMES *names)
 {
 	X509V3_CTX context;
 	X509V3_set_ctx(&context, cert, cert, NULL, NULL, 0);
@@ -108,7 +109,7 @@ static int set_extensions(X509 *cert, GENERAL_NAMES *names)
 	       X509_add1_ext_i2d(cert, NID_subject_alt_name, names, 0, X509V3_ADD_DEFAULT) == 1;
 }
 
-static int fill(X509 *cert, EVP_PKEY *key, const struct smtp_mint *mint)
+static bool fill(X509 *cert, EVP_PKEY *key, const struct smtp_mint *mint)
 {
 	return X509_set_version(cert, X509_VERSION_3) && set_serial(cert) && X509_set_pubkey(cert, key) &&
 	       set_subject(cert, *mint->common ? mint->common : "smtp") &&
@@ -117,7 +118,7 @@ static int fill(X509 *cert, EVP_PKEY *key, const struct smtp_mint *mint)
 	       X509_sign(cert, key, EVP_sha256()) > 0;
 }
 
-static int keep(struct smtp_buf *into, BIO *bio, int written)
+static bool keep(struct smtp_buf *into, BIO *bio, bool written)
 {
 	char *text;
 	long length = written ? BIO_get_mem_data(bio, &text) : 0;
@@ -131,7 +132,7 @@ enum smtp_status smtp_mint_strike(struct smtp_mint *mint)
 	X509 *cert = X509_new();
 	BIO *cert_pem = BIO_new(BIO_s_mem());
 	BIO *key_pem = BIO_new(BIO_s_mem());
-	int ok = key && cert && cert_pem && key_pem && fill(cert, key, mint) &&
+	bool ok = key && cert && cert_pem && key_pem && fill(cert, key, mint) &&
 	         keep(&mint->cert, cert_pem, PEM_write_bio_X509(cert_pem, cert)) &&
 	         keep(&mint->key, key_pem, PEM_write_bio_PKCS8PrivateKey(key_pem, key, NULL, NULL, 0, NULL, NULL));
 	BIO_free(key_pem);

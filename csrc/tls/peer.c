@@ -1,6 +1,8 @@
 /* peer: see peer.h. */
 #include "peer.h"
 
+#include "../wire/text.h"
+
 #include <arpa/inet.h>
 #include <openssl/asn1.h>
 #include <openssl/bio.h>
@@ -45,7 +47,7 @@ const char *smtp_peer_names(const struct smtp_peer *peer, const char *name)
 
 /* Characters that are not seen but change how others look, or that end a line: of category Cf, Zl and Zp, C1 controls,
  * and what else Unicode calls ignorable by default. */
-static int is_hidden(unsigned long code)
+static bool is_hidden(uint32_t code)
 {
 	static const unsigned ranges[][2] = {
 	    {0x0000, 0x001F},   {0x007F, 0x009F},   {0x00AD, 0x00AD},   {0x034F, 0x034F},   {0x0600, 0x0605},
@@ -57,31 +59,29 @@ static int is_hidden(unsigned long code)
 	};
 	for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++) {
 		if (code >= ranges[i][0] && code <= ranges[i][1])
-			return 1;
+			return true;
 	}
-	return 0;
+	return false;
 }
 
-/* The length of the character at `at`; *hidden: it is to be escaped, as is an octet that belongs to none. */
-static size_t next_character(const unsigned char *at, size_t left, int *hidden)
+/* The octets of the character at `at`; *hidden: it is to be escaped, as is an octet that belongs to none. */
+static size_t next_character(const unsigned char *at, size_t left, bool *hidden)
 {
-	unsigned long code;
-	int length = UTF8_getc(at, left < 4 ? (int)left : 4, &code);
-	*hidden = length < 1 || is_hidden(code);
-	return length < 1 ? 1 : (size_t)length;
+	size_t size = *at < 0x80 ? 1 : smtp_text_character(at, left);
+	*hidden = size == 0 || is_hidden(size == 1 ? *at : smtp_text_code(at, size));
+	return size == 0 ? 1 : size;
 }
 
 /* Copies a text to a field, as much of it as fits. What is escaped is so as RFC 4514 2.4 has it: "\E2\80\AE". */
 static void show(struct smtp_buf *field, const unsigned char *text, size_t length)
 {
-	static const char digits[] = "0123456789ABCDEF";
 	size_t room = length < FIELD_CAP / 3 ? length * 3 + 1 : FIELD_CAP;
 	size_t used = 0;
 	unsigned char *spot;
 	if (smtp_buf_reserve(field, room, &spot) != SMTP_OK)
 		return;
 	while (length > 0) {
-		int hidden;
+		bool hidden;
 		size_t size = next_character(text, length, &hidden);
 		if (used + size * (hidden ? 3 : 1) >= room)
 			break;
@@ -90,9 +90,9 @@ static void show(struct smtp_buf *field, const unsigned char *text, size_t lengt
 				spot[used++] = text[i];
 				continue;
 			}
-			spot[used++] = '\\';
-			spot[used++] = (unsigned char)digits[text[i] >> 4];
-			spot[used++] = (unsigned char)digits[text[i] & 15];
+			spot[used] = '\\';
+			(void)smtp_text_hex(spot + used + 1, text[i], true);
+			used += 3;
 		}
 		text += size;
 		length -= size;
@@ -117,7 +117,7 @@ int smtp_peer_cut(const char *text, size_t most)
 {
 	size_t length = strlen(text);
 	size_t kept = 0;
-	int hidden;
+	bool hidden;
 	while (kept < length) {
 		size_t size = next_character((const unsigned char *)text + kept, length - kept, &hidden);
 		if (kept + size > most)
@@ -125,6 +125,11 @@ int smtp_peer_cut(const char *text, size_t most)
 		kept += size;
 	}
 	return (int)kept;
+}
+
+bool smtp_peer_is_current(const X509 *cert)
+{
+	return X509_cmp_current_time(X509_get0_notBefore(cert)) < 0 && X509_cmp_current_time(X509_get0_notAfter(cert)) > 0;
 }
 
 static void read_time(char *text, size_t size, const ASN1_TIME *time)
@@ -137,7 +142,6 @@ static void read_time(char *text, size_t size, const ASN1_TIME *time)
 
 static void add_host(struct smtp_buf *names, const unsigned char *bytes, size_t length)
 {
-	static const char digits[] = "0123456789ABCDEF";
 	unsigned char *spot;
 	size_t used = 0;
 	if (length > 1024 || smtp_buf_reserve(names, length * 4 + 1, &spot) != SMTP_OK)
@@ -146,10 +150,10 @@ static void add_host(struct smtp_buf *names, const unsigned char *bytes, size_t 
 		if (bytes[i] > 0x20 && bytes[i] < 0x7F && bytes[i] != '\\') {
 			spot[used++] = bytes[i];
 		} else {
-			spot[used++] = '\\';
-			spot[used++] = 'x';
-			spot[used++] = (unsigned char)digits[bytes[i] >> 4];
-			spot[used++] = (unsigned char)digits[bytes[i] & 15];
+			spot[used] = '\\';
+			spot[used + 1] = 'x';
+			(void)smtp_text_hex(spot + used + 2, bytes[i], true);
+			used += 4;
 		}
 	}
 	spot[used++] = 0;

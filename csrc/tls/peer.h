@@ -8,6 +8,8 @@
 
 #include "../wire/buf.h"
 
+#include <stdbool.h>
+
 struct x509_st;
 
 struct smtp_peer {
@@ -30,6 +32,9 @@ const char *smtp_peer_text(const struct smtp_buf *field);
 
 /* How many octets of the text, up to `most`, are whole characters: as a precision for "%.*s". */
 int smtp_peer_cut(const char *text, size_t most);
+
+/* Whether a certificate is within its dates. */
+bool smtp_peer_is_current(const struct x509_st *cert);
 
 /* The name after `name`, the first for NULL; NULL at the end. */
 const char *smtp_peer_names(const struct smtp_peer *peer, const char *name);

@@ -10,7 +10,8 @@
 
 enum { SMTP_SASLPREP_MAX = 4096 };
 
-/* `prepared` ends in a NUL. NULL, or why not, in words that live on. */
-SMTP_MUST_USE const char *smtp_saslprep(char prepared[SMTP_SASLPREP_MAX], const char *text, size_t length);
+/* `prepared` ends in a NUL. Errors: SMTP_E_MISSING; SMTP_E_INPUT, and the reason in words that live on. */
+SMTP_MUST_USE enum smtp_status smtp_saslprep(char prepared[SMTP_SASLPREP_MAX], const char *text, size_t length,
+                                             const char **reason);
 
 #endif

@@ -13,7 +13,7 @@ enum { RSA_BITS_MIN = 1024 };
 
 const char *smtp_signer_init(struct smtp_signer *signer, const char *pem, size_t length)
 {
-	int locked = 0;
+	bool locked = false;
 	if (length > INT_MAX)
 		return "too long for a private key";
 	ERR_clear_error();
@@ -55,7 +55,7 @@ enum smtp_status smtp_signer_sign(const struct smtp_signer *signer, const void *
 	const unsigned char *data = bytes;
 	*signature_length = SMTP_SIGNATURE_MAX;
 	ERR_clear_error();
-	int ok = 1;
+	bool ok = true;
 	if (!signer->rsa) {
 		/* RFC 8463 3: what PureEdDSA signs is the digest */
 		ok = EVP_Q_digest(NULL, "SHA256", NULL, bytes, length, digest, &length);

@@ -1,16 +1,11 @@
 /* base64: see base64.h. Whole lines go through a kernel, everything shorter through the plain code. */
 #include "base64.h"
 
+#include "simd.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
-
-#if defined(__x86_64__) && defined(__GNUC__)
-#define HAVE_AVX2 1
-#include <immintrin.h>
-#else
-#define HAVE_AVX2 0
-#endif
 
 enum {
 	LINE_IN = 57,  /* bytes that make a full line */
@@ -52,10 +47,10 @@ static void lines_portable(unsigned char *restrict out, const unsigned char *res
 	}
 }
 
-#if HAVE_AVX2
+#if SMTP_SIMD
 /* 24 bytes to 32 characters. Each half of the register takes 12 bytes. The upper half is loaded 4 bytes early, and its
  * shuffle steps over them, so that exactly the 24 bytes are read. */
-__attribute__((target("avx2"))) static inline __m256i avx2_block(const unsigned char *in)
+SMTP_AVX2 static inline __m256i avx2_block(const unsigned char *in)
 {
 	const __m256i spread = _mm256_setr_epi8(
 		1, 0, 2, 1, 4, 3, 5, 4, 7, 6, 8, 7, 10, 9, 11, 10, 5, 4, 6, 5, 8, 7, 9, 8, 11, 10, 12, 11, 14, 13, 15, 14);
@@ -77,7 +72,7 @@ __attribute__((target("avx2"))) static inline __m256i avx2_block(const unsigned 
 	return _mm256_add_epi8(values, _mm256_shuffle_epi8(shift, class));
 }
 
-__attribute__((target("avx2"))) static void lines_avx2(unsigned char *out, const unsigned char *in, size_t lines)
+SMTP_AVX2 static void lines_avx2(unsigned char *out, const unsigned char *in, size_t lines)
 {
 	for (; lines > 0; lines--, in += LINE_IN, out += LINE_OUT) {
 		_mm256_storeu_si256((__m256i *)(void *)out, avx2_block(in));
@@ -92,16 +87,12 @@ __attribute__((target("avx2"))) static void lines_avx2(unsigned char *out, const
 
 enum smtp_base64_kernel smtp_base64_best(void)
 {
-#if HAVE_AVX2
-	if (__builtin_cpu_supports("avx2"))
-		return SMTP_BASE64_AVX2;
-#endif
-	return SMTP_BASE64_PORTABLE;
+	return smtp_simd_avx2() ? SMTP_BASE64_AVX2 : SMTP_BASE64_PORTABLE;
 }
 
 static void encode_lines(enum smtp_base64_kernel kernel, unsigned char *out, const unsigned char *in, size_t lines)
 {
-#if HAVE_AVX2
+#if SMTP_SIMD
 	if (kernel == SMTP_BASE64_AVX2) {
 		lines_avx2(out, in, lines);
 		return;

@@ -3,6 +3,7 @@
 #include "draft.h"
 
 #include "scan.h"
+#include "text.h"
 
 #include <stdint.h>
 #include <string.h>
@@ -288,12 +289,11 @@ bool smtp_draft_id(struct smtp_draft *out, struct smtp_span random, struct smtp_
 
 bool smtp_draft_hex(struct smtp_draft *out, struct smtp_span bytes)
 {
-	static const char digits[] = "0123456789abcdef";
 	if (out->size - out->length < 2 * bytes.length)
 		return false;
 	for (size_t i = 0; i < bytes.length; i++) {
-		out->bytes[out->length++] = digits[(unsigned char)bytes.bytes[i] >> 4];
-		out->bytes[out->length++] = digits[(unsigned char)bytes.bytes[i] & 15];
+		(void)smtp_text_hex((unsigned char *)out->bytes + out->length, (unsigned char)bytes.bytes[i], false);
+		out->length += 2;
 	}
 	return true;
 }

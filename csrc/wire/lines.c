@@ -1,15 +1,10 @@
 /* lines: see lines.h. Both directions copy whole runs and stop only where a byte has to be put in or taken out. */
 #include "lines.h"
 
+#include "simd.h"
+
 #include <stdint.h>
 #include <string.h>
-
-#if defined(__x86_64__) && defined(__GNUC__)
-#define HAVE_VECTORS 1
-#include <immintrin.h>
-#else
-#define HAVE_VECTORS 0
-#endif
 
 enum {
 	RUN = 16384, /* the most that is looked at before it is copied, so that the copy finds it in the cache */
@@ -21,9 +16,9 @@ static bool special(unsigned char last, unsigned char byte)
 	return (byte == '\n') != (last == '\r') || (byte == '.' && last == '\n');
 }
 
-#if HAVE_VECTORS
+#if SMTP_SIMD
 /* Bit by bit, special() of 64 bytes and those before them. */
-__attribute__((target("avx2"))) static size_t find_avx2(const unsigned char *bytes, size_t at, size_t length)
+SMTP_AVX2 static size_t find_avx2(const unsigned char *bytes, size_t at, size_t length)
 {
 	const __m256i cr = _mm256_set1_epi8('\r');
 	const __m256i lf = _mm256_set1_epi8('\n');
@@ -68,8 +63,8 @@ static size_t find_sse2(const unsigned char *bytes, size_t at, size_t length)
 /* The next place, from `at` (1 or more) on, where special() holds for a byte and the one before it; else `length`. */
 static size_t find_special(const unsigned char *bytes, size_t at, size_t length)
 {
-#if HAVE_VECTORS
-	if (__builtin_cpu_supports("avx2"))
+#if SMTP_SIMD
+	if (smtp_simd_avx2())
 		at = find_avx2(bytes, at, length);
 	at = find_sse2(bytes, at, length);
 #endif

@@ -1,6 +1,8 @@
 /* qp: see qp.h. A blank is held back for one byte, since it must be encoded if a line end follows. */
 #include "qp.h"
 
+#include "text.h"
+
 enum {
 	WIDTH = 75,  /* a line's characters without the '=' of a soft break */
 	SLICE = 512, /* bytes encoded per reservation, so that room for the worst case is little */
@@ -28,12 +30,9 @@ static unsigned char *put_plain(struct smtp_qp *qp, unsigned char *spot, unsigne
 
 static unsigned char *put_encoded(struct smtp_qp *qp, unsigned char *spot, unsigned char byte)
 {
-	static const unsigned char digits[] = "0123456789ABCDEF";
 	spot = soft_break(qp, spot, 3);
 	*spot++ = '=';
-	*spot++ = digits[byte >> 4];
-	*spot++ = digits[byte & 15];
-	return spot;
+	return smtp_text_hex(spot, byte, true);
 }
 
 static unsigned char *put_line_end(struct smtp_qp *qp, unsigned char *spot)

@@ -1,6 +1,8 @@
 /* reply: see reply.h. */
 #include "reply.h"
 
+#include "text.h"
+
 #include <string.h>
 
 enum { LINE_MAX_READ = 65536, LINE_MAX_KEPT = 2048, LINES_MAX = 1000, TEXT_MAX = 65536, EXCERPT_MAX = 80, BLANK_MAX = 2048 };
@@ -47,40 +49,27 @@ static size_t enhanced_length(const unsigned char *text, size_t length, unsigned
 	return at == length || text[at] == ' ' ? at : 0;
 }
 
-/* The length of the valid UTF-8 character a text begins with, or 0 (RFC 3629); C1 controls count as invalid. */
-static size_t character_length(const unsigned char *text, size_t length)
+/* The octets of the character a text begins with, or 0: it is none that may be shown, or a control (C1 among them). */
+static size_t shown_length(const unsigned char *text, size_t length)
 {
-	unsigned char first = text[0];
-	if (first >= 0x20 && first < 0x7f)
-		return 1;
-	size_t size = first >= 0xc2 && first < 0xe0   ? 2
-	              : (first & 0xf0) == 0xe0        ? 3
-	              : first >= 0xf0 && first < 0xf5 ? 4
-	                                              : 0;
-	if (size == 0 || size > length)
-		return 0;
-	for (size_t i = 1; i < size; i++)
-		if ((text[i] & 0xc0) != 0x80)
-			return 0;
-	if ((first == 0xc2 && text[1] < 0xa0) || (first == 0xe0 && text[1] < 0xa0) || (first == 0xed && text[1] >= 0xa0) ||
-	    (first == 0xf0 && text[1] < 0x90) || (first == 0xf4 && text[1] >= 0x90))
-		return 0;
-	return size;
+	if (text[0] < 0x80)
+		return text[0] >= 0x20 && text[0] < 0x7f;
+	return text[0] == 0xc2 && length > 1 && text[1] < 0xa0 ? 0 : smtp_text_character(text, length);
 }
 
 static enum smtp_status append_shown(struct smtp_buf *out, const unsigned char *text, size_t length)
 {
-	static const char hex[] = "0123456789abcdef";
 	enum smtp_status status = SMTP_OK;
 	size_t at = 0;
 	while (at < length && status == SMTP_OK) {
 		size_t run = 0, size;
-		while (at + run < length && (size = character_length(text + at + run, length - at - run)) != 0)
+		while (at + run < length && (size = shown_length(text + at + run, length - at - run)) != 0)
 			run += size;
 		status = smtp_buf_append(out, text + at, run);
 		at += run;
 		if (at < length && status == SMTP_OK) {
-			char escaped[] = {'\\', 'x', hex[text[at] >> 4], hex[text[at] & 15]};
+			unsigned char escaped[4] = {'\\', 'x'};
+			(void)smtp_text_hex(escaped + 2, text[at], false);
 			status = text[at] == '\t' ? smtp_buf_append(out, " ", 1) : smtp_buf_append(out, escaped, sizeof escaped);
 			at++;
 		}

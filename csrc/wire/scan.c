@@ -1,21 +1,17 @@
 /* scan: see scan.h. Runs of printable ASCII are skipped 16 bytes at a time; the rest is looked at one by one. */
 #include "scan.h"
 
-#include <stdint.h>
+#include "simd.h"
+#include "text.h"
 
-#if defined(__SSE2__) && defined(__GNUC__)
-#define HAVE_SSE2 1
-#include <emmintrin.h>
-#else
-#define HAVE_SSE2 0
-#endif
+#include <stdint.h>
 
 static bool is_printable(unsigned char byte)
 {
 	return byte >= 0x20 && byte < 0x7F;
 }
 
-#if HAVE_SSE2
+#if SMTP_SIMD
 /* A bit for each of 16 octets that is not printable: as signed bytes, those beyond ASCII are below the blank too. */
 static unsigned others(__m128i chunk)
 {
@@ -28,7 +24,7 @@ static unsigned others(__m128i chunk)
 size_t smtp_scan_printable(const unsigned char *bytes, size_t length)
 {
 	size_t at = 0;
-#if HAVE_SSE2
+#if SMTP_SIMD
 	for (; length - at >= 16; at += 16) {
 		unsigned found = others(_mm_loadu_si128((const __m128i *)(const void *)(bytes + at)));
 		if (found)
@@ -43,7 +39,7 @@ size_t smtp_scan_printable(const unsigned char *bytes, size_t length)
 size_t smtp_scan_copy(unsigned char *to, const unsigned char *bytes, size_t length)
 {
 	size_t at = 0;
-#if HAVE_SSE2
+#if SMTP_SIMD
 	for (; length - at >= 16; at += 16) {
 		__m128i chunk = _mm_loadu_si128((const __m128i *)(const void *)(bytes + at));
 		_mm_storeu_si128((__m128i *)(void *)(to + at), chunk); /* what is not printable is written over */
@@ -55,30 +51,6 @@ size_t smtp_scan_copy(unsigned char *to, const unsigned char *bytes, size_t leng
 	for (; at < length && is_printable(bytes[at]); at++)
 		to[at] = bytes[at];
 	return at;
-}
-
-static bool in_range(unsigned char byte, unsigned char low, unsigned char high)
-{
-	return byte >= low && byte <= high;
-}
-
-/* The length of the character that starts at `bytes`, 0 where it is not one. */
-static size_t character(const unsigned char *bytes, size_t left)
-{
-	unsigned char lead = bytes[0];
-	size_t size = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
-	if (!in_range(lead, 0xC2, 0xF4) || left < size)
-		return 0;
-	/* the second byte tells overlong forms, surrogates and numbers too high */
-	unsigned char low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
-	unsigned char high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
-	if (!in_range(bytes[1], low, high))
-		return 0;
-	for (size_t i = 2; i < size; i++) {
-		if (!in_range(bytes[i], 0x80, 0xBF))
-			return 0;
-	}
-	return size;
 }
 
 static void note(size_t *first, size_t at)
@@ -102,7 +74,7 @@ void smtp_scan(struct smtp_scan *scan, const unsigned char *bytes, size_t length
 		size_t size = 1;
 		if (byte >= 0x80) {
 			scan->eightbit = true;
-			size = character(bytes + at, length - at);
+			size = smtp_text_character(bytes + at, length - at);
 			if (size == 0) {
 				note(&scan->invalid, at);
 				size = 1;

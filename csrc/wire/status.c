@@ -16,6 +16,10 @@ const char *smtp_status_text(enum smtp_status status)
 		return "not a valid value";
 	case SMTP_E_PROTOCOL:
 		return "the peer broke the protocol";
+	case SMTP_E_CLOSED:
+		return "the peer closed the connection";
+	case SMTP_E_MISSING:
+		return "not installed";
 	}
 	return "unknown status";
 }

@@ -19,6 +19,8 @@ enum smtp_status {
 	SMTP_E_LIMIT = -2,    /* a buffer's cap, or a line longer than allowed */
 	SMTP_E_INPUT = -3,    /* a value that must not be sent: control byte in a command, bad base64 */
 	SMTP_E_PROTOCOL = -4, /* the peer broke the protocol */
+	SMTP_E_CLOSED = -5,   /* the peer is gone */
+	SMTP_E_MISSING = -6,  /* a library that the host may have is not there */
 };
 
 /* A phrase for an error, never NULL. */

@@ -429,7 +429,7 @@ describe("an internationalised domain", function()
   end)
 
   it("needs SMTPUTF8 where there is no libidn2", function()
-    local plain = address_with(function() return nil, "libidn2 is not installed" end)
+    local plain = address_with(function() end)
     assert.are.same({ address = "x@b\195\188cher.example", utf8 = true }, plain.parse "x@b\195\188cher.example")
     assert.is_nil((plain.parse "x@\195\188..b"))
     assert.is_nil((plain.parse("x@" .. ("\195\188"):rep(128))))

@@ -30,7 +30,9 @@ local owned = {
   { "^netdb%.h$", "csrc/net" },
   { "^netinet/", "csrc/net" },
 }
-local shared = { ["csrc/wire/status.h"] = true, ["csrc/wire/buf.h"] = true }
+local shared = {
+  ["csrc/wire/status.h"] = true, ["csrc/wire/buf.h"] = true, ["csrc/wire/text.h"] = true, ["csrc/wire/library.h"] = true,
+}
 local calls = {}
 for name in ("lua_call lua_callk lua_pcall lua_pcallk lua_yield lua_yieldk lua_resume"):gmatch("%S+") do
   calls[name] = true
@@ -51,8 +53,11 @@ local function check_c(file, number, line)
     local path = file:match("^(.*/)") .. own
     path = path:gsub("[^/]+/%.%./", "")
     if path:match("^csrc/[^/]+") ~= room and not shared[path] then
-      violation(file, number, ("%s knows only wire/status.h and wire/buf.h of other rooms, not %s"):format(room, own))
+      violation(file, number, ("%s knows only status, buf, text and library of other rooms (csrc/wire), not %s"):format(room, own))
     end
+  end
+  if file:find("%.h$") and line:find("^enum smtp_status [%w_]+%(") then
+    violation(file, number, "a status that may be dropped: SMTP_MUST_USE")
   end
   for word in line:gmatch("[%w_]+") do
     if calls[word] then
@@ -142,6 +147,24 @@ for _, file in ipairs(output_lines("find csrc lua -name '*.[ch]' -o -name '*.lua
   end
   if number > 600 then
     violation(file, number, "over 600 lines: two ideas in one room")
+  end
+end
+
+-- C: a function that other files see has a caller in one of them
+local homes, called = {}, {}
+for _, file in ipairs(output_lines("find csrc -name '*.c' | sort")) do
+  for _, line in ipairs(output_lines(("nm %s/obj/%s.o 2>/dev/null"):format(build, file:match("^csrc/(.*)%.c$")))) do
+    local kind, symbol = line:match("(%u) (smtp_[%w_]+)$")
+    if kind == "T" then
+      homes[symbol] = file
+    elseif kind == "U" then
+      called[symbol] = true
+    end
+  end
+end
+for symbol, file in pairs(homes) do
+  if not called[symbol] then
+    violation(file, 1, symbol .. " has no caller in another file: it is static, or gone")
   end
 end
 

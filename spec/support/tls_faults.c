@@ -1,14 +1,14 @@
 /* tls_faults CERTIFICATE KEY: what the TLS room says while memory is short: in turn each allocation of OpenSSL's fails, and
  * all behind it; with digests also it alone. It prints what is neither done nor told as what it is. */
-#include "../../csrc/tls/anchors.c"
-#undef drop
 #include "../../csrc/tls/digest.h"
+#include "../../csrc/tls/engine.h"
 #include "../../csrc/tls/sign.h"
-#include "../../csrc/tls/tls.h"
 
 #include <openssl/crypto.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 static long left = -1; /* allocations until one fails; less than 0: none does */
 static bool all;       /* those behind it fail, too */
@@ -42,7 +42,7 @@ static void give(void *old, const char *file, int line)
 }
 
 static struct smtp_context_text cert, key, path;
-static struct smtp_context_options client_options = {.verify = 1}, server_options = {.server = 1};
+static struct smtp_context_options client_options = {.verify = true}, server_options = {.server = true};
 
 static const char *digests(void)
 {
@@ -97,13 +97,13 @@ static const char *own(void)
 	return context(&server_options);
 }
 
-static void carry(struct smtp_tls *from, struct smtp_tls *to)
+static void carry(struct smtp_engine *from, struct smtp_engine *to)
 {
 	char bytes[16384];
-	size_t length = smtp_tls_show(from, bytes, sizeof bytes);
-	enum smtp_status ignored = smtp_tls_feed(to, bytes, length);
+	size_t length = smtp_engine_show(from, bytes, sizeof bytes);
+	enum smtp_status ignored = smtp_engine_feed(to, bytes, length);
 	(void)ignored;
-	smtp_tls_drop(from, length);
+	smtp_engine_drop(from, length);
 }
 
 /* The client's words; the server has all the memory it wants. */
@@ -111,7 +111,7 @@ static const char *handshake(void)
 {
 	static struct smtp_fault fault;
 	struct smtp_context of_client = {0}, of_server = {0};
-	struct smtp_tls client = {0}, server = {0};
+	struct smtp_engine client = {0}, server = {0};
 	long short_of = left;
 	char bytes[64];
 	size_t length;
@@ -121,29 +121,29 @@ static const char *handshake(void)
 	if (status == SMTP_OK)
 		status = smtp_context_init(&of_server, &server_options, &fault);
 	if (status == SMTP_OK)
-		status = smtp_tls_init(&server, &of_server, NULL, 0, NULL);
+		status = smtp_engine_init(&server, &of_server, NULL, 0);
 	left = short_of;
 	if (status == SMTP_OK)
-		status = smtp_tls_init(&client, &of_client, "mail.example.org", 16, NULL);
+		status = smtp_engine_init(&client, &of_client, "mail.example.org", 16);
 	bool made = status == SMTP_OK;
 	for (int i = 0; made && i < 8 && status >= 0; i++) {
-		status = smtp_tls_handshake(&client);
+		status = smtp_engine_handshake(&client);
 		short_of = left;
 		left = -1;
 		carry(&client, &server);
-		enum smtp_status ignored = smtp_tls_handshake(&server);
+		enum smtp_status ignored = smtp_engine_handshake(&server);
 		(void)ignored;
 		carry(&server, &client);
 		left = short_of;
 	}
 	if (status == SMTP_OK)
-		status = smtp_tls_write(&client, "QUIT", 4);
-	if (status == SMTP_OK && (status = smtp_tls_read(&client, bytes, sizeof bytes, &length)) == SMTP_MORE)
+		status = smtp_engine_write(&client, "QUIT", 4);
+	if (status == SMTP_OK && (status = smtp_engine_read(&client, bytes, sizeof bytes, &length)) == SMTP_MORE)
 		status = SMTP_OK;
 	if (made || status < 0)
 		fault = client.fault;
-	smtp_tls_wipe(&client);
-	smtp_tls_wipe(&server);
+	smtp_engine_wipe(&client);
+	smtp_engine_wipe(&server);
 	smtp_context_wipe(&of_client);
 	smtp_context_wipe(&of_server);
 	return status == SMTP_OK ? NULL : fault.text;

@@ -222,7 +222,7 @@ local function judge(context, name, cert, key, session)
     server:handshake()
     assert(client:feed(server:take()))
   end
-  local ok, reason, hint = client:handshake()
+  local ok, _, reason, hint = client:handshake()
   return ok, reason, hint, ok and client:session()
 end
 

@@ -26,7 +26,7 @@ local function shake(client, servers)
     server:handshake()
     assert(client:feed(server:take()))
   end
-  local ok, reason = client:handshake()
+  local ok, _, reason = client:handshake()
   if ok then assert.are.same({ nil, "again" }, { client:read() }) end
   return client, server, ok, reason
 end

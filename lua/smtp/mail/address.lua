@@ -141,7 +141,7 @@ local function international(name, local_ascii)
     local _, underscores = ascii:gsub("_", "")
     local stray = (ascii:find("[^A-Za-z0-9._-]") or underscores > written) and "a character that no domain may hold"
     return host, stray or flaw(ascii) or (flaw(host))
-  elseif unicode == "libidn2 is not installed" then
+  elseif not unicode then
     return name, (flaw(name))
   end
   return nil, text.escape(unicode)
