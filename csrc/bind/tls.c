@@ -1,6 +1,10 @@
 /* tls: the shared object smtp/tls: TLS contexts and engines, minted certificates; digests and signatures are in sign.c.
  * Loaded by `require "smtp.tls"`.
  *
+ * What an engine does not do comes as nil, a kind, words for a person, and perhaps what to do about it. The kind is
+ * "again" (more octets are to come; no words), "closed" (the peer is gone, or the engine is closed), "protocol" (the wire of
+ * the cleartext takes no more) or "tls".
+ *
  * Glue only: arguments are checked before anything is made, and what is made hangs on a userdata at once.
  */
 #include "../tls/binding.h"
@@ -146,17 +150,32 @@ static struct smtp_engine *check_engine(lua_State *L)
 	return engine;
 }
 
-/* true; nil, "again"; nil, "closed"; or nil, text, hint */
+/* nil, kind, words */
+static int fail(lua_State *L, const char *kind, const char *text)
+{
+	smtp_fail(L, kind);
+	lua_pushstring(L, text);
+	return 3;
+}
+
+static int fail_closed(lua_State *L)
+{
+	return fail(L, "closed", "the connection is closed");
+}
+
+/* true, or what the status tells */
 static int push_result(lua_State *L, const struct smtp_engine *engine, enum smtp_status status)
 {
-	if (status == SMTP_E_CLOSED && !engine->failed)
-		return smtp_fail(L, "closed");
-	if (status < 0)
-		return push_fault(L, &engine->fault);
 	if (status == SMTP_MORE)
 		return smtp_fail(L, "again");
-	lua_pushboolean(L, 1);
-	return 1;
+	if (status >= 0) {
+		lua_pushboolean(L, 1);
+		return 1;
+	}
+	push_fault(L, &engine->fault);
+	lua_pushstring(L, status == SMTP_E_CLOSED ? "closed" : "tls");
+	lua_insert(L, -3);
+	return 4;
 }
 
 /* The wire of the ciphertext, which these calls take from what it has received and leave in what it has queued; NULL:
@@ -184,12 +203,12 @@ static enum smtp_status drain(struct smtp_engine *engine, struct smtp_wire *seal
 	return drained < 0 ? drained : status;
 }
 
-/* handshake([sealed]) -> true | nil, text, hint */
+/* handshake([sealed]) -> true | nil, kind, … */
 static int engine_handshake(lua_State *L)
 {
 	struct smtp_engine *engine = any_engine(L);
 	if (!engine->ssl)
-		return smtp_fail(L, "closed");
+		return fail_closed(L);
 	struct smtp_wire *sealed = check_sealed(L, 2);
 	enum smtp_status status = absorb(engine, sealed);
 	if (status == SMTP_OK)
@@ -197,14 +216,14 @@ static int engine_handshake(lua_State *L)
 	return push_result(L, engine, drain(engine, sealed, status));
 }
 
-/* feed(bytes) -> true | nil, text, hint */
+/* feed(bytes) -> true | nil, kind, … */
 static int engine_feed(lua_State *L)
 {
 	size_t length;
 	const char *bytes = luaL_checklstring(L, 2, &length);
 	struct smtp_engine *engine = any_engine(L);
 	if (!engine->ssl)
-		return smtp_fail(L, "closed");
+		return fail_closed(L);
 	return push_result(L, engine, smtp_engine_feed(engine, bytes, length));
 }
 
@@ -230,26 +249,26 @@ static int engine_take(lua_State *L)
 	return 1;
 }
 
-/* write(bytes[, sealed]) -> true | nil, text, hint */
+/* write(bytes[, sealed]) -> true | nil, kind, … */
 static int engine_write(lua_State *L)
 {
 	size_t length;
 	const char *bytes = luaL_checklstring(L, 2, &length);
 	struct smtp_engine *engine = any_engine(L);
 	if (!engine->ssl)
-		return smtp_fail(L, "closed");
+		return fail_closed(L);
 	struct smtp_wire *sealed = check_sealed(L, 3);
 	return push_result(L, engine, drain(engine, sealed, smtp_engine_write(engine, bytes, length)));
 }
 
-/* encrypt(sealed or nil, wire, most) -> how many | nil, text, hint: as write, up to `most` octets of what a wire has queued,
+/* encrypt(sealed or nil, wire, most) -> how many | nil, kind, …: as write, up to `most` octets of what a wire has queued,
  * taken off it */
 static int engine_encrypt(lua_State *L)
 {
 	size_t most = smtp_check_most(L, 4);
 	struct smtp_engine *engine = any_engine(L);
 	if (!engine->ssl)
-		return smtp_fail(L, "closed");
+		return fail_closed(L);
 	struct smtp_wire *sealed = check_sealed(L, 2);
 	struct smtp_buf *out = &smtp_check_wire(L, 3)->out;
 	luaL_argcheck(L, most > 0, 4, "at least 1");
@@ -262,55 +281,54 @@ static int engine_encrypt(lua_State *L)
 	return 1;
 }
 
-/* Cleartext into `bytes`; how many there are, or 0 and what to return to Lua, which is pushed. */
-static size_t read_some(lua_State *L, struct smtp_engine *engine, char bytes[SMTP_ENGINE_RECORD], int *results)
+/* Cleartext into `bytes`; 0, or how many results there are where there is none, which are pushed. */
+static int read_some(lua_State *L, struct smtp_engine *engine, char bytes[SMTP_ENGINE_RECORD], size_t *length)
 {
 	struct smtp_wire *sealed = check_sealed(L, 2);
-	size_t length = 0;
+	*length = 0;
 	enum smtp_status status = absorb(engine, sealed);
 	if (status == SMTP_OK)
-		status = smtp_engine_read(engine, bytes, SMTP_ENGINE_RECORD, &length);
+		status = smtp_engine_read(engine, bytes, SMTP_ENGINE_RECORD, length);
 	status = drain(engine, sealed, status);
 	if (status == SMTP_OK)
-		return length;
-	smtp_wipe(bytes, length);
+		return 0;
+	smtp_wipe(bytes, *length);
 	bool waiting = (sealed ? smtp_buf_length(&sealed->out) : smtp_engine_waiting(engine)) > 0;
-	*results = push_result(L, engine, status);
-	if (status == SMTP_MORE && waiting) {
-		lua_pushboolean(L, 1);
-		++*results;
-	}
-	return 0;
+	int results = push_result(L, engine, status);
+	if (status != SMTP_MORE || !waiting)
+		return results;
+	lua_pushboolean(L, 1);
+	return results + 1;
 }
 
-/* read([sealed]) -> bytes | nil, "again"[, true: there is something for the peer] | nil, "closed" | nil, text, hint */
+/* read([sealed]) -> bytes | nil, "again"[, true: there is something for the peer] | nil, kind, … */
 static int engine_read(lua_State *L)
 {
 	char bytes[SMTP_ENGINE_RECORD];
-	int results;
+	size_t length;
 	struct smtp_engine *engine = any_engine(L);
 	if (!engine->ssl)
-		return smtp_fail(L, "closed");
-	size_t length = read_some(L, engine, bytes, &results);
-	if (length == 0)
+		return fail_closed(L);
+	int results = read_some(L, engine, bytes, &length);
+	if (results > 0)
 		return results;
 	lua_pushlstring(L, bytes, length);
 	smtp_wipe(bytes, length);
 	return 1;
 }
 
-/* decrypt(sealed or nil, wire) -> true | as read | nil, why, nil, true: it is the wire that takes no more: what read would give, call after call until "again", to the end of
+/* decrypt(sealed or nil, wire) -> true | nil, as read: what read would give, call after call until "again", to the end of
  * what the wire has received: a reply too many is often a record of its own. What ends that is told next time */
 static int engine_decrypt(lua_State *L)
 {
 	char bytes[SMTP_ENGINE_RECORD];
-	int results;
+	size_t length;
 	struct smtp_engine *engine = any_engine(L);
 	if (!engine->ssl)
-		return smtp_fail(L, "closed");
+		return fail_closed(L);
 	struct smtp_wire *wire = smtp_check_wire(L, 3);
-	size_t length = read_some(L, engine, bytes, &results);
-	if (length == 0)
+	int results = read_some(L, engine, bytes, &length);
+	if (results > 0)
 		return results;
 	enum smtp_status status;
 	bool more;
@@ -320,14 +338,10 @@ static int engine_decrypt(lua_State *L)
 		more = status == SMTP_OK && wire->in.cap - smtp_buf_length(&wire->in) >= SMTP_ENGINE_RECORD &&
 		       smtp_engine_read(engine, bytes, SMTP_ENGINE_RECORD, &length) == SMTP_OK;
 	} while (more);
-	if (status == SMTP_OK) {
-		lua_pushboolean(L, 1);
-		return 1;
-	}
-	smtp_fail(L, smtp_status_text(status));
-	lua_pushnil(L);
+	if (status != SMTP_OK)
+		return fail(L, "protocol", smtp_status_text(status));
 	lua_pushboolean(L, 1);
-	return 4;
+	return 1;
 }
 
 /* shutdown([sealed]) -> false: it is closed */

@@ -10,7 +10,6 @@ local openssl = require "smtp.tls"
 
 local tls = {}
 
-local CUT = "connection cut without TLS close_notify"
 local PEEKS = 16 -- reads that one peek may take: a peer could send records without data for ever
 local PAST = 0   -- a deadline that is over: do what can be done without waiting
 local SLICE = 65536 -- cleartext encrypted at a time, so that a large write needs little memory
@@ -151,8 +150,7 @@ local function fill(self, deadline)
   end
   if not self.engine then return fault.closed() end -- meanwhile
   if came then
-    came, text = self.engine:feed(came)
-    kind = self.engine and "tls" or "closed"
+    came, kind, text = self.engine:feed(came)
   elseif kind == "closed" then
     self.engine:eof()
     came = true
@@ -195,7 +193,7 @@ function tls.wrap(pipe, options, deadline)
   }, Pipe)
   local late = false
   while true do
-    local done, why, advice = engine:handshake(self.sealed)
+    local done, why, reason, advice = engine:handshake(self.sealed)
     local going = done or why == "again"
     local sent, kind, words = flush(self, going and deadline or PAST)
     if done and not self.broken then
@@ -204,12 +202,12 @@ function tls.wrap(pipe, options, deadline)
       return abandon(pipe, kind, words)
     end
     if done then
-      self.ahead, why, advice = engine:read(self.sealed)
+      self.ahead, why, reason, advice = engine:read(self.sealed)
       if self.ahead then break end
       going = why == "again"
     end
     if not going then
-      return abandon(pipe, "tls", (why == "closed" or why == CUT) and fault.CUT_HANDSHAKE or why, advice)
+      return abandon(pipe, "tls", why == "closed" and fault.CUT_HANDSHAKE or reason, advice)
     elseif late then
       return abandon(pipe, "timeout", fault.LATE_HANDSHAKE)
     end
@@ -250,38 +248,28 @@ function tls.probe(pipe, deadline)
   return record == 22 or record == 21, answer -- a handshake record or an alert
 end
 
--- An end as the engine tells it: kind, text, hint.
-local function ending(why, hint, full)
-  if why == "closed" then
-    return "closed", "the peer closed the connection"
-  elseif full then
-    return "protocol", why
-  end
-  return why == CUT and "closed" or "tls", why, hint
-end
-
 -- As read, or with a wire as receive: what has come, as soon as there is something.
 local function await(self, deadline, wire)
   local engine = self.engine
   if not engine then return fault.closed() end
   local sealed, read, late = self.sealed, wire and engine.decrypt or engine.read, false
   while true do
-    local bytes, why, hint, full = read(engine, sealed, wire)
+    local bytes, kind, text, hint = read(engine, sealed, wire)
     if bytes then return bytes end
-    if hint or why ~= "again" then
+    if text or kind ~= "again" then
       -- an answer that cannot be sent makes the next write fail; what came is not lost for it
       flush(self, deadline)
     end
-    if why ~= "again" then
-      local kind, text
-      kind, text, self.hint = ending(why, hint, full)
-      return nil, kind, text, self.hint
+    if kind ~= "again" then
+      self.hint = hint
+      return nil, kind, text, hint
     elseif late then
       return fault.nothing_came()
     end
     -- records that carry no data must not keep this going: what has come by the deadline is looked at once more
     late = core.now() >= deadline
-    local more, kind, text = fill(self, deadline)
+    local more
+    more, kind, text = fill(self, deadline)
     if not more then return nil, kind, text end
     if not self.engine then return fault.closed() end -- meanwhile
   end
@@ -320,12 +308,13 @@ function Pipe:write(bytes, deadline)
   for from = 1, #bytes, SLICE do
     local slice = #bytes > SLICE and bytes:sub(from, from + SLICE - 1) or bytes
     if not self.engine or self.broken then return severed(self) end
-    local taken, why = self.engine:write(slice, self.sealed)
+    local taken, kind, text = self.engine:write(slice, self.sealed)
     if not taken then
-      self.broken = why
-      return nil, ending(why)
+      self.broken = text
+      return nil, kind, text
     end
-    local sent, kind, text = flush(self, deadline)
+    local sent
+    sent, kind, text = flush(self, deadline)
     if not sent then return explain(self, kind, text) end
   end
   return true
@@ -335,15 +324,16 @@ end
 ---@param wire userdata
 ---@param deadline number absolute, monotonic seconds
 function Pipe:send(wire, deadline)
-  local taken, why
+  local taken, kind, text
   repeat
     if not self.engine or self.broken then return severed(self) end
-    taken, why = self.engine:encrypt(self.sealed, wire, SLICE)
+    taken, kind, text = self.engine:encrypt(self.sealed, wire, SLICE)
     if not taken then
-      self.broken = why
-      return nil, ending(why)
+      self.broken = text
+      return nil, kind, text
     end
-    local sent, kind, text, left = flush(self, deadline)
+    local sent, left
+    sent, kind, text, left = flush(self, deadline)
     if not sent then
       -- a record that is not whole says nothing
       return explain(self, kind, text, left and math.min(left, 1))
