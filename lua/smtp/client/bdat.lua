@@ -105,6 +105,65 @@ function bdat.queue_quit(self, alone)
   end
 end
 
+-- A content that cannot go on: half a chunk must not look like a whole one.
+local function break_off(self, kind, reason, words)
+  local _, err = command.fail_pump(self, "body", kind, reason, words)
+  state.kill(self, err)
+  return nil, err
+end
+
+-- Reads replies until no more than `most` are owed.
+local function settle(self, chunks, most, stage)
+  while chunks.owed > most do
+    local reply, err = command.receive(self, stage, "final")
+    if reply then reply, err = command.verdict(self, stage, reply) end
+    if not reply then return nil, err end
+    chunks.owed, chunks.last = chunks.owed - 1, reply
+    if command.class(reply) ~= 2 then
+      chunks.refused = chunks.refused or reply
+    else
+      chunks.stays = chunks.stays or chunks.refused and chunks.refused.code == 421
+    end
+  end
+  return true
+end
+
+-- Writes what has come as a chunk, and reads the replies that are due then.
+local function put(self, chunks, final)
+  local ok, why = true, nil
+  if chunks.owed == 0 and self.pump:strays(true)[1] then ok, why = command.listen(self) end
+  if not ok then return nil, why end
+  ok, why = self.pump:chunk(table.concat(chunks.pieces), final)
+  if not ok then return break_off(self, "input", why) end
+  local written, kind, reason, words, left = self.pump:flush(state.deadline(self, "block"))
+  if not written then
+    if final and left == 0 and not words then chunks.one.outcome = "unknown" end
+    return break_off(self, kind, reason, words)
+  end
+  chunks.octets, chunks.owed, chunks.pieces, chunks.length = chunks.octets + chunks.length, chunks.owed + 1, {}, 0
+  local enough = chunks.report and chunks.report(chunks.octets) == false
+  if final then
+    chunks.one.outcome = "unknown"
+    return settle(self, chunks, 0, "final")
+  end
+  if enough then return break_off(self, "source", "on_progress raised an error") end
+  return settle(self, chunks, chunks.trusted and OWED - 1 or 0, "body")
+end
+
+-- The whole content, chunk by chunk, until it is refused.
+local function put_all(self, chunks, source)
+  local ok, err = true, nil
+  repeat
+    local piece, kind, reason = pump.pull(source, self.expires)
+    if kind then return break_off(self, kind, reason) end
+    if not piece then return put(self, chunks, true) end
+    chunks.pieces[#chunks.pieces + 1], chunks.length = piece, chunks.length + #piece
+    if chunks.length >= SIZE then ok, err = put(self, chunks, false) end
+  until chunks.refused or not ok
+  if ok then ok, err = settle(self, chunks, 0, "body") end
+  return ok, err
+end
+
 --- The content of a message whose envelope was taken, and the final reply. Where the server is not trusted, each chunk
 --- waits for the reply to the one before it, and a refused one ends the session.
 ---@param source fun(): string?, any
@@ -114,67 +173,17 @@ end
 ---@return smtp.Error? err
 ---@return integer? octets
 function bdat.content(self, source, one, report)
-  local trusted = self.trusted
-  local pieces, length, octets, owed = {}, 0, 0, 0
-  local last, refused
-  local stays = false -- the server took another behind a 421
+  local chunks = {
+    one = one, report = report, trusted = self.trusted,
+    pieces = {}, length = 0, -- of the next chunk
+    octets = 0,              -- that have gone out
+    owed = 0, last = nil,    -- replies, and the last of them
+    refused = nil,           -- the first no,
+    stays = false,           -- which was a 421, and the server took another chunk behind it
+  }
   state.content_begins(self, one)
-
-  local function broken(kind, reason, words)
-    local _, err = command.fail_pump(self, "body", kind, reason, words)
-    state.kill(self, err)
-    return nil, err
-  end
-
-  -- Reads replies until no more than `most` are owed.
-  local function settle(most, stage)
-    while owed > most do
-      local reply, err = command.receive(self, stage, "final")
-      if reply then reply, err = command.verdict(self, stage, reply) end
-      if not reply then return nil, err end
-      owed, last = owed - 1, reply
-      if command.class(reply) ~= 2 then
-        refused = refused or reply
-      else
-        stays = stays or refused and refused.code == 421
-      end
-    end
-    return true
-  end
-
-  local function put(final)
-    local ok, why = true, nil
-    if owed == 0 and self.pump:strays(true)[1] then ok, why = command.listen(self) end
-    if not ok then return nil, why end
-    ok, why = self.pump:chunk(table.concat(pieces), final)
-    if not ok then return broken("input", why) end
-    local written, kind, reason, words, left = self.pump:flush(state.deadline(self, "block"))
-    if not written then
-      if final and left == 0 and not words then one.outcome = "unknown" end
-      return broken(kind, reason, words)
-    end
-    octets, owed, pieces, length = octets + length, owed + 1, {}, 0
-    local enough = report and report(octets) == false
-    if enough and not final then return broken("source", "on_progress raised an error") end
-    if not final then return settle(trusted and OWED - 1 or 0, "body") end
-    one.outcome = "unknown"
-    return settle(0, "final")
-  end
-
-  local ok, err
-  repeat
-    local piece, kind, reason = pump.pull(source, self.expires)
-    if kind then return broken(kind, reason) end
-    if piece then
-      pieces[#pieces + 1], length = piece, length + #piece
-      ok = length < SIZE
-      if not ok then ok, err = put(false) end
-    else
-      ok, err = put(true)
-    end
-  until not piece or refused or not ok
-  if ok and refused then ok, err = settle(0, "body") end
-  local ended = one.outcome == "unknown"
+  local ok, err = put_all(self, chunks, source)
+  local ended, refused = one.outcome == "unknown", chunks.refused
   -- a reply too many may have come before the last one: then that is another chunk's, and the message's is behind it
   for _, reply in ipairs(ok and ended and self.pump:strays(true) or {}) do
     if (command.class(reply) == 2) == (refused ~= nil) then
@@ -182,18 +191,18 @@ function bdat.content(self, source, one, report)
       return command.fail(self, "final", "protocol", pump.SURPLUS)
     end
   end
-  if not (ended and stays) then one.outcome = nil end
+  if not (ended and chunks.stays) then one.outcome = nil end
   -- a server that refused a chunk and went has said what becomes of the message
-  if ok or refused and not stays and err.kind == "closed" then
+  if ok or refused and not chunks.stays and err.kind == "closed" then
     state.content_over(self, refused ~= nil) -- RFC 3030 2: RSET is due
     if refused then
       ok, err = command.expect(self, ended and "final" or "body", refused, 2)
-      if not trusted then state.kill(self, err) end
+      if not chunks.trusted then state.kill(self, err) end
     end
   end
   one.outcome = nil
   if not ok then return nil, err end
-  return last, nil, octets
+  return chunks.last, nil, chunks.octets
 end
 
 return bdat
