@@ -28,6 +28,14 @@ describe("a session's field", function()
     end
   end)
 
+  it("is written by state alone where the session goes by its name, too", function()
+    for _, name in ipairs { "send_many", "shortcut", "pool", "turns", "workers", "verify" } do
+      for line in source(name):gmatch("[^\n]+") do
+        assert.is_nil(line:find("session%.[%w_]+[%w_., ]* = "), name .. ": " .. line)
+      end
+    end
+  end)
+
   it("stands in the constructor", function()
     assert.is_true(listed.at and listed.transaction and listed.plan)
     local methods = {}

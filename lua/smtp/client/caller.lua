@@ -17,9 +17,16 @@ function caller.myself()
   return thread or "main"
 end
 
+--- This function is what the session is used by from now on.
+function caller.by(self, call)
+  self.call = call
+end
+
 --- From now on this coroutine is in a call on the session.
-function caller.enter(self)
-  threads[self], self.busy = caller.myself(), true
+---@param again boolean? it was the one in the last call, too
+function caller.enter(self, again)
+  if not again then threads[self] = caller.myself() end
+  self.busy = true
 end
 
 --- Nobody is in one.
@@ -60,13 +67,13 @@ end
 -- A method that is for one coroutine at a time. `about`: what becomes of its error.
 local function alone(method, stage, about)
   local function finish(self, result, err, ...)
-    self.busy = false
+    caller.leave(self)
     return result, about(err), ...
   end
   local function call(self, ...)
     local err = self.busy and caller.refusal(self, stage)
     if err then return nil, about(err) end
-    self.call = call
+    caller.by(self, call)
     return finish(self, method(self, ...))
   end
   return call

@@ -218,7 +218,4 @@ function command.simple(self, stage, line, wanted, utf8)
   return command.expect(self, stage, reply, wanted)
 end
 
--- for pool and turns, so far
-command.rethrow = state.rethrow
-
 return command

@@ -302,7 +302,7 @@ end
 local function enter(self, session)
   if self.front then break_off(self) end
   -- over a socket of its own it is the same coroutine as in the first call
-  if self.own and not socket.stepping then session.busy = true else caller.enter(session) end
+  caller.enter(session, self.own and not socket.stepping)
   self.handed, self.front = false, self.on_wire and 1 or 0
   state.set_deadline(session)
 end
@@ -320,20 +320,21 @@ function Series:next()
   local session = self.session
   local err = session.busy and caller.refusal(session, "mail")
   if err then return self:refuse(err) end
-  session.call = Series.next
+  caller.by(session, Series.next)
   -- another series may have been left
   if session.settle ~= self.settles then
     if session.settle then session.settle() end
-    session.settle = self.settles
+    state.settles(session, self.settles)
   end
   enter(self, session)
   local receipt
   if self.short and self.on_wire and session.state == "ready" then receipt, err = shortcut.send(self) end
   if receipt == nil then receipt, err = self:advance() end
-  self.front, session.busy = false, false
+  self.front = false
+  caller.leave(session)
   if self.stopped then self:close() end
   if receipt ~= nil then return receipt, err end
-  session.settle = nil
+  state.settles(session, nil)
   if self.owner then
     state.rethrow(session)
     state.rethrow(session, self.owner)
@@ -370,7 +371,7 @@ function Series:close()
     end
     self.done:put(false, err)
   end
-  session.busy = elsewhere
+  if not elsewhere then caller.leave(session) end
 end
 
 Series.__call, Series.__close = Series.next, Series.close

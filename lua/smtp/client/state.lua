@@ -202,6 +202,11 @@ local function put_away(self)
   if close then close() end
 end
 
+--- `settle` ends a message of send_many whose envelope is on the wire; nil: there is none any more.
+function state.settles(self, settle)
+  self.settle = settle
+end
+
 --- A content is read, and `close` puts its files away.
 function state.reads(self, close)
   self.reading = close
