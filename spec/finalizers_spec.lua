@@ -1,5 +1,6 @@
 -- What the C core makes of finalizers that close or use the object it works on just then, and of the want of memory: in
 -- every place of a call where either can happen.
+-- Of: bind/codec, bind/core, bind/draft, bind/net, bind/sign, bind/tls, bind/wire
 local child = require "spec.support.child"
 local finalizers = require "spec.support.finalizers"
 

@@ -1,4 +1,5 @@
 -- What `require "smtp"` loads: in a script what nearly everybody needs, inside a host everything.
+-- Of: init, built, pool
 local child = require "spec.support.child"
 
 -- What is loaded behind a chunk, with spaces around each.

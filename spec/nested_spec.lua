@@ -1,3 +1,4 @@
+-- Of: check
 local message = require "smtp.mail.message"
 local play = require "spec.support.play"
 local smtp = require "smtp"

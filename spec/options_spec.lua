@@ -1,3 +1,4 @@
+-- Of: options, plan
 local core = require "smtp.core"
 local errors = require "smtp.errors"
 local options = require "smtp.options"

@@ -1,4 +1,5 @@
 -- The reference and the types say all there is, and what they say of defaults is so.
+-- Of: types
 local child = require "spec.support.child"
 local docs = require "spec.support.docs"
 local memory = require "smtp.transport.memory"

@@ -1,4 +1,5 @@
 -- What a newcomer gets wrong, and the whole sentence that it is answered with.
+-- Of: protocol/host
 local loopback = require "spec.support.loopback"
 local memory = require "smtp.transport.memory"
 local play = require "spec.support.play"

@@ -1,5 +1,6 @@
 -- What goes over the line in which flight, as a relay between client and server writes it down: every tier, to servers
 -- nobody here wrote and to smtp.server.
+-- Of: client/envelope, protocol/limits
 local child = require "spec.support.child"
 local commands = require "smtp.server.commands"
 local dovecot = require "spec.support.dovecot"

@@ -1,5 +1,6 @@
 -- What code of the caller's raises, a pool of connections comes through: no result and no connection is lost, and the error
 -- goes on in its own words.
+-- Of: client/workers
 local clock = require "spec.support.clock"
 local core = require "smtp.core"
 local crowd = require "spec.support.crowd"

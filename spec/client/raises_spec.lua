@@ -1,4 +1,5 @@
 -- Code of the caller's that raises while something is sent.
+-- Of: client/rows
 local play = require "spec.support.play"
 local smtp = require "smtp"
 local together = require "spec.support.together"

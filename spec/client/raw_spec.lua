@@ -1,3 +1,4 @@
+-- Of: mail/finished
 local play = require "spec.support.play"
 local smtp = require "smtp"
 local steps = require "spec.support.steps"

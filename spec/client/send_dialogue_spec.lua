@@ -1,3 +1,4 @@
+-- Of: client/send, client/command, client/content, client/receipt
 local play = require "spec.support.play"
 local smtp = require "smtp"
 

@@ -1,5 +1,6 @@
 -- The way to the content (connecting, greeting, EHLO, TLS, login, envelope) ends in time though no option says when; the
 -- content and its final reply have the RFC's time (RFC 5321 4.5.3.2), as who is hasty there sends twice.
+-- Of: client/connect, client/state
 local clock = require "spec.support.clock"
 local core = require "smtp.core"
 local loopback = require "spec.support.loopback"

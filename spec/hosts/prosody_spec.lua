@@ -1,4 +1,5 @@
 -- The transport inside a real Prosody, which runs this file by busted, too: what is said here of its runners is said there.
+-- Of: transport/prosody
 local away = require "spec.support.away"
 local core = require "smtp.core"
 local loopback = require "spec.support.loopback"

@@ -1,4 +1,5 @@
 -- The transport for services of skynet, not in skynet itself, which is packaged nowhere: over a stand-in for it.
+-- Of: transport/skynet
 local core = require "smtp.core"
 local host = require "spec.support.skynet"
 local loopback = require "spec.support.loopback"

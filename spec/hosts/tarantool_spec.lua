@@ -1,4 +1,5 @@
 -- The transport inside a real Tarantool, which runs this file by busted, too: what is said here of its fibers is said there.
+-- Of: transport/tarantool
 local child = require "spec.support.child"
 local core = require "smtp.core"
 local loopback = require "spec.support.loopback"

@@ -1,5 +1,6 @@
 -- What C writes in one step must come out as the complete grammar in Lua writes it: the two are compared over many inputs,
 -- made of what is usual, what is nasty and both.
+-- Of: wire/draft
 local address = require "smtp.mail.address"
 local core = require "smtp.core"
 local header = require "smtp.mail.header"

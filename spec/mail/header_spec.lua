@@ -1,3 +1,4 @@
+-- Of: mail/date
 local address = require "smtp.mail.address"
 local header = require "smtp.mail.header"
 local core = require "smtp.core"

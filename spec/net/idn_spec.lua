@@ -1,3 +1,4 @@
+-- Of: wire/library
 local core = require "smtp.core"
 
 -- With libidn2, which is looked for at run time; without it the specs are pending.

@@ -1,5 +1,6 @@
 -- Look-ups to a name server that is silent: what they cost, who shares them, and what a child of fork has of them. Each
 -- spec runs in a process of its own, where silent.c stands before the C library's getaddrinfo.
+-- Of: net/resolve
 local child = require "spec.support.child"
 
 local PROLOGUE = [[

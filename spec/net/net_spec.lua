@@ -1,3 +1,4 @@
+-- Of: net/sys
 local child = require "spec.support.child"
 local core = require "smtp.core"
 local loopback = require "spec.support.loopback"

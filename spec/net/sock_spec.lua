@@ -1,3 +1,4 @@
+-- Of: bind/sock
 local core = require "smtp.core"
 local loopback = require "spec.support.loopback"
 

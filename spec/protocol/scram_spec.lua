@@ -1,4 +1,5 @@
 -- SCRAM against the examples of its RFCs, and the arithmetic below it; spec/client/auth_spec.lua has the hostile dialogues.
+-- Of: protocol/saslprep, tls/saslprep
 local core = require "smtp.core"
 local saslprep = require "smtp.protocol.saslprep"
 local scram = require "smtp.protocol.scram"

@@ -1,3 +1,4 @@
+-- Of: server/init, server/connection, server/commands, server/extension, server/path
 local clock = require "spec.support.clock"
 local core = require "smtp.core"
 local loopback = require "spec.support.loopback"

@@ -1,5 +1,5 @@
 -- floors BUILD: checks by machine what holds this house up: who may include or require whom, what C must never call,
--- how long a file may be, and what the two shared objects of BUILD (build/lua5.4) export and link.
+-- how long a file may be, that each has a spec, and what the two shared objects of BUILD (build/lua5.4) export and link.
 -- Prints each violation as `file:line: reason`; exits 1 if there is one.
 
 local build = arg[1]
@@ -129,7 +129,28 @@ local function check_lua(file, number, line, module)
   end
 end
 
+-- Which spec a module or C file has: one of its name in the room of its own, or one that names it in its head:
+-- `-- Of: client/send, client/command`
+local shown = {}
+for _, file in ipairs(output_lines("find spec -name '*_spec.lua'")) do
+  shown[file:match("^spec/(.*)_spec%.lua$")] = true
+  local inside = false
+  for line in io.lines(file) do
+    if not line:find("^%-%-") then
+      break
+    end
+    inside = inside or line:find("^%-%- Of: ") ~= nil
+    for name in (inside and line or ""):gmatch("[%w_/]+") do
+      shown[name] = true
+    end
+  end
+end
+
 for _, file in ipairs(output_lines("find csrc lua -name '*.[ch]' -o -name '*.lua' | sort")) do
+  local source = file:match("^lua/smtp/(.*)%.lua$") or file:match("^csrc/(.*)%.c$")
+  if source and not shown[source] then
+    violation(file, 1, ("no spec is of it: spec/%s_spec.lua, or one whose head says `-- Of: %s`"):format(source, source))
+  end
   local module = file:match("^lua/(.*)%.lua$")
   module = module and module:gsub("/init$", ""):gsub("/", ".")
   if module and not floor_of(module) then

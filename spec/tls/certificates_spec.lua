@@ -1,5 +1,6 @@
 -- Which certificates a client takes and which it refuses: each minted for its one flaw by the openssl command, shown by a
 -- server, judged by the client for "mail.example.test" unless a case says otherwise. RFC 5280, 6125, 9525.
+-- Of: tls/anchors, tls/context, tls/fault, tls/peer
 local core = require "smtp.core"
 local tls = require "smtp.tls"
 local transport = require "smtp.transport.tls"

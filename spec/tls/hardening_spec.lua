@@ -1,4 +1,5 @@
 -- What a server may do inside TLS that an ordinary one does not, at every point of the dialogue.
+-- Of: tls/mint
 local smtp = require "smtp"
 local tls = require "smtp.tls"
 local child = require "spec.support.child"

@@ -1,4 +1,5 @@
 -- Sessions resumed: what a second connection may skip, and what it may not: who the server is gets checked all the same.
+-- Of: tls/session
 local child = require "spec.support.child"
 local core = require "smtp.core"
 local smtp = require "smtp"

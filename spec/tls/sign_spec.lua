@@ -1,4 +1,5 @@
 -- Streaming hashes and signatures of smtp.tls; the signatures are checked by the openssl command.
+-- Of: tls/sign, tls/digest
 local child = require "spec.support.child"
 local pieces = require "spec.support.pieces"
 local tls = require "smtp.tls"

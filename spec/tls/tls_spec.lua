@@ -1,3 +1,4 @@
+-- Of: tls/engine, tls/binding
 local core = require "smtp.core"
 local tls = require "smtp.tls"
 local child = require "spec.support.child"

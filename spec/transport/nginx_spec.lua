@@ -1,4 +1,5 @@
 -- The transport inside a real nginx #real: to a server of ours and to a Postfix.
+-- Of: transport/nginx_openssl
 local away = require "spec.support.away"
 local child = require "spec.support.child"
 local core = require "smtp.core"

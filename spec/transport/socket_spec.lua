@@ -1,3 +1,4 @@
+-- Of: transport/fault
 local clock = require "spec.support.clock"
 local conformance = require "spec.transport_conformance"
 local core = require "smtp.core"

@@ -1,3 +1,4 @@
+-- Of: wire/wire, wire/buf, wire/status
 local core = require "smtp.core"
 local pieces = require "spec.support.pieces"
 
