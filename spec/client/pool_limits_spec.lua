@@ -505,6 +505,44 @@ describe("a pool", function()
       assert.are.equal(0, pool:counts().open)
     end)
 
+    it("lets a worker of send_many, who has nothing to do, wait for what another has under way", function()
+      local pool, transport = crowd.pool({ script(any(2), BYE), script(any(1), BYE) }, { size = 2 }, true)
+      local connect = transport.connect
+      function transport.connect()
+        local pipe = connect()
+        if pipe == transport.pipes[1] then
+          local read = pipe.read
+          function pipe.read(...) -- slowly
+            transport.wait("read", -1, core.now() + 1)
+            return read(...)
+          end
+        end
+        return pipe
+      end
+      local calls, over = 0, false
+      local function pause_until(is_so)
+        while not is_so() do transport.wait("read", -1, core.now() + 0.1) end
+      end
+      local results, tell = told()
+      crowd.run {
+        function()
+          return pool:send_many(function()
+            calls = calls + 1
+            if calls ~= 3 then return calls < 5 and letter(calls) or nil end
+            -- the fast one gets no more, the slow one gets another ahead
+            pause_until(function() return calls > 3 end)
+            over = true
+          end, tell)
+        end,
+        function()
+          pause_until(function() return over end)
+          pool:close()
+        end,
+      }
+      assert.are.same({ "sent", "sent", "sent" }, results)
+      assert.are.equal(0, pool:counts().open)
+    end)
+
     it("opens none for those who wait, and ends one that is being opened", function()
       local pool, transport = crowd.pool({ script(hello("X"), message(1)) }, { size = 1 }, true)
       local results = crowd.run {

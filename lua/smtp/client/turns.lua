@@ -86,10 +86,9 @@ local function new_bell(self)
   return bells.new { wait = transport.wait, blocks = function() return false end }
 end
 
---- Rests until then, or the pool is closed, or something rings the bell, which is in `group` meanwhile. May yield.
+--- Rests until then, or the pool becomes closed, or something rings the bell, which is in `group` meanwhile. May yield.
 ---@param group table<table, boolean>?
 function Turns:rest(deadline, group)
-  if self.closed then return end
   local bell = new_bell(self)
   -- nobody can ring it
   if bell:blocks() then return wait(self, deadline) end

@@ -106,8 +106,10 @@ end
 
 -- A worker ------------------------------------------------------------------------------------------------------------
 
--- Until then, or another worker wakes it, or a while has passed. May yield.
+-- Until then, or another worker wakes it, or the pool is closed, or a while has passed. May yield.
 local function rest(self, deadline)
+  -- closed while the iterator waited
+  if self.turns.closed and self.again[1] then return end
   self.turns:rest(math.min(deadline, core.now() + LONGEST), self.bells)
 end
 
