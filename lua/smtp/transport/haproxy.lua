@@ -26,7 +26,7 @@ local FIRST, MOST = 0.001, 0.02
 -- 3.4. It is nowhere written down; one that refuses it is asked for octet after octet.
 local some = "-3"
 
----@class smtp.transport.haproxy.pipe
+---@class smtp.transport.haproxy.pipe: smtp.Pipe
 local Pipe = {}
 Pipe.__index = Pipe
 
@@ -54,10 +54,6 @@ local function call(self, deadline, late, method, ...)
 end
 
 --- Some bytes, as soon as there are any. Yields.
----@param deadline number
----@return string? bytes
----@return string? kind "timeout"|"closed"
----@return string? reason
 function Pipe:read(deadline)
   local bytes, kind, reason = call(self, deadline, fault.nothing_came, "receive", some)
   if kind == "closed" and some ~= 1 and reason:find("Unsupported", 1, true) then
@@ -68,12 +64,6 @@ function Pipe:read(deadline)
 end
 
 --- All the bytes, or an error. Yields.
----@param bytes string
----@param deadline number
----@return boolean? ok
----@return string? kind "timeout"|"closed"
----@return string? reason
----@return integer? left octets at the end that are not on their way, at least
 function Pipe:write(bytes, deadline)
   for from = 1, #bytes, SLICE do
     -- before a slice, not behind the last: what is whole was sent, be it late
@@ -88,7 +78,6 @@ function Pipe:write(bytes, deadline)
 end
 
 --- HAProxy's sockets cannot be looked at: "closed" where HAProxy has ended the connection, else "idle".
----@return "idle"|"closed"
 function Pipe:peek()
   local ran, peer = pcall(self.sock and self.sock.getpeername, self.sock)
   return ran and peer and "idle" or "closed"
@@ -156,15 +145,6 @@ local function attempt(name, port, deadline)
 end
 
 --- A connected pipe, to the first of the name's addresses that answers. Yields.
----@param name string?
----@param port integer
----@param opts { path: string?, bind: string? }
----@param deadline number
----@return table? pipe
----@return string? kind "resolve"|"connect"|"timeout"
----@return string? reason
----@return boolean? temporary where the kind alone does not tell
----@return string? hint
 function haproxy.connect(name, port, opts, deadline)
   if not coroutine.isyieldable() then
     return nil, "connect", "HAProxy has no sockets while it reads its configuration", false,

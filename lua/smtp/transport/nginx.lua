@@ -19,7 +19,7 @@ local KEY_LIMIT = 1048576  -- octets of a PEM file
 
 local connections = 0      -- made by this worker
 
----@class smtp.transport.nginx.pipe
+---@class smtp.transport.nginx.pipe: smtp.Pipe
 ---@field info table? of TLS: version, cipher, resumed, peer
 ---@field heard boolean something was read since the handshake
 local Pipe = {}
@@ -61,10 +61,6 @@ local function ready(self, deadline)
 end
 
 --- Some bytes, as soon as there are any. Yields.
----@param deadline number
----@return string? bytes
----@return string? kind "timeout"|"closed"
----@return string? reason
 function Pipe:read(deadline)
   while ready(self, deadline) do
     local bytes, reason = call(self, "receiveany", ROOM)
@@ -82,12 +78,6 @@ function Pipe:read(deadline)
 end
 
 --- All the bytes, or an error. Yields.
----@param bytes string
----@param deadline number
----@return boolean? ok
----@return string? kind "timeout"|"closed"
----@return string? reason
----@return integer? left octets at the end that are not on their way, at least
 function Pipe:write(bytes, deadline)
   for from = 1, #bytes, SLICE do
     local left = #bytes - from + 1
@@ -105,7 +95,6 @@ end
 --- Whether something lies on the connection or it has ended, as far as nginx knows from the last turn of its loop. A
 --- cosocket cannot be looked at; but nginx looks at what it is given to keep, and closes a connection on which there is
 --- something: that is not to be had afterwards. Never yields.
----@return "idle"|"data"|"closed"
 function Pipe:peek()
   if self.parked then return take_back(self) and "idle" or "closed" end
   if not self.sock then return "closed" end
@@ -155,15 +144,6 @@ local function explain(reason, deadline)
 end
 
 --- A connected pipe. Yields. nginx asks its own resolver (not /etc/hosts) and tries one of a name's addresses.
----@param host string?
----@param port integer
----@param opts { path: string?, bind: string? }
----@param deadline number
----@return table? pipe
----@return string? kind "resolve"|"connect"|"timeout"
----@return string? reason
----@return boolean? temporary where the kind alone does not tell
----@return string? hint
 function nginx.connect(host, port, opts, deadline)
   local made, sock = pcall(ngx.socket.tcp)
   if not made then return disabled() end

@@ -33,7 +33,7 @@ local function rest(deadline, most, token)
   skynet.sleep(math.max(0, math.min(math.ceil((deadline - core.now()) * 100), most)), token)
 end
 
----@class smtp.transport.skynet.pipe
+---@class smtp.transport.skynet.pipe: smtp.Pipe
 local Pipe = {}
 Pipe.__index = Pipe
 
@@ -55,10 +55,6 @@ local function carry(line, address, port)
 end
 
 --- Some bytes, as soon as there are any. After the deadline what is there. Yields.
----@param deadline number
----@return string? bytes
----@return string? kind "timeout"|"closed"
----@return string? reason
 function Pipe:read(deadline)
   local line, late = self.line, false
   while not line.closed do
@@ -105,12 +101,6 @@ end
 --- After an error the last of them were not given to it and never will be, so that a message whose end is among them
 --- was not sent; and close() has skynet forget what it has. After true the connection may still die before they are on
 --- it: the session takes that for possibly sent, as it does with what lies in the system's buffers.
----@param bytes string
----@param deadline number
----@return boolean? ok
----@return string? kind "timeout"|"closed"
----@return string? reason
----@return integer? left octets at the end that are not on their way, at least
 function Pipe:write(bytes, deadline)
   local line = self.line
   for from = 1, #bytes, SLICE do
@@ -125,7 +115,6 @@ function Pipe:write(bytes, deadline)
 end
 
 --- What a read would find, without waiting.
----@return "idle"|"data"|"closed"
 function Pipe:peek()
   local line = self.line
   return line.bytes and "data" or (line.closed or line.ended) and "closed" or "idle"
@@ -173,15 +162,6 @@ end
 
 --- A connected pipe, to the first of the name's addresses that answers. The name is looked up by smtp: skynet would do
 --- it in the thread of all its sockets, and try one address only. Yields.
----@param name string?
----@param port integer
----@param opts { path: string?, bind: string? }
----@param deadline number
----@return table? pipe
----@return string? kind "resolve"|"connect"|"timeout"
----@return string? reason
----@return boolean? temporary where the kind alone does not tell
----@return string? hint
 function transport.connect(name, port, opts, deadline)
   if in_task() then return stepwise.connect(name, port, opts, deadline) end
   if not coroutine.isyieldable() then

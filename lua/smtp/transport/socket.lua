@@ -47,6 +47,7 @@ function socket.register(thread)
   socket.stepped[thread], socket.stepping = true, true
 end
 
+---@class smtp.transport.socket.pipe: smtp.Pipe
 local Pipe = {}
 Pipe.__index = Pipe
 
@@ -128,10 +129,6 @@ local function give(self, deadline, bytes, wire)
 end
 
 --- Some bytes, as soon as there are any. A deadline in the past takes what is there already.
----@param deadline number
----@return string? bytes
----@return string? kind "timeout"|"closed"
----@return string? reason
 function Pipe:read(deadline)
   return take(self, deadline)
 end
@@ -147,11 +144,6 @@ function Pipe:receive(wire, deadline)
 end
 
 --- All the bytes, or an error.
----@param bytes string
----@param deadline number
----@return boolean? ok
----@return string? kind "timeout"|"closed"
----@return string? reason
 function Pipe:write(bytes, deadline)
   return give(self, deadline, bytes)
 end
@@ -164,14 +156,11 @@ function Pipe:send(wire, deadline)
 end
 
 --- What lies on the connection, without waiting or taking it.
----@return "idle"|"data"|"closed"
 function Pipe:peek()
   return self.sock and self.sock:peek() or "closed"
 end
 
 --- The connection's own address.
----@return string? host
----@return integer? port
 function Pipe:name()
   if self.sock then return self.sock:name() end
 end
@@ -213,14 +202,6 @@ function socket.new(waiter, forget, beside, wake)
 
   --- A connected pipe: to whichever of the name's addresses answers first, tried in turn; its `resolved` is the time
   --- that the look-up took, in seconds.
-  ---@param host string?
-  ---@param port integer
-  ---@param opts { path: string?, bind: string? }
-  ---@param deadline number
-  ---@return table? pipe
-  ---@return string? kind "resolve"|"connect"|"timeout"
-  ---@return string? reason
-  ---@return boolean? temporary where the kind alone does not tell
   local function connect(host, port, opts, deadline)
     if opts.path then
       local address, reason = core.unix(opts.path)

@@ -14,7 +14,7 @@ local PEEKS = 16 -- reads that one peek may take: a peer could send records with
 local PAST = 0   -- a deadline that is over: do what can be done without waiting
 local SLICE = 65536 -- cleartext encrypted at a time, so that a large write needs little memory
 
----@class smtp.transport.tls.pipe
+---@class smtp.transport.tls.pipe: smtp.Pipe
 ---@field info table what `engine:info()` says: version, cipher, resumed, peer
 ---@field rounds integer times the handshake waited for the peer
 ---@field hint string? what to do about the error that has ended TLS, where that is well known
@@ -286,7 +286,6 @@ local function explain(self, kind, text, left)
 end
 
 --- At least one byte, as much as is there. May yield.
----@param deadline number absolute, monotonic seconds
 ---@return string? bytes
 ---@return string? kind "timeout"; "closed" (its text tells a cut from a proper end); "tls" (alert, bad record)
 ---@return string? text
@@ -298,12 +297,7 @@ function Pipe:read(deadline)
   return ahead
 end
 
---- All of `bytes`, or an error; after one nothing more can be written. May yield.
----@param bytes string
----@param deadline number absolute, monotonic seconds
----@return boolean? sent true
----@return string? kind "timeout", "closed", "tls"
----@return string? text
+--- All of `bytes`, or an error, "tls", too; after one nothing more can be written. May yield.
 function Pipe:write(bytes, deadline)
   for from = 1, #bytes, SLICE do
     local slice = #bytes > SLICE and bytes:sub(from, from + SLICE - 1) or bytes
@@ -355,7 +349,6 @@ function Pipe:receive(wire, deadline)
 end
 
 --- What a read would find, without waiting. Records that carry no data (session tickets) are taken in silently.
----@return string state "idle", "data" or "closed"
 function Pipe:peek()
   if self.ahead then return "data" end
   for _ = 1, PEEKS do
@@ -402,8 +395,6 @@ function Pipe:close()
 end
 
 --- Our own end of the connection.
----@return string? host
----@return integer? port
 function Pipe:name()
   if self.inner.name then return self.inner:name() end
 end
