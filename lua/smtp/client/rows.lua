@@ -1,13 +1,11 @@
 --- What a caller's iterator gives, composed row by row as it gives it: whatever the caller does to a row afterwards, it
 --- goes out as it was. A row that cannot be composed is an error of its own, and the others go on.
-local core = require "smtp.core"
 local send = require "smtp.client.send"
 local errors = require "smtp.errors"
 local message = require "smtp.mail.message"
 
 local rows = {}
 
-local SEED = message.SEED
 local catch, letter, outgoing = errors.catch, message.letter, message.outgoing
 
 -- The error of a row that cannot be composed, with its number.
@@ -28,8 +26,6 @@ end
 --- what the iterator gave
 function rows.new(iterator, owner)
   local count = 0
-  -- random octets are asked for by the dozen, a system call less a message
-  local random, used = "", 0
 
   return function()
     local ran, given = catch(iterator)
@@ -40,9 +36,7 @@ function rows.new(iterator, owner)
     if mail then return mail, nil, given end
     local fine = true
     if not err then
-      if used >= #random then random, used = core.random(12 * SEED) or "", 0 end
-      used = used + SEED
-      mail = letter(given, random, used - SEED)
+      mail = letter(given)
       if not mail then fine, mail, err = pcall(send.compose_any, given, "row") end
       if fine and mail then return mail, nil, given end
     end

@@ -14,7 +14,7 @@ local people = require "smtp.mail.people"
 local refusal = require "smtp.mail.refusal"
 local source = require "smtp.mail.source"
 
-local message = { SEED = 28 } -- no longer of use: rows asks
+local message = {}
 
 local refuse, try = refusal.refuse, refusal.try
 
