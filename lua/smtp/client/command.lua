@@ -115,7 +115,7 @@ end
 --- Every verb begins here: the call's deadline, and whether the session can be used at all.
 function command.begin(self, stage)
   caller.enter(self)
-  if self.settle then self.settle() end
+  if self.series then self.series:settle() end
   state.set_deadline(self)
   state.under_way(self, nil) -- whatever became of what was broken off
   if self.state == "dead" then return dead(self, stage) end

@@ -61,26 +61,23 @@ local Series = {}
 Series.__index = Series
 
 local function new(session, iterator, most, owner)
-  local self = setmetatable({
+  return setmetatable({
     session = session,
     iterator = iterator,     -- gives the messages
     most = most,             -- gives how many a burst may hold now
     owner = owner,           -- has what the iterator raised in `raised`, see state.rethrow; nil: that is not for here
-    settles = nil,           -- ends the message whose envelope is on the wire, see command.begin
 
     -- what changes with each message is false where there is none: a nil would be looked for among the methods
-    ahead = false,           -- the next message, once it is fetched,
-    problem = false,         -- or why it cannot be composed
-    further = queue({}, {}), -- the same of those behind it that have been fetched
+    ahead = false,           -- the next message, where it has been fetched and could be composed
+    further = queue({}, {}), -- others behind it that have been fetched; false: it cannot be composed, and why
     ended = false,           -- no more are fetched
     done = queue({}, {}),    -- results that are not handed over yet
 
-    on_wire = false,         -- the message whose envelope has gone along with the one before,
-    plan = false,            -- by this plan: the message's own may be for another session by now,
+    on_wire = false,         -- the plan of the message whose envelope has gone along with the one before,
     began = 0,               -- at this time,
     rounds = 0,              -- after so many waits, that one's among them
     reset = false,           -- and with RSET before it
-    short = false,           -- the connection, and the envelope on it, are for the shortcut
+    short = false,           -- it is one for the shortcut
     own = false,             -- the connection's socket, where its own calls may wait
 
     front = false,           -- of so many messages a result is being found out, if one is,
@@ -91,29 +88,28 @@ local function new(session, iterator, most, owner)
     curious = true,          -- perhaps the server's ways with chunks are worth finding out,
     lost = false,            -- and the server closed over the question
   }, Series)
-  function self.settles() self:settle() end
-  return self
 end
 
 -- Messages ------------------------------------------------------------------------------------------------------------
 
 --- The next message, fetched if need be; false: it cannot be composed; nil: there are no more.
 function Series:look_ahead()
-  if self.ahead or self.problem then return self.ahead end
-  local mail, err
-  if self.further.last > 0 then
-    mail, err = self.further:take()
-  elseif not self.ended then
-    mail, err = self.iterator()
+  if self.ahead then return self.ahead end
+  local further = self.further
+  if further.last == 0 then
+    if self.ended then return nil end
+    local mail, err = self.iterator()
+    if mail then
+      self.ahead = mail
+    elseif mail == nil then
+      self.ended = true
+    else
+      further:put(false, err)
+    end
+    return mail
   end
-  if mail then
-    self.ahead = mail
-  elseif mail == nil then
-    self.ended = true
-  else
-    self.problem = err
-  end
-  return mail
+  if further.values[further.first] then self.ahead = further:take() end
+  return self.ahead
 end
 
 --- Fetches one more, if there is one, behind those that are known.
@@ -131,9 +127,10 @@ end
 
 --- The next message, or false and why not. It is no longer the next one.
 function Series:take()
-  local mail, err = self.ahead, self.problem
-  self.ahead, self.problem = false, false
-  return mail, err
+  local mail = self.ahead
+  if not mail then return self.further:take() end
+  self.ahead = false
+  return mail
 end
 
 -- One by one ----------------------------------------------------------------------------------------------------------
@@ -144,10 +141,11 @@ function Series:along()
   local one = mail and envelope.has_room(session) and envelope.new(session, mail)
   if one and not one.plan.terms.chunks and envelope.queue(session, one, self.reset) then
     local line = session.pump
+    self:take()
     -- the next wait is the content's
-    self.on_wire, self.plan, self.began, self.rounds = self:take(), one.plan, core.now(), line.rounds + 1
+    self.on_wire, self.began, self.rounds = one.plan, core.now(), line.rounds + 1
     self.own = socket.alone(line.pipe) or false
-    self.short = not self.reset and shortcut.fits(session, one.plan)
+    self.short = not (self.reset or self.curious) and shortcut.fits(session, one.plan)
   end
   return true
 end
@@ -164,17 +162,17 @@ end
 
 --- The transaction of the message at the front, whose envelope is on the wire then.
 function Series:begin()
-  local session, mail = self.session, self.on_wire
-  self.on_wire = false
-  local one, err
-  if mail and session.state == "ready" then
-    one = envelope.new(session, mail, self.plan)
+  local session, plan = self.session, self.on_wire
+  self.on_wire, self.short = false, false
+  local mail, one, err
+  if plan and session.state == "ready" then
+    one = envelope.new(session, plan.mail, plan)
     one.began, one.rounds, one.reset = self.began, self.rounds, self.reset
     one.late = core.now() - self.left > shortcut.LATE
     return one
   end
   -- its envelope went along with what broke the connection
-  if mail then return command.begin(session, "mail") end
+  if plan then return command.begin(session, "mail") end
   mail, err = self:take()
   self.front = 1
   if mail then one, err = send.begin(session, mail) end
@@ -322,19 +320,19 @@ function Series:next()
   if err then return self:refuse(err) end
   caller.by(session, Series.next)
   -- another series may have been left
-  if session.settle ~= self.settles then
-    if session.settle then session.settle() end
-    state.settles(session, self.settles)
+  if session.series ~= self then
+    if session.series then session.series:settle() end
+    state.serves(session, self)
   end
   enter(self, session)
   local receipt
-  if self.short and self.on_wire and session.state == "ready" then receipt, err = shortcut.send(self) end
+  if self.short and session.state == "ready" then receipt, err = shortcut.send(self) end
   if receipt == nil then receipt, err = self:advance() end
   self.front = false
   caller.leave(session)
   if self.stopped then self:close() end
   if receipt ~= nil then return receipt, err end
-  state.settles(session, nil)
+  state.serves(session, nil)
   if self.owner then
     state.rethrow(session)
     state.rethrow(session, self.owner)

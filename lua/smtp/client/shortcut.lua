@@ -70,12 +70,11 @@ end
 ---@return smtp.Receipt|false|nil receipt nil: nothing was done, the long way is due
 ---@return smtp.Error? err
 function shortcut.send(series)
-  local session, plan, mail = series.session, series.plan, series.ahead
-  if series.curious and series.most() > 1 then return nil end
+  local session, plan, mail = series.session, series.on_wire, series.ahead
   local follower, block, lines, utf8
   if mail then
     -- with an envelope on the wire the terms stay as they are
-    follower = mail == series.on_wire and plan or envelope.plan(session, mail, plan.terms)
+    follower = mail == plan.mail and plan or envelope.plan(session, mail, plan.terms)
     if not (follower and follower.bytes) then return nil end
     block, lines, utf8 = follower.block, follower.lines, mail.utf8
   end
@@ -102,7 +101,7 @@ function shortcut.send(series)
     if ok == nil then state.set_deadline(session, due) end
     if not (ok or went) then return nil end
     if not ok then
-      series.on_wire = false
+      series.on_wire, series.short = false, false
       return fail(session, went)
     end
   end
@@ -111,9 +110,9 @@ function shortcut.send(series)
   now = now or core.now()
   local began, rounds, waits = series.began, series.rounds, line.rounds + 1
   if went then
-    series.on_wire, series.plan, series.began, series.rounds, series.ahead = mail, follower, now, waits, false
+    series.on_wire, series.began, series.rounds, series.ahead = follower, now, waits, false
   else
-    series.on_wire = false
+    series.on_wire, series.short = false, false
   end
   local kind, reason, unsent, limit, came
   if not sent then sent, kind, reason, unsent = pipe:send(wire, math.min(now + timeouts.block, expires)) end
@@ -143,9 +142,10 @@ function shortcut.send(series)
     end
     code, text, enhanced = reply.code, reply.text, reply.enhanced
   end
-  series.left = came or core.now()
+  local left = came or core.now()
+  series.left = left
   if code < 300 and code ~= 221 then
-    return receipts.short(session, plan, code, enhanced, text, id, series.left - began, line.rounds - rounds)
+    return receipts.short(session, plan, code, enhanced, text, id, left - began, line.rounds - rounds)
   end
   return decide(session, { code = code, enhanced = enhanced, text = text })
 end

@@ -53,10 +53,10 @@ function state.new(plan, life, seconds)
     transport = plan.transport or socket.new(),
     wrapper = secure and require "smtp.transport.tls" or nil,
     trace = nil,
-    life = life,
+    life = life or false,   -- a nil would be looked for among the methods each time
     expires = math.huge,    -- the present call's deadline
     way = seconds and { left = seconds, since = core.now(), counts = true, over = false },
-    settle = nil,           -- ends the message of send_many whose envelope is on the wire
+    series = nil,           -- of send_many, that the last result was asked of: a message of it may be on the wire
     raised = nil,           -- what code of the caller's raised, until that may go on to the caller: { value }
     busy = false,           -- a coroutine is in a call,
     call = nil,             -- of this function: both are caller's
@@ -164,6 +164,12 @@ function state.into(self, place)
   self.at = place
 end
 
+--- Messages go out one after the other, by this series of send_many: whatever comes in between settles it first.
+---@param series smtp.Series? nil: they have
+function state.serves(self, series)
+  self.series = series
+end
+
 --- It is between two commands again.
 function state.back(self)
   self.at = "command"
@@ -200,11 +206,6 @@ local function put_away(self)
   local close = self.reading
   self.reading = nil
   if close then close() end
-end
-
---- `settle` ends a message of send_many whose envelope is on the wire; nil: there is none any more.
-function state.settles(self, settle)
-  self.settle = settle
 end
 
 --- A content is read, and `close` puts its files away.
@@ -320,7 +321,7 @@ end
 
 --- The deadline of all calls from now on; nil: each has its own.
 function state.set_life(self, life)
-  self.life = life
+  self.life = life or false
 end
 
 --- Whether the time for all that comes before the content has run out.
