@@ -33,7 +33,7 @@ end
 local OFFER = play.hello("PIPELINING", "CHUNKING", "BINARYMIME", "8BITMIME")
 local ASKED = { "C: BDAT 6 LAST", "C: XNOP", "C: QUIT" }
 
--- A message that goes out in two flights, and one that goes command by command.
+-- A message that goes out in two groups, and one that goes command by command.
 local GROUP = { "C~ ^MAIL FROM", "C~ ^RCPT TO", "C: DATA", "S: 250 1", "S: 250 2", "S: 354 go", "C: A: b", "C: ", "C: .", "S: 250 in" }
 local STEPS = { "C~ ^MAIL FROM", "S: 250 1", "C~ ^RCPT TO", "S: 250 2", "C: DATA", "S: 354 go", "C: A: b", "C: ", "C: .",
   "S: 250 in" }

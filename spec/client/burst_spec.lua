@@ -53,7 +53,7 @@ local function run(session, iterator)
   return results
 end
 
-describe("a whole message in one flight", function()
+describe("a whole message in one group", function()
   both("that is answered with a 3xx may have been sent all the same", function(dribble)
     for _, replies in ipairs {
       { "S: 250 1", "S: 250 2", "S: 354 go on", "S: 250 in" }, { "S: 250 1", "S: 354 2", "S: 250 in" },
@@ -67,7 +67,7 @@ describe("a whole message in one flight", function()
 end)
 
 describe("a batch to a server with CHUNKING", function()
-  both("asks once whether it swallows, and then sends whole messages in one flight", function(dribble)
+  both("asks once whether it swallows, and then sends whole messages in one burst", function(dribble)
     local session, transport = open(script(OFFER, envelope(1), GO, content(1), ASKED, "S: 250 in", "S: 250 reset", "S: 503 no", "S: 250 reset",
       whole(2), "C: RSET", whole(3), "C: RSET", whole(4), TAKEN, RESET, TAKEN, RESET, TAKEN), nil, dribble)
     local rounds = session.pump.rounds
@@ -196,7 +196,7 @@ describe("a batch to a server with CHUNKING", function()
   end)
 end)
 
-describe("a flight of whole messages", function()
+describe("a burst of whole messages", function()
   local TRUST = { pipeline = "chunk" }
 
   both("keeps the outcome of each: MAIL, RCPT, content refused in the middle", function(dribble)
@@ -254,7 +254,7 @@ describe("a flight of whole messages", function()
     end
   end)
 
-  -- After a 421 to the first of three, in the middle of a flight: what the server says behind it, and what became of each.
+  -- After a 421 to the first of three, in the middle of a burst: what the server says behind it, and what became of each.
   for name, case in pairs {
     ["takes what comes behind the refused message"] = { { "S: 503 no", "S: 503 no", RESET, TAKEN, RESET, TAKEN },
       "rejected mail not_sent 421", "sent", "sent" },
@@ -316,14 +316,14 @@ describe("a flight of whole messages", function()
     play.finished(transport)
   end)
 
-  both("a reply too many somewhere: a refusal in that flight may be another message's, and decides nothing", function(dribble)
+  both("a reply too many somewhere: a refusal in that burst may be another message's, and decides nothing", function(dribble)
     local session = open(script(OFFER, whole(1), "C: RSET", whole(2), TAKEN, RESET, "S: 250 1", "S: 250 surplus", "S: 550 2",
       "S: 250 in"), TRUST, dribble)
     assert.are.same({ "sent", "rejected final unknown 550" }, run(session, letters(2)))
     assert.are.equal("dead", session.state)
   end)
 
-  both("a reply too many somewhere: a recipient refused in that flight may be another, and no receipt names it", function(dribble)
+  both("a reply too many somewhere: a recipient refused in that burst may be another, and no receipt names it", function(dribble)
     local two = { "C: MAIL FROM:<ada@example.org>", "C: RCPT TO:<bob@example.org>", "C: RCPT TO:<eve@example.org>", "C: BDAT 14 LAST",
       "C: A: 1", "C: ", "C: RSET" }
     local session = open(script(OFFER, two, "S: 250 1", "S: 250 surplus", "S: 250 bob", "S: 550 eve", "S: 250 in"), TRUST, dribble)

@@ -79,7 +79,7 @@ describe("A second coroutine on a session", function()
       { username = "ada", password = "x", allow_insecure_auth = true }, function(s) return s:open() end },
     ["sends"] = { script(hello(), "C: MAIL FROM:<ada@example.org>", "S: 250 1", "C: RCPT TO:<to1@example.test>", "S: 250 2", "C: DATA",
       "S: 354 go", content(1), "S: 250 in"), nil, function(s) return s:open() and s:send(letter(1)) end },
-    ["sends in one flight"] = { script(hello "PIPELINING", envelope(1), GO, content(1), "S: 250 in"), nil,
+    ["sends in one group"] = { script(hello "PIPELINING", envelope(1), GO, content(1), "S: 250 in"), nil,
       function(s) return s:open() and s:send(letter(1)) end },
     ["gives data"] = { script(hello(), "C: DATA", "S: 354 go", "C: x", "C: .", "S: 250 in"), nil,
       function(s) return s:open() and s:data("x") end },

@@ -258,7 +258,7 @@ local function in_maildir(maildir, mail, wanted)
   return found
 end
 
-describe("the flights to smtp.server:", function()
+describe("the groups to smtp.server:", function()
   exercise(function()
     local server = assert(smtp.server {})
     local to = {}
@@ -277,7 +277,7 @@ describe("the flights to smtp.server:", function()
   end)
 end)
 
-describe("the flights to Postfix #real:", function()
+describe("the groups to Postfix #real:", function()
   teardown(postfix.stop)
   exercise(function()
     local server, reason = postfix.start()
@@ -294,7 +294,7 @@ describe("the flights to Postfix #real:", function()
   end)
 end)
 
-describe("the flights to Exim #real:", function()
+describe("the groups to Exim #real:", function()
   local server, reason
   setup(function() server, reason = exim.start() end)
   teardown(exim.stop)
@@ -335,7 +335,7 @@ local function with(base, more)
   return all
 end
 
-describe("the flights to Dovecot #real:", function()
+describe("the groups to Dovecot #real:", function()
   local behind
   setup(function() behind = assert(smtp.server {}) end)
   teardown(function()
@@ -360,7 +360,7 @@ describe("the flights to Dovecot #real:", function()
   end)
 end)
 
-describe("the flights to npm's smtp-server #real:", function()
+describe("the groups to npm's smtp-server #real:", function()
   teardown(smtp_server.stop)
   exercise(function()
     local server, reason = smtp_server.start()

@@ -103,7 +103,7 @@ describe("empty lines between replies are passed over:", function()
       play.finished(transport)
     end)
 
-    both("in a flight of whole messages, " .. name, function(dribble)
+    both("in a burst of whole messages, " .. name, function(dribble)
       local whole = { ENVELOPE[1], ENVELOPE[2], "C: BDAT 11 LAST", "C: A: b", "C: ", "C: c" }
       local taken = { "S: 250 1", blank, "S: 250 2", "S: 250 in", blank }
       local all = options(script(hello("PIPELINING", "CHUNKING"), whole, "C: RSET", whole, taken, "S: 250 reset", blank, taken),
@@ -140,8 +140,8 @@ describe("a reply too many among those to whole messages:", function()
     return receipt and "sent" or err.kind .. " " .. err.outcome
   end
 
-  -- What became of each message of one flight.
-  local function flight(count, replies, dribble)
+  -- What became of each message of one burst.
+  local function send_burst(count, replies, dribble)
     local lines = { whole() }
     for i = 2, count do lines[i] = { "C: RSET", whole() } end
     local session, results, given = assert(smtp.connect((options(script(OFFER, lines, replies), { pipeline = "chunk" }, dribble)))), {}, 0
@@ -171,7 +171,7 @@ describe("a reply too many among those to whole messages:", function()
   } do
     both(name, function(dribble)
       local wanted = { case[2], case[3] }
-      assert.are.same(wanted, flight(#wanted, case[1], dribble))
+      assert.are.same(wanted, send_burst(#wanted, case[1], dribble))
     end)
   end
 

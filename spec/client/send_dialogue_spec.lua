@@ -10,7 +10,7 @@ local RAW = "Message-ID: <1@example.org>\r\n\r\nHello.\r\n.\r\n"
 local CONTENT = { "C: Message-ID: <1@example.org>", "C: ", "C: Hello.", "C: ..", "C: ." }
 local ENVELOPE = { "C: MAIL FROM:<ada@example.org>", "C: RCPT TO:<bob@example.org>", "C: DATA" }
 local EHLO = "EHLO client.example.org\r\n"
-local FLIGHT = "MAIL FROM:<ada@example.org>\r\nRCPT TO:<bob@example.org>\r\nDATA\r\n"
+local OPENING = "MAIL FROM:<ada@example.org>\r\nRCPT TO:<bob@example.org>\r\nDATA\r\n"
 local BODY = "Message-ID: <1@example.org>\r\n\r\nHello.\r\n..\r\n.\r\n"
 
 local function letter(changes)
@@ -49,7 +49,7 @@ describe("what goes into one write", function()
   both("with PIPELINING: the envelope with DATA; the content with QUIT", function(dribble)
     local receipt, _, transport = send(script(hello("PIPELINING"), ENVELOPE, "S: 250 1", "S: 250 2", "S: 354 go", CONTENT,
       "C: QUIT", "S: 250 2.0.0 Ok: queued as 4ZX", "S: 221 bye"), nil, dribble)
-    assert.are.same({ EHLO, FLIGHT, BODY .. "QUIT\r\n" }, transport.pipe.written)
+    assert.are.same({ EHLO, OPENING, BODY .. "QUIT\r\n" }, transport.pipe.written)
     assert.are.equal(5, receipt.round_trips) -- connect, greeting, EHLO, envelope, content
     play.finished(transport)
   end)
@@ -75,7 +75,7 @@ describe("what goes into one write", function()
     local s, transport = play.open(script(hello("PIPELINING"), one, one, one, "C: QUIT", "S: 221 bye"), nil, dribble)
     for _ = 1, 3 do assert.are.equal(2, assert(s:send(letter())).round_trips) end
     assert(s:quit())
-    assert.are.same({ EHLO, FLIGHT, BODY, FLIGHT, BODY, FLIGHT, BODY, "QUIT\r\n" }, transport.pipe.written)
+    assert.are.same({ EHLO, OPENING, BODY, OPENING, BODY, OPENING, BODY, "QUIT\r\n" }, transport.pipe.written)
     play.finished(transport)
   end)
 
@@ -86,7 +86,7 @@ describe("what goes into one write", function()
     assert.is_nil((s:send(letter())))
     assert.are.equal(2, assert(s:send(letter())).round_trips)
     assert.are.equal(2, assert(s:send(letter())).round_trips)
-    assert.are.equal("RSET\r\n" .. FLIGHT, transport.pipe.written[3])
+    assert.are.equal("RSET\r\n" .. OPENING, transport.pipe.written[3])
     play.finished(transport)
   end)
 
@@ -175,7 +175,7 @@ local STEPS = {
   { "body", {}, nil },
   { "final", CONTENT, "S: 250 in" },
 }
-local FLIGHT_OF = { mail = true, rcpt = true, data = true }
+local GROUPED = { mail = true, rcpt = true, data = true }
 
 -- The script up to a stage, where `event` happens instead of the answer.
 local function until_stage(stage, event, pipelining)
@@ -185,7 +185,7 @@ local function until_stage(stage, event, pipelining)
   end
   for _, step in ipairs(STEPS) do
     local name, says, answer = step[1], step[2], step[3]
-    if pipelining and FLIGHT_OF[name] then
+    if pipelining and GROUPED[name] then
       if not said then add(ENVELOPE) end
       said = true
     else
@@ -359,7 +359,7 @@ describe("recipients", function()
       "S: 354 3"), nil, dribble)
     assert.is_nil(receipt)
     assert.are.same({ "rejected", "mail", "not_sent", 503 }, fate(err))
-    assert.are.equal(EHLO .. FLIGHT, table.concat(transport.pipe.written))
+    assert.are.equal(EHLO .. OPENING, table.concat(transport.pipe.written))
     assert.is_true(transport.pipe.closed)
   end)
 

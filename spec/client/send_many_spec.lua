@@ -39,7 +39,7 @@ local OFFER = hello("PIPELINING")
 local GO = { "S: 250 1", "S: 250 2", "S: 354 go" }
 
 describe("send_many", function()
-  both("sends each envelope in the flight of the content before it: N messages, N + 1 waits", function(dribble)
+  both("sends each envelope in the group of the content before it: N messages, N + 1 waits", function(dribble)
     local session, transport = play.open(script(OFFER, envelope(1), GO, content(1), envelope(2), "S: 250 in", GO,
       content(2), envelope(3), "S: 250 in", GO, content(3), "S: 250 in"), nil, dribble)
     local rounds, writes = session.pump.rounds, #transport.pipe.written

@@ -256,7 +256,7 @@ describe("the content and its final reply keep their time", function()
 
   local CHUNKS = "250-mail.example.org\n250-PIPELINING\n250 CHUNKING"
 
-  it("in one flight with the envelope, whose replies may come only behind the content's", function()
+  it("in one group with the envelope, whose replies may come only behind the content's", function()
     for _, turn in ipairs { { 250, "250 2.1.0 ok\n250 2.1.5 ok\n250 2.0.0 ok" }, { 250, "250 2.1.0 ok\n250 2.1.5 ok" } } do
       local given = letter({ { 25, GREETING }, { 25, CHUNKS }, turn, { 590, "250 2.0.0 ok" } }, { pipeline = "chunk" })
       local _, receipt, err = timed(smtp.send, given)

@@ -38,7 +38,7 @@ function receipt.may_work_later(rejected, mail)
   return later and (mail.partial ~= false or not never)
 end
 
--- A receipt's own list of all that a plan of one flight names.
+-- A receipt's own list of all that a plan of one group names.
 local function all(plan)
   local to = plan.to
   return to[2] and { unpack(to) } or { to[1] }
