@@ -24,9 +24,10 @@ end
 
 --- From now on this coroutine is in a call on the session.
 ---@param again boolean? it was the one in the last call, too
-function caller.enter(self, again)
+---@param call function? as for by
+function caller.enter(self, again, call)
   if not again then threads[self] = caller.myself() end
-  self.busy = true
+  self.busy, self.call = true, call or self.call
 end
 
 --- Nobody is in one.

@@ -1,5 +1,9 @@
---- What a caller's iterator gives, composed row by row as it gives it: whatever the caller does to a row afterwards, it
---- goes out as it was. A row that cannot be composed is an error of its own, and the others go on.
+--- rows: what a caller's iterator gives, composed row by row as it gives it.
+---
+--- Does: keeps each as it was, whatever the caller does to it afterwards; makes a row that cannot be composed an error
+--- of its own, with its number, and goes on.
+--- Never: raises what the iterator raised: that is for whoever asked, when the rows before have their results.
+--- Called by: send_many, workers.
 local send = require "smtp.client.send"
 local errors = require "smtp.errors"
 local message = require "smtp.mail.message"

@@ -1,8 +1,9 @@
 --- send_many: messages one after the other over a session, with as few waits as the server allows.
+---
 --- Does: by DATA each envelope goes in the group of the content before it; by BDAT several whole messages make a burst.
 --- The next message is composed while the server is busy, and what became of each is told in order.
 --- Never: begins a message once it is closed, or loses the result of one that the iterator gave.
---- Called by: session, pool. What it does a thousand times alike goes by the shortcut.
+--- Called by: session, workers. What it does a thousand times alike goes by the shortcut.
 --- RFC 2920 3.1 (what may stand in one group), RFC 3030 4.1 (BDAT anywhere).
 local bdat = require "smtp.client.bdat"
 local burst = require "smtp.client.burst"
@@ -296,11 +297,11 @@ local function break_off(self)
   end
 end
 
--- Begins a call.
-local function enter(self, session)
+-- Begins a call, of this function where it is the caller's own.
+local function enter(self, session, call)
   if self.front then break_off(self) end
   -- over a socket of its own it is the same coroutine as in the first call
-  caller.enter(session, self.own and not socket.stepping)
+  caller.enter(session, self.own and not socket.stepping, call)
   self.handed, self.front = false, self.on_wire and 1 or 0
   state.set_deadline(session)
 end
@@ -318,13 +319,13 @@ function Series:next()
   local session = self.session
   local err = session.busy and caller.refusal(session, "mail")
   if err then return self:refuse(err) end
-  caller.by(session, Series.next)
   -- another series may have been left
   if session.series ~= self then
+    caller.by(session, Series.next)
     if session.series then session.series:settle() end
     state.serves(session, self)
   end
-  enter(self, session)
+  enter(self, session, Series.next)
   local receipt
   if self.short and session.state == "ready" then receipt, err = shortcut.send(self) end
   if receipt == nil then receipt, err = self:advance() end

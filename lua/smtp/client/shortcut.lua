@@ -1,9 +1,10 @@
 --- shortcut: one message of send_many by DATA, in two calls into C, as long as all goes well.
+---
 --- Does: takes the replies to an envelope that went along with the content before, writes the content with the next
 --- envelope behind its end, and makes a receipt of the final reply.
 --- Never: does what the long way (send_many's advance) would not do: the wire, the results and the errors are the same,
 --- to which spec/client/shortcut_spec.lua holds the two. What is out of the ordinary is left to that, nothing done.
---- Why: a kept message of 1 KB takes less than a third of the long way's instructions, 29 000 of 105 000.
+--- Why: a kept message of 1 KB takes less than a third of the long way's instructions, 30 000 of 105 000.
 --- Called by: send_many.
 local command = require "smtp.client.command"
 local content = require "smtp.client.content"

@@ -12,6 +12,8 @@ local trace = require "smtp.protocol.trace"
 
 local state = {}
 
+local huge = math.huge
+
 -- What belongs to one connection, before its first step.
 local function unconnected(self)
   self.state = "new"       -- "new", "connected", "ready" (for mail), "dead" (see cause) or "closed"
@@ -54,7 +56,7 @@ function state.new(plan, life, seconds)
     wrapper = secure and require "smtp.transport.tls" or nil,
     trace = nil,
     life = life or false,   -- a nil would be looked for among the methods each time
-    expires = math.huge,    -- the present call's deadline
+    expires = huge,    -- the present call's deadline
     way = seconds and { left = seconds, since = core.now(), counts = true, over = false },
     series = nil,           -- of send_many, that the last result was asked of: a message of it may be on the wire
     raised = nil,           -- what code of the caller's raised, until that may go on to the caller: { value }
@@ -311,7 +313,7 @@ end
 --- The deadline of the present call.
 ---@param expires number? absolute; nil: by the session's life, or else by `timeout`
 function state.set_deadline(self, expires)
-  self.expires = expires or self.life or (self.plan.timeout and core.now() + self.plan.timeout) or math.huge
+  self.expires = expires or self.life or (self.plan.timeout and core.now() + self.plan.timeout) or huge
 end
 
 --- No more than so many seconds from now on.
@@ -335,7 +337,7 @@ end
 local function end_of(way, now, named)
   if way.counts then way.left = way.left - (now - way.since) end
   way.since, way.counts = now, not named
-  return named and math.huge or now + way.left
+  return named and huge or now + way.left
 end
 
 --- The deadline of one wait.
