@@ -108,7 +108,7 @@ static int same(lua_State *L)
 }
 
 /* tls.xor(a, b) -> each byte of one with that of the other; two digests of the same length */
-static int xor(lua_State *L)
+static int mix(lua_State *L)
 {
 	unsigned char mixed[SMTP_DIGEST_MAX];
 	size_t length;
@@ -242,7 +242,7 @@ void smtp_open_sign(lua_State *L)
 		{"algorithm", signer_algorithm}, {"size", signer_size}, {"sign", signer_sign}, {NULL, NULL}};
 	static const luaL_Reg functions[] = {
 		{"hash", hash}, {"hmac", hmac},         {"pbkdf2", pbkdf2},     {"same", same},
-		{"xor", xor},   {"saslprep", saslprep}, {"hasher", hasher_new}, {"signer", signer_new},
+		{"xor", mix},   {"saslprep", saslprep}, {"hasher", hasher_new}, {"signer", signer_new},
 		{NULL, NULL},
 	};
 	smtp_class(L, DERIVATION, derivation_methods, NULL, derivation_gc);
