@@ -51,9 +51,6 @@ void smtp_check_address(lua_State *L, int index, struct smtp_address *address);
 /* Pushes host and port. */
 int smtp_push_name(lua_State *L, const struct smtp_address *address);
 
-/* nil and "again", or the system's words for -errno */
-int smtp_fail_system(lua_State *L, int failure);
-
 /* Seconds from now on, at least 0. */
 double smtp_seconds_until(double deadline);
 

@@ -8,7 +8,6 @@
 #include "../net/sock.h"
 #include "../net/sys.h"
 
-#include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
 
@@ -23,13 +22,6 @@ struct poller {
 struct lookup {
 	struct smtp_resolve *resolve;
 };
-
-int smtp_fail_system(lua_State *L, int failure)
-{
-	if (failure == -EAGAIN || failure == -EWOULDBLOCK || failure == -EINTR || failure == -EINPROGRESS)
-		return smtp_fail(L, "again");
-	return smtp_fail(L, strerror(-failure));
-}
 
 void smtp_check_address(lua_State *L, int index, struct smtp_address *address)
 {

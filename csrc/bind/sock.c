@@ -5,6 +5,7 @@
 #include "../net/sock.h"
 #include "../net/sys.h"
 
+#include <errno.h>
 #include <stdbool.h>
 
 #define SOCK_CLASS "smtp.sock"
@@ -13,6 +14,27 @@ struct sock {
 	int fd1;         /* the descriptor + 1, so that a zeroed object is a closed one */
 	double patience; /* see smtp_sock_await */
 };
+
+static bool is_early(ssize_t result)
+{
+	return result == -EAGAIN || result == -EWOULDBLOCK || result == -EINTR || result == -EINPROGRESS;
+}
+
+/* nil, and "again" or the system's words for -errno */
+static int fail(lua_State *L, int failure)
+{
+	return smtp_fail(L, is_early(failure) ? "again" : strerror(-failure));
+}
+
+/* The same of what moves octets, and found the end (0) or failed: nil, and "again", or "closed" and words. */
+static int fail_move(lua_State *L, ssize_t result)
+{
+	if (is_early(result))
+		return smtp_fail(L, "again");
+	smtp_fail(L, "closed");
+	lua_pushstring(L, result == 0 ? "the peer closed the connection" : strerror((int)-result));
+	return 3;
+}
 
 static struct sock *self(lua_State *L)
 {
@@ -69,7 +91,7 @@ static int sock_accept(lua_State *L)
 		return smtp_fail(L, "closed"); /* meanwhile */
 	int fd = smtp_sock_accept(listener->fd1 - 1);
 	if (fd < 0)
-		return smtp_fail_system(L, fd);
+		return fail(L, fd);
 	sock->fd1 = fd + 1;
 	return 1;
 }
@@ -78,12 +100,12 @@ static int sock_connected(lua_State *L)
 {
 	int failure = smtp_sock_connected(check_fd(L));
 	if (failure)
-		return smtp_fail_system(L, failure);
+		return fail(L, failure);
 	lua_pushboolean(L, 1);
 	return 1;
 }
 
-/* read([deadline]) -> bytes | nil, "again" | nil, "closed" | nil, why; with a deadline it waits for them */
+/* read([deadline]) -> bytes | nil, "again" | nil, "closed", words; with a deadline it waits for them */
 static int sock_read(lua_State *L)
 {
 	char bytes[16384];
@@ -91,14 +113,13 @@ static int sock_read(lua_State *L)
 	int fd = descriptor(L, sock);
 	double seconds = smtp_seconds_until(luaL_optnumber(L, 2, 0));
 	ssize_t count = smtp_sock_await(fd, &sock->patience, seconds, bytes, sizeof bytes);
-	if (count == 0)
-		return smtp_fail(L, "closed");
-	if (count < 0)
-		return smtp_fail_system(L, (int)count);
+	if (count <= 0)
+		return fail_move(L, count);
 	lua_pushlstring(L, bytes, (size_t)count);
 	return 1;
 }
 
+/* write(bytes[, from]) -> how many went | nil, "again" | nil, "closed", words */
 static int sock_write(lua_State *L)
 {
 	size_t length;
@@ -108,7 +129,7 @@ static int sock_write(lua_State *L)
 	size_t skip = (size_t)from - 1;
 	ssize_t count = smtp_sock_write(check_fd(L), bytes + skip, length - skip);
 	if (count < 0)
-		return smtp_fail_system(L, (int)count);
+		return fail_move(L, count);
 	lua_pushinteger(L, (lua_Integer)count);
 	return 1;
 }
@@ -125,13 +146,13 @@ static int put(int fd, struct smtp_buf *out)
 	return 0;
 }
 
-/* send(wire) -> true: all that the wire had queued is out | nil, "again" | nil, why */
+/* send(wire) -> true: all that the wire had queued is out | nil, "again" | nil, "closed", words */
 static int sock_send(lua_State *L)
 {
 	struct sock *sock = self(L);
 	int failure = put(descriptor(L, sock), &smtp_check_wire(L, 2)->out);
 	if (failure)
-		return smtp_fail_system(L, failure);
+		return fail_move(L, failure);
 	lua_pushboolean(L, 1);
 	return 1;
 }
@@ -146,24 +167,21 @@ static ssize_t get(lua_State *L, struct sock *sock, double seconds, struct smtp_
 	return count;
 }
 
-/* receive(wire[, deadline]) -> true: the wire got some bytes | nil, "again" | nil, "closed" | nil, why | nil, why, true: it
- * is the wire that takes no more; with a deadline it waits for them */
+/* receive(wire[, deadline]) -> true: the wire got some bytes | as read | nil, "protocol", words: the wire takes no more */
 static int sock_receive(lua_State *L)
 {
 	enum smtp_status status = SMTP_OK;
 	struct sock *sock = self(L);
 	struct smtp_wire *wire = smtp_check_wire(L, 2);
 	ssize_t count = get(L, sock, smtp_seconds_until(luaL_optnumber(L, 3, 0)), wire, &status);
-	if (count == 0)
-		return smtp_fail(L, "closed");
-	if (count < 0)
-		return smtp_fail_system(L, (int)count);
+	if (count <= 0)
+		return fail_move(L, count);
 	if (status == SMTP_OK) {
 		lua_pushboolean(L, 1);
 		return 1;
 	}
-	smtp_fail(L, smtp_status_text(status));
-	lua_pushboolean(L, 1);
+	smtp_fail(L, "protocol");
+	lua_pushstring(L, smtp_status_text(status));
 	return 3;
 }
 
@@ -216,7 +234,7 @@ static int sock_name(lua_State *L)
 	struct smtp_address address;
 	int failure = smtp_sock_local(check_fd(L), &address);
 	if (failure)
-		return smtp_fail_system(L, failure);
+		return fail(L, failure);
 	return smtp_push_name(L, &address);
 }
 

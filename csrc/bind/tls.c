@@ -7,12 +7,13 @@
  *
  * Glue only: arguments are checked before anything is made, and what is made hangs on a userdata at once.
  */
+#include "tls.h"
+
 #include "../tls/binding.h"
 #include "../tls/context.h"
 #include "../tls/engine.h"
 #include "../tls/mint.h"
 #include "core.h"
-#include "tls.h"
 
 #define CONTEXT "smtp.tls.context"
 #define ENGINE "smtp.tls.engine"

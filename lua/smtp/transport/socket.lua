@@ -88,15 +88,14 @@ local function take(self, deadline, wire)
       sock, limit = self.sock, nil
       if not sock then return fault.closed() end
     end
-    local got, reason, full
+    local got, kind, reason
     if wire then
-      got, reason, full = sock:receive(wire, limit)
+      got, kind, reason = sock:receive(wire, limit)
     else
-      got, reason = sock:read(limit)
+      got, kind, reason = sock:read(limit)
     end
     if got then return got end
-    if full then return nil, "protocol", reason end
-    if reason ~= "again" then return fault.ended(reason) end
+    if kind ~= "again" then return nil, kind, reason end
     if not open then return fault.nothing_came() end
     sock = nil
   end
@@ -106,11 +105,11 @@ end
 local function give(self, deadline, bytes, wire)
   local from = 1
   while self.sock do
-    local gone, reason
+    local gone, kind, reason
     if wire then
-      gone, reason = self.sock:send(wire)
+      gone, kind, reason = self.sock:send(wire)
     else
-      gone, reason = self.sock:write(bytes, from)
+      gone, kind, reason = self.sock:write(bytes, from)
     end
     if gone then
       if not wire then from = from + gone end
@@ -119,8 +118,8 @@ local function give(self, deadline, bytes, wire)
         if socket.began and core.now() - socket.began > STEP then wait(self, "write", self.fd, deadline) end
         return true
       end
-    elseif reason ~= "again" then
-      return fault.ended(reason)
+    elseif kind ~= "again" then
+      return nil, kind, reason
     elseif not wait(self, "write", self.fd, deadline) then
       return fault.nothing_taken()
     end
