@@ -124,7 +124,8 @@ static inline void *smtp_self(lua_State *L, const char *name)
 /* A whole number from `least` on that every type of C holds. */
 static inline int smtp_check_number(lua_State *L, int index, int least)
 {
-	lua_Number number = luaL_checknumber(L, index); /* before it is an integer: that one may have lost what is too large */
+	/* before it is an integer: that one may have lost what is too large */
+	lua_Number number = luaL_checknumber(L, index);
 	luaL_argcheck(L, number >= least && number <= INT_MAX, index, "out of range");
 	return (int)luaL_checkinteger(L, index);
 }

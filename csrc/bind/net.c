@@ -162,7 +162,8 @@ static int net_poll(lua_State *L)
 		lua_rawgeti(L, 1, (int)i + 1);
 		lua_rawgeti(L, 2, (int)i + 1);
 		luaL_argcheck(L, lua_isnumber(L, -2) && lua_tonumber(L, -2) <= INT_MAX, 1, "a list of descriptors");
-		waits[i] = (struct smtp_sock_wait){.fd = (int)lua_tointeger(L, -2), .write = to_mode(L, lua_tostring(L, -1), 2)};
+		bool write = to_mode(L, lua_tostring(L, -1), 2);
+		waits[i] = (struct smtp_sock_wait){.fd = (int)lua_tointeger(L, -2), .write = write};
 		lua_pop(L, 2);
 	}
 	int ready = smtp_sock_poll(waits, count, seconds);

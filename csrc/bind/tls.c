@@ -421,7 +421,9 @@ static int engine_info(lua_State *L)
 	struct smtp_engine *engine = check_engine(L);
 	bool shown = smtp_engine_peer(engine, peer);
 	bool resumed = smtp_engine_resumed(engine);
-	const char *version = smtp_engine_version(engine), *cipher = smtp_engine_cipher(engine); /* OpenSSL's own, for good */
+	/* OpenSSL's own, for good */
+	const char *version = smtp_engine_version(engine);
+	const char *cipher = smtp_engine_cipher(engine);
 	set_string(L, "version", version);
 	set_string(L, "cipher", cipher);
 	lua_pushboolean(L, resumed);

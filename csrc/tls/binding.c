@@ -13,7 +13,7 @@ static enum smtp_status refuse(struct smtp_engine *engine, enum smtp_status stat
 	return status;
 }
 
-static enum smtp_status export(struct smtp_engine *engine, unsigned char *binding, size_t *length)
+static enum smtp_status export_keys(struct smtp_engine *engine, unsigned char *binding, size_t *length)
 {
 	static const char label[] = "EXPORTER-Channel-Binding";
 	*length = 32;
@@ -58,7 +58,7 @@ enum smtp_status smtp_binding(struct smtp_engine *engine, const char *kind, unsi
 		return refuse(engine, SMTP_E_PROTOCOL, "the TLS handshake is not over");
 	ERR_clear_error();
 	if (strcmp(kind, "tls-exporter") == 0)
-		status = export(engine, binding, length);
+		status = export_keys(engine, binding, length);
 	else if (strcmp(kind, "tls-server-end-point") == 0)
 		status = hash_certificate(engine, binding, length);
 	else

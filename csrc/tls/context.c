@@ -99,7 +99,8 @@ static bool take_anchor(SSL_CTX *ctx, X509 *cert)
 /* The first is the peer's own, the rest its chain. */
 static bool take_own(SSL_CTX *ctx, X509 *cert)
 {
-	return (SSL_CTX_get0_certificate(ctx) ? SSL_CTX_add1_chain_cert(ctx, cert) : SSL_CTX_use_certificate(ctx, cert)) == 1;
+	bool first = !SSL_CTX_get0_certificate(ctx);
+	return (first ? SSL_CTX_use_certificate(ctx, cert) : SSL_CTX_add1_chain_cert(ctx, cert)) == 1;
 }
 
 static int take_each(SSL_CTX *ctx, BIO *bio, bool (*take)(SSL_CTX *ctx, X509 *cert))
