@@ -66,8 +66,8 @@ static enum smtp_base64_kernel check_kernel(lua_State *L, int index)
 
 static int encoder_new(lua_State *L)
 {
-	static const char *const names[] = {
-		"base64", "quoted-printable", "crlf", "dots", "dkim-simple", "dkim-relaxed", NULL};
+	static const char *const names[] = {"base64",      "quoted-printable", "crlf", "dots",
+	                                    "dkim-simple", "dkim-relaxed",     NULL};
 	int kind = luaL_checkoption(L, 1, NULL, names);
 	bool kernel = !lua_isnoneornil(L, 2);
 	luaL_argcheck(L, !kernel || kind == BASE64, 2, "only base64 has kernels");
@@ -364,18 +364,16 @@ static int core_holds(lua_State *L)
 
 void smtp_open_codec(lua_State *L)
 {
-	static const luaL_Reg encoder_methods[] = {{"update", encoder_update}, {"pour", encoder_pour}, {"pour_file", encoder_pour_file}, {"finish", encoder_finish}, {NULL, NULL}};
+	static const luaL_Reg encoder_methods[] = {{"update", encoder_update},
+	                                           {"pour", encoder_pour},
+	                                           {"pour_file", encoder_pour_file},
+	                                           {"finish", encoder_finish},
+	                                           {NULL, NULL}};
 	static const luaL_Reg decoder_methods[] = {{"update", decoder_update}, {"bare", decoder_bare}, {NULL, NULL}};
 	static const luaL_Reg no_methods[] = {{NULL, NULL}};
 	static const luaL_Reg functions[] = {
-		{"encoder", encoder_new},
-		{"decoder", decoder_new},
-		{"base64", core_base64},
-		{"unbase64", core_unbase64},
-		{"scan", core_scan},
-		{"sieve", core_sieve},
-		{"holds", core_holds},
-		{NULL, NULL},
+		{"encoder", encoder_new}, {"decoder", decoder_new}, {"base64", core_base64}, {"unbase64", core_unbase64},
+		{"scan", core_scan},      {"sieve", core_sieve},    {"holds", core_holds},   {NULL, NULL},
 	};
 	smtp_class(L, ENCODER, encoder_methods, NULL, encoder_gc);
 	smtp_class(L, DECODER, decoder_methods, NULL, decoder_gc);

@@ -10,8 +10,8 @@
 
 enum {
 	ROOM = 16384,  /* octets of a field, or of a message that is plain: what is longer is not */
-	SPARE = 8,	   /* slots of Lua's stack for what is pushed between two checks */
-	ID = 16,	   /* random octets in a Message-ID */
+	SPARE = 8,     /* slots of Lua's stack for what is pushed between two checks */
+	ID = 16,       /* random octets in a Message-ID */
 	BOUNDARY = 12, /* and in a boundary */
 };
 
@@ -113,8 +113,8 @@ static bool push_value(lua_State *L, struct smtp_draft *out, int index, bool mor
 	if (*several)
 		return true;
 	if (!push_field(L, index, "address", &address) || !push_field(L, index, "name", &name) ||
-		count_keys(L, index) != (size_t)(address.bytes != NULL) + (name.bytes != NULL) ||
-		!smtp_draft_named(out, name, address, more))
+	    count_keys(L, index) != (size_t)(address.bytes != NULL) + (name.bytes != NULL) ||
+	    !smtp_draft_named(out, name, address, more))
 		return false;
 	lua_settop(L, first); /* the address stays */
 	return true;
@@ -257,7 +257,7 @@ static int core_is_envelope(lua_State *L)
 	luaL_checktype(L, 5, LUA_TTABLE);
 	size_t count = 0, length = (size_t)lua_rawlen(L, 5);
 	bool same = lua_istable(L, 1) && lua_rawequal(L, 1, 2) && has_field(L, "from", 3) && has_field(L, "to", 4) &&
-				lua_istable(L, 4);
+	            lua_istable(L, 4);
 	lua_settop(L, 5);
 	lua_pushnil(L);
 	while (same && lua_next(L, 4)) {
@@ -327,15 +327,10 @@ static int core_body(lua_State *L)
 /* Spreads a table of options over the slots from `base` on: nothing else may be in it, and nothing behind it. */
 static bool spread(lua_State *L, int index, int base)
 {
-	static const struct smtp_span names[OPTIONS] = {[FROM] = {"from", 4},
-		[SENDER] = {"sender", 6},
-		[REPLY_TO] = {"reply_to", 8},
-		[TO] = {"to", 2},
-		[CC] = {"cc", 2},
-		[BCC] = {"bcc", 3},
-		[SUBJECT] = {"subject", 7},
-		[TEXT] = {"text", 4},
-		[HTML] = {"html", 4}};
+	static const struct smtp_span names[OPTIONS] = {
+		[FROM] = {"from", 4},       [SENDER] = {"sender", 6}, [REPLY_TO] = {"reply_to", 8},
+		[TO] = {"to", 2},           [CC] = {"cc", 2},         [BCC] = {"bcc", 3},
+		[SUBJECT] = {"subject", 7}, [TEXT] = {"text", 4},     [HTML] = {"html", 4}};
 	if (!lua_istable(L, index) || lua_getmetatable(L, index))
 		return false;
 	lua_settop(L, base + OPTIONS);
@@ -345,7 +340,7 @@ static bool spread(lua_State *L, int index, int base)
 		if (!span_at(L, -2, &key))
 			return false;
 		while (option < OPTIONS &&
-			   (key.length != names[option].length || memcmp(key.bytes, names[option].bytes, key.length) != 0))
+		       (key.length != names[option].length || memcmp(key.bytes, names[option].bytes, key.length) != 0))
 			option++;
 		if (option == OPTIONS)
 			return false;
@@ -402,7 +397,7 @@ static int core_letter(lua_State *L)
 		return 0;
 	lua_settop(L, SENDER_AT - 1);
 	if (!smtp_draft_add(&out, date) || !put_people(L, &out, BASE) || !span_at(L, SENDER_AT, &sender) ||
-		!smtp_draft_add(&out, literal("Message-ID: ")))
+	    !smtp_draft_add(&out, literal("Message-ID: ")))
 		return 0;
 	struct smtp_span id = {out.bytes + out.length, out.length};
 	if (!smtp_draft_id(&out, (struct smtp_span){random.bytes, ID}, sender))
@@ -411,8 +406,8 @@ static int core_letter(lua_State *L)
 	if (!maybe_at(L, BASE + SUBJECT, &subject) || !maybe_at(L, BASE + TEXT, &text) || !maybe_at(L, BASE + HTML, &html))
 		return 0;
 	if (!smtp_draft_end(&out) || (subject.bytes && !put_words(&out, literal("Subject"), subject)) ||
-		!smtp_draft_add(&out, literal("MIME-Version: 1.0\r\n")) ||
-		!smtp_draft_body(&out, text, html, (struct smtp_span){random.bytes + ID, BOUNDARY}))
+	    !smtp_draft_add(&out, literal("MIME-Version: 1.0\r\n")) ||
+	    !smtp_draft_body(&out, text, html, (struct smtp_span){random.bytes + ID, BOUNDARY}))
 		return 0;
 
 	bool several = lua_gettop(L) > SENDER_AT + 1;

@@ -313,13 +313,19 @@ void smtp_open_net(lua_State *L)
 		{NULL, NULL},
 	};
 	static const luaL_Reg poller_methods[] = {
-		{"fd", poller_fd},       {"watch", poller_watch}, {"drop", poller_drop},
-		{"alarm", poller_alarm}, {"ready", poller_ready}, {"close", poller_close},
-		{NULL, NULL},
+		{"fd", poller_fd},       {"watch", poller_watch}, {"drop", poller_drop}, {"alarm", poller_alarm},
+		{"ready", poller_ready}, {"close", poller_close}, {NULL, NULL},
 	};
 	static const luaL_Reg functions[] = {
-		{"address", net_address}, {"unix", net_unix}, {"resolve", net_resolve}, {"wait", net_wait}, {"poll", net_poll},       {"now", net_now},
-		{"random", net_random},   {"hostname", net_hostname}, {"idn", net_idn},
+		{"address", net_address},
+		{"unix", net_unix},
+		{"resolve", net_resolve},
+		{"wait", net_wait},
+		{"poll", net_poll},
+		{"now", net_now},
+		{"random", net_random},
+		{"hostname", net_hostname},
+		{"idn", net_idn},
 		{"poller", net_poller},
 		{NULL, NULL},
 	};

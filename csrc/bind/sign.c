@@ -65,8 +65,8 @@ static int pbkdf2(lua_State *L)
 	const char *salt = luaL_checklstring(L, 3, &salt_length);
 	int iterations = smtp_check_number(L, 4, 1);
 	struct smtp_derivation *derivation = smtp_new(L, sizeof *derivation, DERIVATION);
-	enum smtp_status status = smtp_derivation_init(derivation, algorithm, password, password_length, salt, salt_length,
-	                                               (unsigned)iterations);
+	enum smtp_status status =
+		smtp_derivation_init(derivation, algorithm, password, password_length, salt, salt_length, (unsigned)iterations);
 	if (status == SMTP_E_INPUT)
 		return smtp_fail(L, no_algorithm);
 	if (status < 0)
@@ -241,9 +241,8 @@ void smtp_open_sign(lua_State *L)
 	static const luaL_Reg signer_methods[] = {
 		{"algorithm", signer_algorithm}, {"size", signer_size}, {"sign", signer_sign}, {NULL, NULL}};
 	static const luaL_Reg functions[] = {
-		{"hash", hash}, {"hmac", hmac},         {"pbkdf2", pbkdf2},     {"same", same},
-		{"xor", mix},   {"saslprep", saslprep}, {"hasher", hasher_new}, {"signer", signer_new},
-		{NULL, NULL},
+		{"hash", hash},         {"hmac", hmac},         {"pbkdf2", pbkdf2},     {"same", same}, {"xor", mix},
+		{"saslprep", saslprep}, {"hasher", hasher_new}, {"signer", signer_new}, {NULL, NULL},
 	};
 	smtp_class(L, DERIVATION, derivation_methods, NULL, derivation_gc);
 	smtp_class(L, HASHER, hasher_methods, NULL, hasher_gc);

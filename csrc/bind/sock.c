@@ -256,9 +256,18 @@ static int sock_close(lua_State *L)
 void smtp_open_sock(lua_State *L)
 {
 	static const luaL_Reg methods[] = {
-		{"connected", sock_connected}, {"accept", sock_accept}, {"read", sock_read}, {"write", sock_write},
-		{"send", sock_send}, {"receive", sock_receive}, {"turn", sock_turn}, {"reply", sock_reply},
-		{"peek", sock_peek}, {"name", sock_name}, {"fd", sock_fd}, {"close", sock_close},
+		{"connected", sock_connected},
+		{"accept", sock_accept},
+		{"read", sock_read},
+		{"write", sock_write},
+		{"send", sock_send},
+		{"receive", sock_receive},
+		{"turn", sock_turn},
+		{"reply", sock_reply},
+		{"peek", sock_peek},
+		{"name", sock_name},
+		{"fd", sock_fd},
+		{"close", sock_close},
 		{NULL, NULL},
 	};
 	static const luaL_Reg functions[] = {{"connect", sock_connect}, {"listen", sock_listen}, {NULL, NULL}};

@@ -86,10 +86,10 @@ static int context_new(lua_State *L)
 	luaL_checktype(L, 1, LUA_TTABLE);
 	luaL_checkstack(L, 16, NULL);
 	struct smtp_context_options options = {
-	    .server = flag_option(L, "server", false),
-	    .verify = flag_option(L, "verify", true),
-	    .min = version_option(L, "min"),
-	    .max = version_option(L, "max"),
+		.server = flag_option(L, "server", false),
+		.verify = flag_option(L, "verify", true),
+		.min = version_option(L, "min"),
+		.max = version_option(L, "max"),
 	};
 	options.ca_file = text_option(L, "ca_file");
 	options.ca_path = text_option(L, "ca_path");
@@ -478,17 +478,28 @@ static int mint(lua_State *L)
 static const luaL_Reg context_methods[] = {{"engine", context_engine}, {NULL, NULL}};
 
 static const luaL_Reg engine_methods[] = {
-    {"handshake", engine_handshake}, {"feed", engine_feed}, {"eof", engine_eof},
-    {"take", engine_take},           {"write", engine_write}, {"read", engine_read},
-    {"shutdown", engine_shutdown},   {"info", engine_info}, {"session", engine_session},
-    {"binding", engine_binding},     {"encrypt", engine_encrypt}, {"decrypt", engine_decrypt},
-    {"close", engine_gc},            {NULL, NULL},
+	{"handshake", engine_handshake},
+	{"feed", engine_feed},
+	{"eof", engine_eof},
+	{"take", engine_take},
+	{"write", engine_write},
+	{"read", engine_read},
+	{"shutdown", engine_shutdown},
+	{"info", engine_info},
+	{"session", engine_session},
+	{"binding", engine_binding},
+	{"encrypt", engine_encrypt},
+	{"decrypt", engine_decrypt},
+	{"close", engine_gc},
+	{NULL, NULL},
 };
 
 static const luaL_Reg no_methods[] = {{NULL, NULL}};
 
 static const luaL_Reg functions[] = {
-    {"context", context_new}, {"mint", mint}, {NULL, NULL},
+	{"context", context_new},
+	{"mint", mint},
+	{NULL, NULL},
 };
 
 int luaopen_smtp_tls(lua_State *L)

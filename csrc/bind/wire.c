@@ -302,11 +302,11 @@ static int wire_gc(lua_State *L)
 void smtp_open_wire(lua_State *L)
 {
 	static const luaL_Reg methods[] = {
-		{"command", wire_command}, {"commands", wire_commands}, {"agree", wire_agree},     {"body", wire_body},
-		{"finish", wire_finish},   {"turn", wire_turn},         {"chunk", wire_chunk},     {"take", wire_take},
-		{"queued", wire_queued},   {"feed", wire_feed},         {"reply", wire_reply},     {"residue", wire_residue},
-		{"expected", wire_expected}, {"line", wire_line},       {"content", wire_content}, {"octets", wire_octets},
-		{"respond", wire_respond}, {"owe", wire_owe},           {"unread", wire_unread},   {NULL, NULL},
+		{"command", wire_command},   {"commands", wire_commands}, {"agree", wire_agree},     {"body", wire_body},
+		{"finish", wire_finish},     {"turn", wire_turn},         {"chunk", wire_chunk},     {"take", wire_take},
+		{"queued", wire_queued},     {"feed", wire_feed},         {"reply", wire_reply},     {"residue", wire_residue},
+		{"expected", wire_expected}, {"line", wire_line},         {"content", wire_content}, {"octets", wire_octets},
+		{"respond", wire_respond},   {"owe", wire_owe},           {"unread", wire_unread},   {NULL, NULL},
 	};
 	static const luaL_Reg functions[] = {{"wire", wire_new}, {"queue_id", core_queue_id}, {NULL, NULL}};
 	smtp_class(L, SMTP_WIRE_CLASS, methods, NULL, wire_gc);

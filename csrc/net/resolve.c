@@ -288,12 +288,12 @@ enum smtp_status smtp_resolve_result(struct smtp_resolve *lookup, const struct s
 	*count = query->count;
 	if (query->failure == 0 && !query->broken)
 		return SMTP_OK;
-	*temporary = query->broken || query->failure == EAI_AGAIN || query->failure == EAI_MEMORY ||
-	             query->failure == EAI_SYSTEM;
+	*temporary =
+		query->broken || query->failure == EAI_AGAIN || query->failure == EAI_MEMORY || query->failure == EAI_SYSTEM;
 	snprintf(lookup->text, sizeof lookup->text, "%s",
-	         query->broken                   ? query->broken
+	         query->broken                  ? query->broken
 	         : query->failure == EAI_SYSTEM ? strerror(query->system)
-	                                         : gai_strerror(query->failure));
+	                                        : gai_strerror(query->failure));
 	*text = lookup->text;
 	return SMTP_E_INPUT;
 }

@@ -368,7 +368,8 @@ static enum smtp_status set_ciphers(SSL_CTX *ctx, bool server, struct smtp_fault
 			ok = smtp_buf_append(&names, name, strlen(name)) == SMTP_OK && smtp_buf_append(&names, ":", 1) == SMTP_OK;
 	}
 	if (ok && smtp_buf_length(&names) == 0) {
-		smtp_fault_set(fault, "this system's configuration of OpenSSL allows no cipher suite of TLS 1.2 with forward secrecy",
+		smtp_fault_set(fault,
+		               "this system's configuration of OpenSSL allows no cipher suite of TLS 1.2 with forward secrecy",
 		               server ? NULL : "use tls_min = \"1.3\", or let CipherString in openssl.cnf allow ECDHE");
 		return SMTP_E_INPUT;
 	}
@@ -425,8 +426,8 @@ enum smtp_status smtp_context_init(struct smtp_context *context, const struct sm
 			             ? use_key(context->ctx, &options->key, options->server ? "key" : "client_key", fault)
 			             : use_key(context->ctx, &options->cert, cert, fault);
 	} else if (status == SMTP_OK && (options->server || options->key.bytes)) {
-		smtp_fault_set(fault,
-		               options->server ? "a TLS server needs cert" : "client_key is given without client_cert", NULL);
+		smtp_fault_set(fault, options->server ? "a TLS server needs cert" : "client_key is given without client_cert",
+		               NULL);
 		status = SMTP_E_INPUT;
 	}
 	ERR_clear_error();

@@ -18,7 +18,7 @@ struct ssl_ctx_st;
 struct smtp_context {
 	struct ssl_ctx_st *ctx; /* NULL: not made */
 	bool server;
-	bool verify; /* client: chain and name; server: a client certificate is demanded */
+	bool verify;          /* client: chain and name; server: a client certificate is demanded */
 	unsigned char id[16]; /* random: of this context and no other */
 };
 

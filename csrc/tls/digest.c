@@ -36,7 +36,8 @@ enum smtp_status smtp_digest_hmac(const char *algorithm, const void *key, size_t
 }
 
 /* A hash that has taken in the password as HMAC wants it: padded to a block, each byte with `pad` (RFC 2104 2). */
-static EVP_MD_CTX *half(const EVP_MD *md, const unsigned char block[EVP_MAX_MD_SIZE * 2], size_t size, unsigned char pad)
+static EVP_MD_CTX *half(const EVP_MD *md, const unsigned char block[EVP_MAX_MD_SIZE * 2], size_t size,
+                        unsigned char pad)
 {
 	unsigned char padded[EVP_MAX_MD_SIZE * 2];
 	for (size_t i = 0; i < size; i++)
@@ -58,7 +59,7 @@ static bool finish_hmac(struct smtp_derivation *d)
 }
 
 static bool prepare(struct smtp_derivation *d, const EVP_MD *md, const void *password, size_t password_length,
-                   const void *salt, size_t salt_length)
+                    const void *salt, size_t salt_length)
 {
 	static const unsigned char first_block[] = {0, 0, 0, 1};
 	unsigned char block[EVP_MAX_MD_SIZE * 2] = {0};
@@ -81,8 +82,7 @@ static bool prepare(struct smtp_derivation *d, const EVP_MD *md, const void *pas
 }
 
 enum smtp_status smtp_derivation_init(struct smtp_derivation *d, const char *algorithm, const void *password,
-                                      size_t password_length, const void *salt, size_t salt_length,
-                                      unsigned iterations)
+                                      size_t password_length, const void *salt, size_t salt_length, unsigned iterations)
 {
 	*d = (struct smtp_derivation){.left = iterations - 1};
 	ERR_clear_error();

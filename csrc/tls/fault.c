@@ -113,8 +113,8 @@ static void explain_date(struct smtp_engine *engine, const char *whose, bool exp
 	if (index == 0 || !cert)
 		say(fault, "the %s's certificate %s %s", whose, verb, date);
 	else
-		say(fault, "the certificate \"%.*s\" in the %s's chain %s %s", smtp_peer_cut(subject, 200), subject, whose, verb,
-		    date);
+		say(fault, "the certificate \"%.*s\" in the %s's chain %s %s", smtp_peer_cut(subject, 200), subject, whose,
+		    verb, date);
 	if (expired)
 		advise(fault, "the certificate has to be renewed, unless this machine's clock is wrong");
 	else
@@ -140,9 +140,9 @@ static void explain_name(struct smtp_engine *engine, X509 *leaf)
 	say(fault, "the server's certificate is not for %s", engine->known.name);
 	if (misplaced) {
 		advise(fault,
-			"the certificate has the address as a dNSName, where it does not count: it has to be made anew with "
-			"an iPAddress (in OpenSSL IP:%s)",
-			engine->known.name);
+		       "the certificate has the address as a dNSName, where it does not count: it has to be made anew with "
+		       "an iPAddress (in OpenSSL IP:%s)",
+		       engine->known.name);
 		return;
 	}
 	if (!used && !left)
@@ -235,7 +235,7 @@ static void explain_alert(struct smtp_engine *engine, unsigned long code)
 	if (engine->client && wants_certificate(engine, alert)) {
 		smtp_fault_set(fault, "the server wants a client certificate",
 		               SSL_get_certificate(engine->ssl) ? "it takes none of the kind that client_cert is of"
-		                                               : "set client_cert and client_key");
+		                                                : "set client_cert and client_key");
 		return;
 	}
 	say(fault, "the %s %s: %s", whose, engine->shaken ? "ended TLS" : "refused the TLS handshake", words);

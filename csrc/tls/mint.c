@@ -78,7 +78,7 @@ static bool set_serial(X509 *cert)
 {
 	BIGNUM *number = BN_new();
 	bool ok = number && BN_rand(number, 127, BN_RAND_TOP_ONE, BN_RAND_BOTTOM_ANY) &&
-	         BN_to_ASN1_INTEGER(number, X509_get_serialNumber(cert));
+	          BN_to_ASN1_INTEGER(number, X509_get_serialNumber(cert));
 	BN_free(number);
 	return ok;
 }
@@ -133,8 +133,8 @@ enum smtp_status smtp_mint_strike(struct smtp_mint *mint)
 	BIO *cert_pem = BIO_new(BIO_s_mem());
 	BIO *key_pem = BIO_new(BIO_s_mem());
 	bool ok = key && cert && cert_pem && key_pem && fill(cert, key, mint) &&
-	         keep(&mint->cert, cert_pem, PEM_write_bio_X509(cert_pem, cert)) &&
-	         keep(&mint->key, key_pem, PEM_write_bio_PKCS8PrivateKey(key_pem, key, NULL, NULL, 0, NULL, NULL));
+	          keep(&mint->cert, cert_pem, PEM_write_bio_X509(cert_pem, cert)) &&
+	          keep(&mint->key, key_pem, PEM_write_bio_PKCS8PrivateKey(key_pem, key, NULL, NULL, 0, NULL, NULL));
 	BIO_free(key_pem);
 	BIO_free(cert_pem);
 	X509_free(cert);

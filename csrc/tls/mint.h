@@ -12,7 +12,7 @@ struct stack_st_GENERAL_NAME;
 
 struct smtp_mint {
 	struct stack_st_GENERAL_NAME *names;
-	char common[65]; /* the first name, where it fits */
+	char common[65];      /* the first name, where it fits */
 	struct smtp_buf cert; /* PEM */
 	struct smtp_buf key;  /* PEM, unencrypted PKCS #8 */
 };

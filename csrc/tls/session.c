@@ -124,8 +124,7 @@ int smtp_session_judge(X509_STORE_CTX *store, void *unused)
 
 void smtp_session_take(const struct smtp_engine *engine, struct smtp_session *session)
 {
-	SSL_SESSION *last =
-		engine->client && engine->shaken && !engine->failed ? SSL_get0_session(engine->ssl) : NULL;
+	SSL_SESSION *last = engine->client && engine->shaken && !engine->failed ? SSL_get0_session(engine->ssl) : NULL;
 	if (!last)
 		return;
 	bool spent = last == engine->known.session && SSL_SESSION_get_protocol_version(last) == TLS1_3_VERSION;

@@ -52,11 +52,12 @@ static void lines_portable(unsigned char *restrict out, const unsigned char *res
  * shuffle steps over them, so that exactly the 24 bytes are read. */
 SMTP_AVX2 static inline __m256i avx2_block(const unsigned char *in)
 {
-	const __m256i spread = _mm256_setr_epi8(
-		1, 0, 2, 1, 4, 3, 5, 4, 7, 6, 8, 7, 10, 9, 11, 10, 5, 4, 6, 5, 8, 7, 9, 8, 11, 10, 12, 11, 14, 13, 15, 14);
+	const __m256i spread = _mm256_setr_epi8(1, 0, 2, 1, 4, 3, 5, 4, 7, 6, 8, 7, 10, 9, 11, 10, 5, 4, 6, 5, 8, 7, 9, 8,
+	                                        11, 10, 12, 11, 14, 13, 15, 14);
 	/* What to add to a six-bit value, by its class: 0 for a-z, 1 to 10 for the digits, 11 '+', 12 '/', 13 for A-Z. */
 	const __m256i shift = _mm256_broadcastsi128_si256(_mm_setr_epi8('a' - 26, '0' - 52, '0' - 52, '0' - 52, '0' - 52,
-		'0' - 52, '0' - 52, '0' - 52, '0' - 52, '0' - 52, '0' - 52, '+' - 62, '/' - 63, 'A', 0, 0));
+	                                                                '0' - 52, '0' - 52, '0' - 52, '0' - 52, '0' - 52,
+	                                                                '0' - 52, '+' - 62, '/' - 63, 'A', 0, 0));
 	__m128i low = _mm_loadu_si128((const __m128i *)(const void *)in);
 	__m128i high = _mm_loadu_si128((const __m128i *)(const void *)(in + 8));
 	__m256i groups = _mm256_shuffle_epi8(_mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1), spread);
@@ -67,8 +68,8 @@ SMTP_AVX2 static inline __m256i avx2_block(const unsigned char *in)
 		_mm256_mullo_epi16(_mm256_and_si256(groups, _mm256_set1_epi32(0x003f03f0)), _mm256_set1_epi32(0x01000010));
 	__m256i values = _mm256_or_si256(even, odd);
 	__m256i capital = _mm256_cmpgt_epi8(_mm256_set1_epi8(26), values);
-	__m256i class = _mm256_or_si256(
-		_mm256_subs_epu8(values, _mm256_set1_epi8(51)), _mm256_and_si256(capital, _mm256_set1_epi8(13)));
+	__m256i class = _mm256_or_si256(_mm256_subs_epu8(values, _mm256_set1_epi8(51)),
+	                                _mm256_and_si256(capital, _mm256_set1_epi8(13)));
 	return _mm256_add_epi8(values, _mm256_shuffle_epi8(shift, class));
 }
 

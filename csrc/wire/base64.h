@@ -26,8 +26,8 @@ enum smtp_base64_kernel smtp_base64_best(void);
 void smtp_base64_init(struct smtp_base64 *base64);
 
 /* Appends the lines that are complete. Errors: SMTP_E_MEMORY, SMTP_E_LIMIT; then nothing was taken in. */
-SMTP_MUST_USE enum smtp_status smtp_base64_update(
-	struct smtp_base64 *base64, const void *bytes, size_t length, struct smtp_buf *out);
+SMTP_MUST_USE enum smtp_status smtp_base64_update(struct smtp_base64 *base64, const void *bytes, size_t length,
+                                                  struct smtp_buf *out);
 
 /* Appends the last line, its CRLF too, and is ready for a new run. Errors: SMTP_E_MEMORY, SMTP_E_LIMIT. */
 SMTP_MUST_USE enum smtp_status smtp_base64_finish(struct smtp_base64 *base64, struct smtp_buf *out);

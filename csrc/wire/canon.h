@@ -22,8 +22,8 @@ void smtp_canon_init(struct smtp_canon *canon, bool relaxed);
 
 /* Errors: SMTP_E_MEMORY, SMTP_E_LIMIT (the empty lines that text follows after all have no room in `out`); some of it may
  * be appended then. */
-SMTP_MUST_USE enum smtp_status smtp_canon_update(
-	struct smtp_canon *canon, const void *bytes, size_t length, struct smtp_buf *out);
+SMTP_MUST_USE enum smtp_status smtp_canon_update(struct smtp_canon *canon, const void *bytes, size_t length,
+                                                 struct smtp_buf *out);
 
 /* Ends the last line, and is ready for a new run. Errors: SMTP_E_MEMORY, SMTP_E_LIMIT. */
 SMTP_MUST_USE enum smtp_status smtp_canon_finish(struct smtp_canon *canon, struct smtp_buf *out);

@@ -9,13 +9,13 @@
 #include <string.h>
 
 enum {
-	WIDTH = 78,	  /* RFC 5322 2.1.1, what a line should fit */
+	WIDTH = 78,   /* RFC 5322 2.1.1, what a line should fit */
 	LIMIT = 998,  /* what it must */
-	WORD = 900,	  /* the longest word of a text: it fits on a line whatever stands beside it */
-	NAME = 76,	  /* of a field */
-	LOCAL = 64,	  /* RFC 5321 4.5.3.1.1 */
+	WORD = 900,   /* the longest word of a text: it fits on a line whatever stands beside it */
+	NAME = 76,    /* of a field */
+	LOCAL = 64,   /* RFC 5321 4.5.3.1.1 */
 	DOMAIN = 255, /* RFC 5321 4.5.3.1.2 */
-	LABEL = 63,	  /* RFC 1035 2.3.4 */
+	LABEL = 63,   /* RFC 1035 2.3.4 */
 };
 
 static struct smtp_span span(const char *bytes, size_t length)
@@ -206,8 +206,8 @@ static bool put(struct smtp_draft *out, struct smtp_span name, struct smtp_span 
 {
 	size_t angle = name.length > 0;
 	return (!angle || put_name(out, name)) && place(out, 1 + address.length + 2 * angle + comma) &&
-		   add(out, " <", 1 + angle) && add(out, address.bytes, address.length) && add(out, ">", angle) &&
-		   add(out, ",", comma);
+	       add(out, " <", 1 + angle) && add(out, address.bytes, address.length) && add(out, ">", angle) &&
+	       add(out, ",", comma);
 }
 
 bool smtp_draft_named(struct smtp_draft *out, struct smtp_span name, struct smtp_span address, bool more)
@@ -350,8 +350,8 @@ bool smtp_draft_body(struct smtp_draft *out, struct smtp_span text, struct smtp_
 	const struct smtp_span next = {"\r\n", 2}, last = {"--\r\n", 4};
 	if (text.bytes && html.bytes)
 		return add(out, several, sizeof several - 1) && smtp_draft_hex(out, boundary) && add(out, "\"\r\n", 3) &&
-			   put_delimiter(out, boundary, next) && put_part(out, plain, text) && put_delimiter(out, boundary, next) &&
-			   put_part(out, markup, html) && put_delimiter(out, boundary, last);
+		       put_delimiter(out, boundary, next) && put_part(out, plain, text) && put_delimiter(out, boundary, next) &&
+		       put_part(out, markup, html) && put_delimiter(out, boundary, last);
 	if (!(text.bytes ? put_part(out, plain, text) : html.bytes && put_part(out, markup, html)))
 		return false;
 	return out->bytes[out->length - 1] == '\n' || add(out, "\r\n", 2);

@@ -17,7 +17,7 @@ struct smtp_draft {
 	size_t size;   /* of the memory */
 	size_t length; /* octets written */
 	size_t column; /* octets in the line of the field being written */
-	bool empty;	   /* that field has no word yet: the first one stays beside the name */
+	bool empty;    /* that field has no word yet: the first one stays beside the name */
 };
 
 struct smtp_span {

@@ -28,8 +28,9 @@ SMTP_AVX2 static size_t find_avx2(const unsigned char *bytes, size_t at, size_t 
 	for (; length - at >= 64; at += 64) {
 		__m256i low = _mm256_loadu_si256((const __m256i *)(const void *)(bytes + at));
 		__m256i high = _mm256_loadu_si256((const __m256i *)(const void *)(bytes + at + 32));
-#define WHERE(what) ((uint64_t)(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(low, what)) | \
-			(uint64_t)(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(high, what)) << 32)
+#define WHERE(what)                                                                                                    \
+	((uint64_t)(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(low, what)) |                                          \
+	 (uint64_t)(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(high, what)) << 32)
 		uint64_t crs = WHERE(cr);
 		uint64_t lfs = WHERE(lf);
 		uint64_t found = (lfs ^ (crs << 1 | after_cr)) | (WHERE(dot) & (lfs << 1 | after_lf));
@@ -145,8 +146,8 @@ static void step(struct smtp_unlines *unlines, unsigned char byte)
 		unlines->state = byte == '\n' && after_cr ? SMTP_UNLINES_START : SMTP_UNLINES_TEXT;
 }
 
-enum smtp_status smtp_unlines_update(
-	struct smtp_unlines *unlines, const unsigned char *bytes, size_t length, size_t *used, struct smtp_buf *out)
+enum smtp_status smtp_unlines_update(struct smtp_unlines *unlines, const unsigned char *bytes, size_t length,
+                                     size_t *used, struct smtp_buf *out)
 {
 	enum smtp_status status = SMTP_OK;
 	size_t at = 0;

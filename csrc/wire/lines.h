@@ -21,8 +21,8 @@ void smtp_lines_init(struct smtp_lines *lines, bool stuff);
 
 /* Appends the text with CR, LF and CRLF as CRLF.
  * Errors: SMTP_E_MEMORY, SMTP_E_LIMIT; some of it may be appended then. */
-SMTP_MUST_USE enum smtp_status smtp_lines_update(
-	struct smtp_lines *lines, const void *bytes, size_t length, struct smtp_buf *out);
+SMTP_MUST_USE enum smtp_status smtp_lines_update(struct smtp_lines *lines, const void *bytes, size_t length,
+                                                 struct smtp_buf *out);
 
 /* Ends the last line if it is open, adds the lone dot when stuffing, and is ready for a new run.
  * Errors: SMTP_E_MEMORY, SMTP_E_LIMIT; then nothing is appended. */
@@ -49,7 +49,7 @@ void smtp_unlines_init(struct smtp_unlines *unlines);
  * SMTP_OK: the data has ended, the rest of the bytes is not content, and nothing more is taken in; init before the next
  * message. SMTP_MORE: it goes on.
  * Errors: SMTP_E_MEMORY, SMTP_E_LIMIT; some of it may be appended then. */
-SMTP_MUST_USE enum smtp_status smtp_unlines_update(
-	struct smtp_unlines *unlines, const unsigned char *bytes, size_t length, size_t *used, struct smtp_buf *out);
+SMTP_MUST_USE enum smtp_status smtp_unlines_update(struct smtp_unlines *unlines, const unsigned char *bytes,
+                                                   size_t length, size_t *used, struct smtp_buf *out);
 
 #endif

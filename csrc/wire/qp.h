@@ -19,8 +19,8 @@ struct smtp_qp {
 void smtp_qp_init(struct smtp_qp *qp);
 
 /* Errors: SMTP_E_MEMORY, SMTP_E_LIMIT; some of the text may be appended then. */
-SMTP_MUST_USE enum smtp_status smtp_qp_update(
-	struct smtp_qp *qp, const void *bytes, size_t length, struct smtp_buf *out);
+SMTP_MUST_USE enum smtp_status smtp_qp_update(struct smtp_qp *qp, const void *bytes, size_t length,
+                                              struct smtp_buf *out);
 
 /* Appends what was held back, adds no line end, and is ready for a new run. Errors: SMTP_E_MEMORY, SMTP_E_LIMIT. */
 SMTP_MUST_USE enum smtp_status smtp_qp_finish(struct smtp_qp *qp, struct smtp_buf *out);

@@ -5,7 +5,14 @@
 
 #include <string.h>
 
-enum { LINE_MAX_READ = 65536, LINE_MAX_KEPT = 2048, LINES_MAX = 1000, TEXT_MAX = 65536, EXCERPT_MAX = 80, BLANK_MAX = 2048 };
+enum {
+	LINE_MAX_READ = 65536,
+	LINE_MAX_KEPT = 2048,
+	LINES_MAX = 1000,
+	TEXT_MAX = 65536,
+	EXCERPT_MAX = 80,
+	BLANK_MAX = 2048
+};
 
 void smtp_reply_init(struct smtp_reply *reply)
 {

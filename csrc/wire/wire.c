@@ -65,8 +65,8 @@ enum smtp_status smtp_wire_command(struct smtp_wire *wire, const unsigned char *
 	return SMTP_OK;
 }
 
-enum smtp_status smtp_wire_commands(
-	struct smtp_wire *wire, const unsigned char *block, size_t length, size_t count, bool utf8)
+enum smtp_status smtp_wire_commands(struct smtp_wire *wire, const unsigned char *block, size_t length, size_t count,
+                                    bool utf8)
 {
 	unsigned char *spot;
 	const unsigned char *end = block + length;
@@ -104,8 +104,8 @@ enum smtp_status smtp_wire_body(struct smtp_wire *wire, const unsigned char *byt
 	return keep(wire, smtp_lines_update(&wire->lines, bytes, length, &wire->out));
 }
 
-enum smtp_status smtp_wire_pour(
-	struct smtp_wire *wire, struct smtp_base64 *base64, const unsigned char *bytes, size_t length)
+enum smtp_status smtp_wire_pour(struct smtp_wire *wire, struct smtp_base64 *base64, const unsigned char *bytes,
+                                size_t length)
 {
 	if (wire->failed)
 		return wire->failed;
@@ -181,9 +181,8 @@ enum smtp_status smtp_wire_agree(struct smtp_wire *wire, const char *classes)
 			return SMTP_MORE;
 		/* one whose length is out of the ordinary is reply's business too: it knows the limits */
 		if (next - line < 4 || next - first > AGREED_MAX || line[0] != (unsigned char)*classes ||
-		    !smtp_reply_has_code(line, (size_t)(next - line)) ||
-		    (*classes == '3' && memcmp(line, "354", 3) != 0) || memcmp(line, first, 3) != 0 ||
-		    (line[3] != ' ' && line[3] != '-' && !(line[3] == '\r' && next - line == 4)))
+		    !smtp_reply_has_code(line, (size_t)(next - line)) || (*classes == '3' && memcmp(line, "354", 3) != 0) ||
+		    memcmp(line, first, 3) != 0 || (line[3] != ' ' && line[3] != '-' && !(line[3] == '\r' && next - line == 4)))
 			return SMTP_E_INPUT;
 		if (line[3] != '-') {
 			classes++;

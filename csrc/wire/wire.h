@@ -17,15 +17,15 @@
 #include <stdbool.h>
 
 struct smtp_wire {
-	struct smtp_buf in;           /* from the peer, not yet understood */
-	struct smtp_buf out;          /* for the peer, not yet written */
-	struct smtp_buf content;      /* server: content taken out of `in` */
-	size_t scanned;               /* how much of `in` is known to hold no line end */
-	size_t expected;              /* client: replies the server still owes */
-	struct smtp_reply reply;      /* client: the reply being read */
-	struct smtp_lines lines;      /* client: normaliser and dot-stuffing of the body being sent */
-	struct smtp_unlines unlines;  /* server: their inverse */
-	enum smtp_status failed;      /* the first error, or SMTP_OK */
+	struct smtp_buf in;          /* from the peer, not yet understood */
+	struct smtp_buf out;         /* for the peer, not yet written */
+	struct smtp_buf content;     /* server: content taken out of `in` */
+	size_t scanned;              /* how much of `in` is known to hold no line end */
+	size_t expected;             /* client: replies the server still owes */
+	struct smtp_reply reply;     /* client: the reply being read */
+	struct smtp_lines lines;     /* client: normaliser and dot-stuffing of the body being sent */
+	struct smtp_unlines unlines; /* server: their inverse */
+	enum smtp_status failed;     /* the first error, or SMTP_OK */
 };
 
 /* `expected`: replies owed from the start (a client's greeting: 1). */
@@ -36,25 +36,27 @@ void smtp_wire_wipe(struct smtp_wire *wire);
 
 /* Queues a line and its CRLF. Bytes 0x00-0x1f and 0x7f are refused, and those from 0x80 unless `utf8`; then nothing is
  * queued and the wire has not failed. Errors: SMTP_E_INPUT, SMTP_E_LIMIT (a line over 64 KB), SMTP_E_MEMORY. */
-SMTP_MUST_USE enum smtp_status smtp_wire_command(struct smtp_wire *wire, const unsigned char *line, size_t length, bool utf8);
+SMTP_MUST_USE enum smtp_status smtp_wire_command(struct smtp_wire *wire, const unsigned char *line, size_t length,
+                                                 bool utf8);
 
 /* Queues `count` lines, at least one, that stand in `block` with an LF between two; a block with another number of lines is refused, so
  * that no line can hold two. Errors and all else as for command. */
-SMTP_MUST_USE enum smtp_status smtp_wire_commands(
-	struct smtp_wire *wire, const unsigned char *block, size_t length, size_t count, bool utf8);
+SMTP_MUST_USE enum smtp_status smtp_wire_commands(struct smtp_wire *wire, const unsigned char *block, size_t length,
+                                                  size_t count, bool utf8);
 
 /* Queues content behind a 354, normalised and dot-stuffed. Errors: SMTP_E_LIMIT, SMTP_E_MEMORY. */
 SMTP_MUST_USE enum smtp_status smtp_wire_body(struct smtp_wire *wire, const unsigned char *bytes, size_t length);
 
 /* The same through base64, straight to where it is written from: its lines need no second look. Errors: as body. */
-SMTP_MUST_USE enum smtp_status smtp_wire_pour(
-	struct smtp_wire *wire, struct smtp_base64 *base64, const unsigned char *bytes, size_t length);
+SMTP_MUST_USE enum smtp_status smtp_wire_pour(struct smtp_wire *wire, struct smtp_base64 *base64,
+                                              const unsigned char *bytes, size_t length);
 
 /* Ends the content: completes the last line, queues "." CRLF; `replies` are then owed (LMTP: one a recipient). */
 SMTP_MUST_USE enum smtp_status smtp_wire_finish(struct smtp_wire *wire, size_t replies);
 
 /* Queues "BDAT length [LAST]" and its octets, as they are. */
-SMTP_MUST_USE enum smtp_status smtp_wire_chunk(struct smtp_wire *wire, const unsigned char *bytes, size_t length, bool last);
+SMTP_MUST_USE enum smtp_status smtp_wire_chunk(struct smtp_wire *wire, const unsigned char *bytes, size_t length,
+                                               bool last);
 
 SMTP_MUST_USE enum smtp_status smtp_wire_feed(struct smtp_wire *wire, const void *bytes, size_t length);
 
@@ -81,6 +83,7 @@ SMTP_MUST_USE enum smtp_status smtp_wire_content(struct smtp_wire *wire);
 SMTP_MUST_USE enum smtp_status smtp_wire_octets(struct smtp_wire *wire, size_t most, size_t *moved);
 
 /* Server. Queues a reply; `text` has its lines separated by LF. Errors: SMTP_E_INPUT (control bytes), as command. */
-SMTP_MUST_USE enum smtp_status smtp_wire_respond(struct smtp_wire *wire, int code, const unsigned char *text, size_t length);
+SMTP_MUST_USE enum smtp_status smtp_wire_respond(struct smtp_wire *wire, int code, const unsigned char *text,
+                                                 size_t length);
 
 #endif

@@ -166,8 +166,8 @@ int main(int count, char **words)
 		const char *name;
 		const char *(*run)(void);
 	} cases[] = {
-	    {"digests", digests}, {"signing", signing}, {"trust, a text", trust_text}, {"trust, a file", trust_file},
-	    {"own", own},         {"handshake", handshake},
+		{"digests", digests},          {"signing", signing}, {"trust, a text", trust_text},
+		{"trust, a file", trust_file}, {"own", own},         {"handshake", handshake},
 	};
 	if (count != 3 || !CRYPTO_set_mem_functions(get, change, give))
 		return 1;

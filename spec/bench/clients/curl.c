@@ -75,7 +75,8 @@ int main(int argc, char **argv)
 	bool composes = big || (form && !strcmp(form, "compose"));
 	struct curl_slist *to = NULL, *headers = NULL;
 	static const char *const fields[] = {"From: Ada <ada@example.org>", "To: Bob <bob@example.net>",
-		"Subject: A small message", "Date: Sun, 23 Nov 2025 17:00:00 +0000", "Message-ID: <0123456789@example.org>"};
+	                                     "Subject: A small message", "Date: Sun, 23 Nov 2025 17:00:00 +0000",
+	                                     "Message-ID: <0123456789@example.org>"};
 	CURL *curl = NULL;
 	curl_global_init(CURL_GLOBAL_ALL);
 	for (int i = 0; i < rcpts; i++) {
