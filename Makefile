@@ -137,8 +137,8 @@ bench: ## measure beside others and draw it (ROUNDS=3 ONLY=small,cold CHART=spec
 	@$(RUN) LUA=$(LUA) /usr/bin/python3 spec/bench/bench.py $(if $(ROUNDS),--rounds $(ROUNDS)) \
 		$(if $(ONLY),--only $(ONLY)) $(if $(CHART),--chart $(CHART))
 
-LINTS := lint-luacheck lint-warnings lint-tidy lint-floors lint-reference
-lint: $(LINTS) ## the static checks: luacheck, warnings as errors (gcc, clang), clang-tidy, floors, reference
+LINTS := lint-luacheck lint-warnings lint-tidy lint-format lint-floors lint-reference
+lint: $(LINTS) ## the static checks: luacheck, warnings as errors (gcc, clang), clang-tidy, clang-format, floors, reference
 
 lint-luacheck:
 	luacheck --quiet --no-color $(wildcard lua spec examples)
@@ -159,6 +159,14 @@ lint-warnings:
 lint-tidy:
 	@printf '%s\n' $(sort $(CORE) $(TLS)) | xargs -P2 -n1 sh -c \
 		'clang-tidy --quiet --warnings-as-errors="*" "$$@" -- $(SMTP_CFLAGS) $(OPENSSL_CFLAGS) 2>/dev/null' tidy
+
+EVERY_H = $(wildcard csrc/*/*.h spec/bench/*.h)
+lint-format:
+	@if command -v clang-format >/dev/null; then clang-format --dry-run -Werror $(EVERY_C) $(EVERY_H); \
+		else echo 'skipped: no clang-format' >&2; fi
+
+format: ## write all C as lint-format wants it
+	clang-format -i $(EVERY_C) $(EVERY_H)
 
 lint-floors: all
 	$(LUA) spec/support/floors.lua $(BUILD)
@@ -213,5 +221,5 @@ help: ## list the targets and the variables
 	@echo "  CC CFLAGS CPPFLAGS LDFLAGS LIBFLAG   the compiler and its flags; SANITIZE=1 adds ASan and UBSan"
 	@echo "  LUA_INCDIR OPENSSL_INCDIR OPENSSL_LIBDIR   headers and libraries, where pkg-config does not know them"
 
-.PHONY: all env check demo test portable bench bench-tools lint $(LINTS) reference install uninstall rockspec clean help FORCE
+.PHONY: all format env check demo test portable bench bench-tools lint $(LINTS) reference install uninstall rockspec clean help FORCE
 .DELETE_ON_ERROR:

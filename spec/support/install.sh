@@ -121,6 +121,7 @@ look_test() {
 	want zip 'packs rocks' command -v zip
 	want unzip 'unpacks rocks' command -v unzip
 	want clang-tidy 'checks the C code' command -v clang-tidy
+	want clang-format 'checks how it is set' command -v clang-format
 	want musl-tools 'another C library to check it with' command -v musl-gcc
 	want libc6-dev-i386 'a system of 32 bits to check it for' c_of_32_bits
 	want postfix 'a real mail server' command -v postfix

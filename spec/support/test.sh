@@ -113,6 +113,7 @@ lint)
 	tool luacheck 'luacheck' make lint-luacheck
 	check 'warnings are errors, gcc and clang' make lint-warnings || true
 	tool clang-tidy 'clang-tidy' make lint-tidy
+	tool clang-format 'clang-format' make lint-format
 	check 'floors' make lint-floors || true
 	check 'reference' make lint-reference || true
 	exit
