@@ -1,6 +1,7 @@
 /* reply: see reply.h. */
 #include "reply.h"
 
+#include "scan.h"
 #include "text.h"
 
 #include <string.h>
@@ -69,7 +70,7 @@ static enum smtp_status append_shown(struct smtp_buf *out, const unsigned char *
 	enum smtp_status status = SMTP_OK;
 	size_t at = 0;
 	while (at < length && status == SMTP_OK) {
-		size_t run = 0, size;
+		size_t run = smtp_scan_printable(text + at, length - at), size;
 		while (at + run < length && (size = shown_length(text + at + run, length - at - run)) != 0)
 			run += size;
 		status = smtp_buf_append(out, text + at, run);
