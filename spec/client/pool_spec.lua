@@ -436,3 +436,20 @@ describe("smtp.pool", function()
     assert.is_true(loopback.settle(before) <= before)
   end)
 end)
+
+describe("who waits for a pool", function()
+  it("is rung with all others, though each goes on at once and waits anew", function()
+    local bells, rung = {}, 0
+    local function wait()
+      local bell = {}
+      function bell.ring()
+        rung, bells[bell] = rung + 1, nil
+        for _ = 1, 8 do wait() end
+      end
+      bells[bell] = true
+    end
+    for _ = 1, 8 do wait() end
+    require "smtp.client.turns".ring(bells)
+    assert.are.equal(8, rung)
+  end)
+end)

@@ -402,12 +402,20 @@ function Turns:take(expires, others)
   return nil, failed
 end
 
+--- Rings all of these, though who is rung may go on at once and change the list.
+---@param group table<smtp.Bell, boolean>
+function turns.ring(group)
+  local all = {}
+  for bell in pairs(group) do all[#all + 1] = bell end
+  for _, bell in ipairs(all) do bell:ring() end
+end
+
 --- Ends the pool: who waits is told, what is idle says goodbye, what is being opened ends at once. May yield.
 function Turns:close()
   self.closed = true
   self:look()
-  for _, waiter in ipairs(self.queue) do waiter.bell:ring() end
-  for bell in pairs(self.bells) do bell:ring() end
+  for _, waiter in ipairs(self.queue) do self.bells[waiter.bell] = true end
+  turns.ring(self.bells)
   for one in pairs(self.used) do
     if not one.made then one.session:close() end
   end

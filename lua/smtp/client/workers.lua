@@ -89,7 +89,7 @@ end
 
 -- Workers that wait look again.
 local function wake(self)
-  for bell in pairs(self.bells) do bell:ring() end
+  turns.ring(self.bells)
 end
 
 -- What becomes of a job that has had an attempt.

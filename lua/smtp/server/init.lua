@@ -6,7 +6,7 @@
 --- Called by: the user, through smtp.server.
 local check = require "smtp.check"
 local core = require "smtp.core"
-local new_connection = require "smtp.server.connection".new
+local connection = require "smtp.server.connection"
 local errors = require "smtp.errors"
 local extension = require "smtp.server.extension"
 local hosts = require "smtp.protocol.host"
@@ -146,14 +146,14 @@ local function yield(mode, fd, deadline)
   coroutine.yield(mode, fd, deadline)
 end
 
-local function resume(self, connection)
-  local ok, mode, fd, deadline = coroutine.resume(connection.thread, connection)
+local function resume(self, one)
+  local ok, mode, fd, deadline = coroutine.resume(one.thread, one)
   if not ok then self.failure = type(mode) == "string" and mode or "a connection failed with a " .. type(mode) end
-  if ok and coroutine.status(connection.thread) ~= "dead" then
-    connection.mode, connection.fd, connection.deadline = mode, fd, deadline
+  if ok and coroutine.status(one.thread) ~= "dead" then
+    one.mode, one.fd, one.deadline = mode, fd, deadline
   else
-    connection:close()
-    connection.thread = nil
+    one:close()
+    one.thread = nil
   end
 end
 
@@ -165,25 +165,25 @@ local function accept(self)
       self.failure, self.rested = "accept: " .. reason, core.now() + PAUSE
       return
     end
-    local connection = new_connection(self, socket.pipe(sock, yield))
-    connection.thread = coroutine.create(connection.serve)
-    resume(self, connection)
-    if connection.thread then self.connections[#self.connections + 1] = connection end
+    local one = connection.new(self, socket.pipe(sock, yield))
+    one.thread = coroutine.create(one.serve)
+    resume(self, one)
+    if one.thread then self.connections[#self.connections + 1] = one end
   end
 end
 
 -- Lets those go on that can; `ready`, by number, has the listener behind them.
 local function serve(self, connections, ready)
   local now = core.now()
-  for i, connection in ipairs(connections) do
+  for i, one in ipairs(connections) do
     -- on_message may have closed the server
-    local due = self.listener and connection.thread and (ready[i] or now >= connection.deadline)
-    if due then resume(self, connection) end
+    local due = self.listener and one.thread and (ready[i] or now >= one.deadline)
+    if due then resume(self, one) end
   end
   if not self.listener then return end
   local kept = {}
-  for _, connection in ipairs(self.connections) do
-    if connection.thread then kept[#kept + 1] = connection end
+  for _, one in ipairs(self.connections) do
+    if one.thread then kept[#kept + 1] = one end
   end
   self.connections = kept
   if ready[#connections + 1] then accept(self) end
@@ -202,9 +202,9 @@ function Server:step(timeout)
   local connections, fds, modes = self.connections, {}, {}
   local now = core.now()
   local deadline = now + (timeout or 0)
-  for i, connection in ipairs(connections) do
-    fds[i], modes[i] = connection.fd, connection.mode
-    deadline = math.min(deadline, connection.deadline)
+  for i, one in ipairs(connections) do
+    fds[i], modes[i] = one.fd, one.mode
+    deadline = math.min(deadline, one.deadline)
   end
   local count = #connections
   if now < self.rested then
@@ -231,7 +231,7 @@ function Server:close()
   if self.listener then self.listener:close() end
   self.listener = nil
   self.watch:close()
-  for _, connection in ipairs(self.connections) do connection:close() end
+  for _, one in ipairs(self.connections) do one:close() end
   self.connections = {}
 end
 

@@ -64,8 +64,9 @@ local function forget(fd)
   if waiting[fd] then waiting[fd]() end
 end
 
+-- later: a runner that is told at once goes on inside of who tells it
 local function wake(thread)
-  if resting[thread] then resting[thread]() end
+  if resting[thread] then timer.add_task(0, resting[thread]) end
 end
 
 -- In runners of their own, so that what is called there may wait in its other ways, too.

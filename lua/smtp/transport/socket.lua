@@ -188,7 +188,8 @@ end
 --- for it that is under way is to return.
 ---@param beside? fun(runs: function[]) calls functions in coroutines of the host, until all have returned, and raises
 --- what one of them raises. Default: in coroutines of our own, where they can wait by `waiter` only
----@param wake? fun(thread: thread) ends the wait for no descriptor (fd -1) that a coroutine is in. Default: who waits
+---@param wake? fun(thread: thread) ends the wait for no descriptor (fd -1) that a coroutine is in: that goes on later,
+--- not inside of this call. Default: who waits
 --- for another has a descriptor for it, as long as there are few, or else looks now and again
 function socket.new(waiter, forget, beside, wake)
   waiter = waiter and in_tasks(waiter) or socket.wait
