@@ -18,7 +18,7 @@ local errors = {}
 ---@class smtp.Error
 ---@field kind "input"|"resolve"|"connect"|"timeout"|"closed"|"tls"|"insecure"|"auth"|"rejected"|"protocol"|"source"
 ---@field stage string where: "compose", "resolve", "connect", "proxy", "tls", "greeting", "ehlo", "starttls", "auth",
---- "mail", "rcpt", "data", "body", "final", "reset", "quit"
+--- "mail", "rcpt", "data", "body", "final", "reset", "noop", "verify", "command", "quit"
 ---@field outcome "not_sent"|"unknown" what became of the message. "not_sent": it is safe to send it again; "unknown":
 --- all of it was handed to the network and no answer came, so sending it again may duplicate it
 ---@field temporary boolean true: the same call may work later

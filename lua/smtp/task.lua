@@ -34,9 +34,10 @@ end
 
 --- Goes on as far as it can without waiting, but hardly for longer than some milliseconds. Never blocks, name look-up
 --- included. Raises what `run` raised, at every later call too.
----@return "read"|"write"|"done" what it waits for
+---@return "read"|"write"|"done" what the event that is waited for; "done": the call is over
 ---@return any ... fd and deadline (absolute, by smtp.now): call again when fd is ready or the deadline has passed, or
---- simply at the next tick; after "done" the results of `run`, again at every later call
+--- simply at the next tick; fd -1: only the deadline is waited for; after "done" the results of `run`, again at every
+--- later call
 function Task:step()
   if not self.results then
     local arguments = self.arguments

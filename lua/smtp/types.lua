@@ -357,8 +357,8 @@ local Task = {}
 
 --- Goes on as far as it can without waiting, but hardly for longer than some milliseconds. Never blocks, name look-up
 --- included. Raises what `run` raised, at every later call too.
----@return "read"|"write"|"done" what it waits for
----@return any ... fd and deadline (absolute, by smtp.now): call again when fd is ready or the deadline has passed, or simply at the next tick; after "done" the results of `run`, again at every later call
+---@return "read"|"write"|"done" what the event that is waited for; "done": the call is over
+---@return any ... fd and deadline (absolute, by smtp.now): call again when fd is ready or the deadline has passed, or simply at the next tick; fd -1: only the deadline is waited for; after "done" the results of `run`, again at every later call
 function Task:step() end
 
 --- What a server was told of a message; with `data` the one in `server.inbox`.
@@ -409,7 +409,7 @@ function Server:close() end
 --- protocol) or "source" (what the caller gives the content by failed).
 ---@class smtp.Error
 ---@field kind "input"|"resolve"|"connect"|"timeout"|"closed"|"tls"|"insecure"|"auth"|"rejected"|"protocol"|"source"
----@field stage string where: "compose", "resolve", "connect", "proxy", "tls", "greeting", "ehlo", "starttls", "auth", "mail", "rcpt", "data", "body", "final", "reset", "quit"
+---@field stage string where: "compose", "resolve", "connect", "proxy", "tls", "greeting", "ehlo", "starttls", "auth", "mail", "rcpt", "data", "body", "final", "reset", "noop", "verify", "command", "quit"
 ---@field outcome "not_sent"|"unknown" what became of the message. "not_sent": it is safe to send it again; "unknown": all of it was handed to the network and no answer came, so sending it again may duplicate it
 ---@field temporary boolean true: the same call may work later
 ---@field reason? string what happened, in the library's words

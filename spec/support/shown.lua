@@ -92,7 +92,8 @@ server:close()]] },
     { "smtp.now", "local deadline = smtp.now() + 10" },
   } },
   { title = "Options", options = true, words = "The tables that these functions are given. Names that are none here, and "
-    .. "wrong types, raise; so does a table in which a metatable could add to what it says." },
+    .. "wrong types, raise; so does a table in which a metatable could add to what it says, and for a server a word that is "
+    .. "none of those listed. Any other value that cannot work is an error of kind `\"input\"`." },
   { title = "Sessions", variable = "session", words = "One connection to a server. Every verb returns the server's reply, "
     .. "or nil and the error. A session that met a timeout, a broken protocol, a lost connection or an error in a "
     .. "function of yours is dead: every later call says so.", class = "smtp.Session",
