@@ -1,6 +1,6 @@
 /* scan: what is in a text: control bytes, bytes beyond ASCII, broken UTF-8, long lines; all in one pass.
  *
- * It never changes what it looks at, and knows nothing of what the text is for. Called by the binding of the codecs.
+ * It never changes what it looks at, and knows nothing of what the text is for. Called by draft, the wire and the binding of the codecs.
  * RFC 3629 (no overlong forms, no surrogates, nothing above U+10FFFF).
  */
 #ifndef SMTP_SCAN_H

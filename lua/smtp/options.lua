@@ -12,7 +12,9 @@ options.host_transport = nil
 
 -- A field is the Lua types it may have, with blanks between (behind a colon: what to write), or a list of these and of
 -- what looks into a table. Its words stand above it, for they cost nothing there; behind it, where the Lua types do not
--- say it all: its type, (its unit) and = its default. A field begins a line of its own.
+-- say it all: its type, (its unit) and = its default. That is for the reader: what fills it in is plan, of a pool's own
+-- options client/pool and turns, of a message's smtp.mail, of a receiver's smtp.server. A field begins a line of its
+-- own.
 
 local TLS = 'string: write "implicit", "starttls", "opportunistic" or "none"'
 local strings = check.list "string"

@@ -2,7 +2,7 @@
 ---
 --- Does: refuses what is called meanwhile, by another coroutine or by a function of the caller's in that call: nothing
 --- changes for the first. A coroutine that has ended, or that the collector has taken, is in none: it was broken off.
---- Called by: session (all its methods), send_many.
+--- Called by: session (all its methods), command, send_many, turns.
 local errors = require "smtp.errors"
 
 local caller = {}

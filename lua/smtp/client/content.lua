@@ -2,7 +2,7 @@
 ---
 --- Does: writes the content and its end, and finds out which of the replies behind it are the message's.
 --- Never: ends half a content: it would look like a whole one.
---- Called by: send, envelope, send_many, session.
+--- Called by: send, envelope, shortcut, session.
 --- RFC 5321 4.1.1.4, RFC 2033 4.2 (LMTP).
 local command = require "smtp.client.command"
 local pump = require "smtp.client.pump"

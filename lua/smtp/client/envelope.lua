@@ -2,7 +2,7 @@
 ---
 --- Does: plans what goes to this server, queues it group by group, reads the replies.
 --- Never: decides what may stand in one group: that is protocol.pipeline's.
---- Called by: send, burst, send_many.
+--- Called by: send, burst, send_many, shortcut.
 --- RFC 5321 3.3, RFC 2920 3.1, RFC 9422 (LIMITS).
 local command = require "smtp.client.command"
 local content = require "smtp.client.content"

@@ -2,7 +2,7 @@
 ---
 --- Does: knows bytes, deadlines and replies. Whatever waits here may yield.
 --- Never: knows what a reply means.
---- Called by: state (made), command, content, bdat, burst, envelope, connect.
+--- Called by: state (made), connect, session, command, envelope, content, bdat, burst, send, send_many, shortcut.
 local core = require "smtp.core"
 local errors = require "smtp.errors"
 

@@ -1,6 +1,6 @@
 --- receipt: what a caller gets for a message that was sent, and its list of recipients that were refused.
 ---
---- Called by: send, content, envelope, burst, send_many.
+--- Called by: send, content, envelope, burst, shortcut.
 local core = require "smtp.core"
 local limits = require "smtp.protocol.limits"
 local queue = require "smtp.protocol.queue"

@@ -2,8 +2,8 @@
 ---
 --- Does: composes; sends it as a burst where that fits, else its envelope, then its content; makes the receipt; says
 --- goodbye.
---- Never: sends what may have been sent again.
---- Called by: init, session, pool, turns, verify, send_many, rows.
+--- Never: sends again what may have been sent.
+--- Called by: init, session, pool, job, turns, verify, send_many, rows.
 local bdat = require "smtp.client.bdat"
 local burst = require "smtp.client.burst"
 local command = require "smtp.client.command"
@@ -61,7 +61,8 @@ function send.once(self, mail, began)
   receipt, err = send.send(self, mail, true)
   state.rethrow(self)
   if err and err.kind == "auth" and self.vain and err.outcome == "not_sent" then
-    -- the server has the envelope, too, or waits for content: another mechanism needs another connection
+    -- a login went along with the envelope, and its mechanism is not taken: the server has the envelope, too, or waits
+    -- for content, so the next mechanism needs another connection
     doubt = send.farewell(self, true)
     if doubt then return nil, doubt end
     open, err = self:reopen(self.life)
@@ -207,7 +208,8 @@ local function agrees(self, receipt)
     line.wire:owe(1)
     reply = line:reply(self.expires)
   end
-  -- some answer oddly and close; but a yes behind a refusal may be the message's own
+  -- some answer QUIT oddly and close: their last reply was the goodbye. Not after a refusal: a yes behind that may be
+  -- the message's own
   if receipt and not reply then others[#others] = nil end
   for _, other in ipairs(others) do
     local yes = command.class(other) == 2

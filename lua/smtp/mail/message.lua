@@ -1,7 +1,7 @@
 --- message: one message: its envelope, its size, its bytes as often as they are wanted, what it asks of its delivery.
 --- Does: keeps what goes out apart from what its owner has made of it since. Its bytes never change.
 --- Never: speaks to a network, knows a server.
---- Called by: smtp, client/send.
+--- Called by: smtp, client/send and rows.
 --- RFC 5321 2.3.1, RFC 6531.
 local check = require "smtp.check"
 local compose = require "smtp.mail.compose"

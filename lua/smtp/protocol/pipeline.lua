@@ -1,6 +1,6 @@
 --- pipeline: what goes together into one group, to be written before any of its replies is read. Pure.
 ---
---- Called by: client.envelope, client.send_many.
+--- Called by: client/envelope, habits, login, send and send_many.
 --- RFC 2920 3.1 (DATA only last), RFC 3030 4.1 (BDAT anywhere).
 local pipeline = {}
 

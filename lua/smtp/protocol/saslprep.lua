@@ -4,7 +4,7 @@
 --- the host has it.
 --- Never: lets a text through as it is where that may be wrong: what Unicode 3.2 did not know (emoji), control
 --- characters and, without libidn, other letters are refused.
---- Called by: protocol/sasl, protocol/scram.
+--- Called by: protocol/scram.
 --- RFC 4013, as for stored strings.
 local text = require "smtp.mail.text"
 

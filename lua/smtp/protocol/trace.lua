@@ -1,7 +1,8 @@
 --- trace: the dialogue as it may be shown, with every secret taken out, also where the server echoes one. Pure.
 ---
 --- Does: keeps the lines for a transcript, or hands them to a function of the caller's.
---- Called by: client/session, which makes one; client/command, client/login and client/pump tell it what goes by.
+--- Called by: client/state, which makes one; client/pump and client/burst tell it what goes by, client/login what is
+--- secret; and whatever in client/ shows a server's words.
 local core = require "smtp.core"
 
 local trace = {}

@@ -2,7 +2,7 @@
 --- Does: gives the server's name to the proxy as it is, and the proxy's own credentials in clear: neither kind knows
 --- better.
 --- Never: looks the server's name up.
---- Called by: client/session.
+--- Called by: client/connect.
 --- RFC 1928, RFC 1929; RFC 9110 9.3.6, RFC 7617
 local core = require "smtp.core"
 

@@ -2,7 +2,7 @@
 --- Does: the handshake; keeps contexts and sessions for the next one. All waiting is the inner pipe's: whatever that
 --- does (block, yield), this does too; nothing here would stop a yield on Lua 5.1.
 --- Never: SMTP.
---- Called by: client/session, client/verify, server/init.
+--- Called by: client/connect, server/init, transport/haproxy.
 --- RFC 8446; RFC 8314 and RFC 3207 say when a mail client wraps
 local core = require "smtp.core"
 local fault = require "smtp.transport.fault"
