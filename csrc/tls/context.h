@@ -1,8 +1,8 @@
 /* context: the policy of one side, made once and shared by its connections: versions, trust, own certificate.
  *
  * TLS 1.2 at least, forward secrecy always, security level 2 at least for a client, no renegotiation, no compression, no
- * early data. A client verifies unless told not to. It never asks for a password on the terminal and never touches
- * process-wide OpenSSL state. Called by the bindings and by engine. RFC 8446, 5246, 5280, 8314, 9325.
+ * early data. A client verifies unless told not to, by smtp_session_judge. It never asks for a password on the terminal
+ * and never touches process-wide OpenSSL state. Called by the bindings and by engine. RFC 8446, 5246, 5280, 8314, 9325.
  */
 #ifndef SMTP_CONTEXT_H
 #define SMTP_CONTEXT_H

@@ -1,7 +1,7 @@
 /* peer: the facts of one certificate, copied out as text that is safe to print.
  *
  * Control and format characters, and in names all beyond ASCII, are escaped, so neither a log line nor a list can be
- * forged by a certificate. It never judges: verification is OpenSSL's, in the handshake. Called by bind/tls and fault. RFC 5280.
+ * forged by a certificate. It never judges: see smtp_session_judge. Called by bind/tls and fault. RFC 5280.
  */
 #ifndef SMTP_PEER_H
 #define SMTP_PEER_H

@@ -20,6 +20,9 @@ local pipeline = require "smtp.protocol.pipeline"
 
 local send = {}
 
+-- There are two plans: self.plan is what the session's options came to (smtp.plan), a message's own plan is what of it
+-- goes to this server, and how (smtp.Dispatch, by envelope.plan).
+
 -- Seconds that the server may take over a QUIT when everything else is decided.
 local FAREWELL = 2
 -- Replies that are listened to before the one to a QUIT that went along with a message.

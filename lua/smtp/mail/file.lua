@@ -1,6 +1,7 @@
 --- file: a file that is there whole or not at all.
 --- Does: writes piece by piece under a name beside the wanted one, and renames when complete: a failure leaves nothing,
 --- and an older file as it was.
+--- Never: reads one: attachments are read by source, keys by dkim.
 --- Called by: message (save, preview).
 local errors = require "smtp.errors"
 local id = require "smtp.mail.id"
