@@ -152,8 +152,9 @@ static void read_late(struct anchors *anchors)
 {
 	bool damaged;
 	BIO *bio = BIO_new_file(anchors->path, "r");
-	if (bio)
-		(void)read_all(anchors, bio, &damaged);
+	if (!bio)
+		return; /* perhaps too many files are open: whoever asks next may find it */
+	(void)read_all(anchors, bio, &damaged);
 	BIO_free(bio);
 	free(anchors->path);
 	anchors->path = NULL;
