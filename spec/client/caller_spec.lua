@@ -290,6 +290,22 @@ describe("What a call has called for it", function()
     play.finished(transport)
   end)
 
+  it("likewise on_progress of the message that closing the results ends", function()
+    local s, transport = play.open(script(hello "PIPELINING", envelope(1), GO, content(1), envelope(2), "S: 250 in", GO, content(2),
+      "S: 250 in", "C: NOOP", "S: 250 ok"))
+    local told, i = {}, 0
+    local results = s:send_many(function()
+      i = i + 1
+      return letter(i, { on_progress = i == 2 and function() meddle(s, told) end or nil })
+    end)
+    assert.are.equal("<1@example.org>", assert(results()).message_id)
+    results:close()
+    assert.are.equal("<2@example.org>", assert(results()).message_id)
+    assert.are.same({ "noop", "send", "quit" }, told)
+    assert(s:noop())
+    play.finished(transport)
+  end)
+
   it("likewise a token, a trace, and a source", function()
     local told, s = {}, nil
     local transport

@@ -357,6 +357,7 @@ function Series:close()
   -- who waits for a result ends what is on its way
   self.stopped = elsewhere and self.front ~= false
   if self.stopped then return end
+  if not elsewhere then caller.by(session, Series.close) end
   if self.front then
     enter(self, session)
     self.front = false
