@@ -29,7 +29,7 @@ end
 
 --- Stops the time. A wait for a descriptor takes its seconds, but lets none pass; one for nothing takes none, and does.
 function clock.stop()
-  at, looks = now(), 0
+  at, looks = math.ceil(now()), 0 -- a whole number: what is added to it and taken from it again stays as it is
   core.now = function() -- luacheck: ignore
     looks = looks + 1
     if looks > LOOKS then error("who waits here waits for ever", 0) end
