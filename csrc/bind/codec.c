@@ -5,8 +5,8 @@
  * stays in the queue for the next call. Used by lua/smtp/mail and lua/smtp/protocol/sasl.
  */
 #include "../wire/base64.h"
-#include "../wire/canon.h"
-#include "../wire/lines.h"
+#include "../wire/dkim_canon.h"
+#include "../wire/dots.h"
 #include "../wire/qp.h"
 #include "../wire/scan.h"
 #include "core.h"
@@ -37,7 +37,7 @@ struct encoder {
 	union {
 		struct smtp_base64 base64;
 		struct smtp_qp qp;
-		struct smtp_lines lines; /* CRLF and DOTS */
+		struct smtp_dots dots;   /* CRLF and DOTS */
 		struct smtp_canon canon; /* DKIM_SIMPLE and DKIM_RELAXED */
 	};
 };
@@ -86,7 +86,7 @@ static int encoder_new(lua_State *L)
 		break;
 	case CRLF:
 	case DOTS:
-		smtp_lines_init(&encoder->lines, encoder->kind == DOTS);
+		smtp_dots_init(&encoder->dots, encoder->kind == DOTS);
 		break;
 	case DKIM_SIMPLE:
 	case DKIM_RELAXED:
@@ -107,7 +107,7 @@ static enum smtp_status update(struct encoder *encoder, const char *bytes, size_
 	case DKIM_RELAXED:
 		return smtp_canon_update(&encoder->canon, bytes, length, &encoder->out);
 	default:
-		return smtp_lines_update(&encoder->lines, bytes, length, &encoder->out);
+		return smtp_dots_update(&encoder->dots, bytes, length, &encoder->out);
 	}
 }
 
@@ -122,7 +122,7 @@ static enum smtp_status finish(struct encoder *encoder)
 	case DKIM_RELAXED:
 		return smtp_canon_finish(&encoder->canon, &encoder->out);
 	default:
-		return smtp_lines_finish(&encoder->lines, &encoder->out);
+		return smtp_dots_finish(&encoder->dots, &encoder->out);
 	}
 }
 

@@ -15,7 +15,7 @@ void smtp_wire_init(struct smtp_wire *wire, size_t expected)
 	smtp_buf_init(&wire->out, QUEUE_MAX);
 	smtp_buf_init(&wire->content, QUEUE_MAX);
 	smtp_reply_init(&wire->reply);
-	smtp_lines_init(&wire->lines, true);
+	smtp_dots_init(&wire->dots, true);
 	smtp_unlines_init(&wire->unlines);
 }
 
@@ -101,7 +101,7 @@ enum smtp_status smtp_wire_body(struct smtp_wire *wire, const unsigned char *byt
 {
 	if (wire->failed)
 		return wire->failed;
-	return keep(wire, smtp_lines_update(&wire->lines, bytes, length, &wire->out));
+	return keep(wire, smtp_dots_update(&wire->dots, bytes, length, &wire->out));
 }
 
 enum smtp_status smtp_wire_pour(struct smtp_wire *wire, struct smtp_base64 *base64, const unsigned char *bytes,
@@ -110,12 +110,12 @@ enum smtp_status smtp_wire_pour(struct smtp_wire *wire, struct smtp_base64 *base
 	if (wire->failed)
 		return wire->failed;
 	/* a CR that waits for its LF */
-	if (wire->lines.last == '\r' && keep(wire, smtp_lines_update(&wire->lines, "\n", 1, &wire->out)) != SMTP_OK)
+	if (wire->dots.last == '\r' && keep(wire, smtp_dots_update(&wire->dots, "\n", 1, &wire->out)) != SMTP_OK)
 		return wire->failed;
 	size_t before = smtp_buf_length(&wire->out);
 	enum smtp_status status = keep(wire, smtp_base64_update(base64, bytes, length, &wire->out));
 	if (smtp_buf_length(&wire->out) > before)
-		wire->lines.last = '\n';
+		wire->dots.last = '\n';
 	return status;
 }
 
@@ -123,7 +123,7 @@ enum smtp_status smtp_wire_finish(struct smtp_wire *wire, size_t replies)
 {
 	if (wire->failed)
 		return wire->failed;
-	enum smtp_status status = keep(wire, smtp_lines_finish(&wire->lines, &wire->out));
+	enum smtp_status status = keep(wire, smtp_dots_finish(&wire->dots, &wire->out));
 	if (status == SMTP_OK)
 		wire->expected += replies;
 	return status;

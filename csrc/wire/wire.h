@@ -11,7 +11,7 @@
 #define SMTP_WIRE_H
 
 #include "base64.h"
-#include "lines.h"
+#include "dots.h"
 #include "reply.h"
 
 #include <stdbool.h>
@@ -23,7 +23,7 @@ struct smtp_wire {
 	size_t scanned;              /* how much of `in` is known to hold no line end */
 	size_t expected;             /* client: replies the server still owes */
 	struct smtp_reply reply;     /* client: the reply being read */
-	struct smtp_lines lines;     /* client: normaliser and dot-stuffing of the body being sent */
+	struct smtp_dots dots;       /* client: normaliser and dot-stuffing of the body being sent */
 	struct smtp_unlines unlines; /* server: their inverse */
 	enum smtp_status failed;     /* the first error, or SMTP_OK */
 };

@@ -1,4 +1,5 @@
 --- built: the two modules in C, smtp.core and smtp.tls.
+---
 --- Does: makes a loader's words into what is wrong and what to do, where one cannot be loaded.
 --- Called by: smtp, before all else.
 local check = require "smtp.check"

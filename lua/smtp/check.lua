@@ -1,4 +1,5 @@
 --- check: what a user writes in a table: its names, the types of its values, and the tables in it, however deep.
+---
 --- Does: raises what is wrong with a program, at the line of its call, and says what is right.
 --- Never: judges a value; loads smtp.guess before somebody is wrong.
 --- Called by: options, and whoever takes an argument or makes a class.

@@ -1,4 +1,5 @@
 --- errors: the one error value: what every call returns behind its nil when something could not be done at run time.
+---
 --- Does: makes it, and its one line of words; catches what a caller's function raises, where the Lua can.
 --- Never: raises; shows a secret.
 --- Called by: every room.

@@ -1,5 +1,6 @@
 --- guess: what somebody means who writes a name that is none here: another library's, one that belongs to another
 --- table, or one with a slip of the pen.
+---
 --- Never: guesses where nothing is near; is loaded in a script before somebody is wrong.
 --- Called by: check.
 local options = require "smtp.options"

@@ -1,4 +1,5 @@
 --- options: every table that a user writes, field by field.
+---
 --- Does: says what each field may be; refuses wrong names and types in what a user gives (raises).
 --- Never: looks at values: what cannot work is found by smtp.plan, smtp.mail and smtp.server.
 --- Called by: smtp, plan, client/send, login and pool, server, guess. The reference and smtp.types are made of it.

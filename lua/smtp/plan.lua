@@ -1,4 +1,5 @@
 --- plan: server options turned into what is to be done: every default filled in, nothing left to look up later.
+---
 --- Does: reads urls and proxies, hides secrets in functions, finds the values that cannot work (nil, err).
 --- Never: looks at a message; resolves or connects.
 --- Called by: smtp, client/pool, client/login. RFC 3986 (URLs), RFC 5891 (host names).

@@ -1,4 +1,5 @@
 --- task: a call in steps, for a host with its own loop: a game's tick, an event loop that can watch a descriptor.
+---
 --- Does: runs the call in a coroutine that the built-in sockets know: where they would wait, a step ends.
 --- Called by: smtp.
 local check = require "smtp.check"

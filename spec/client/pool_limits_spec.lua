@@ -1,5 +1,5 @@
 -- What a pool does when a server is slow, impatient, full or gone, in a time of the spec's own.
--- Of: client/pool, client/turns, client/job
+-- Of: client/pool, client/turns, client/attempts
 local clock = require "spec.support.clock"
 local core = require "smtp.core"
 local crowd = require "spec.support.crowd"

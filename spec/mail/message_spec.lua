@@ -1,4 +1,4 @@
--- Of: mail/compose, mail/message, mail/content_type, mail/file, mail/mime, mail/people, mail/refusal, mail/source, mail/text
+-- Of: mail/compose, mail/message, mail/content_type, mail/save, mail/mime, mail/people, mail/refusal, mail/source, mail/text
 local address = require "smtp.mail.address"
 local core = require "smtp.core"
 local date = require "smtp.mail.date"

@@ -1,5 +1,5 @@
 -- The codecs of smtp.core, each against a reference written in Lua the slow and plain way.
--- Of: wire/base64, wire/lines, wire/qp
+-- Of: wire/base64, wire/dots, wire/qp
 local core = require "smtp.core"
 
 local CR, LF = "\r", "\n"

@@ -1,10 +1,11 @@
 --- pool: kept connections to one server, for many messages.
+---
 --- Does: opens connections when needed, uses them again, gives them up when idle too long. What was not sent and may
 --- work later is sent again; what may have been sent never is.
 --- Called by: smtp.pool.
 local check = require "smtp.check"
 local errors = require "smtp.errors"
-local job = require "smtp.client.job"
+local attempts = require "smtp.client.attempts"
 local options = require "smtp.options"
 local plans = require "smtp.plan"
 local send = require "smtp.client.send"
@@ -72,7 +73,7 @@ end
 
 -- The result of one message.
 local function send_one(self, mail)
-  local this = job.new(self, mail)
+  local this = attempts.new(self, mail)
   while true do
     self.turns:pause(this.due)
     local receipt

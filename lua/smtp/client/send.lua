@@ -3,7 +3,7 @@
 --- Does: composes; sends it as a burst where that fits, else its envelope, then its content; makes the receipt; says
 --- goodbye.
 --- Never: sends again what may have been sent.
---- Called by: init, session, pool, job, turns, verify, send_many, rows.
+--- Called by: init, session, pool, attempts, turns, verify, send_many, rows.
 local bdat = require "smtp.client.bdat"
 local burst = require "smtp.client.burst"
 local command = require "smtp.client.command"

@@ -1,9 +1,10 @@
 --- turns: a pool's connections, and who has which: first come, first served.
+---
 --- Does: opens them when wanted, keeps them and ends them. Who waits for one is woken by who gives one back. Of some
 --- users nobody tells that they are gone, so who takes a turn or waits for it looks for them now and again: a coroutine
 --- that an error has ended, one that the collector has taken (a task that nobody steps any more), or what the transport
 --- calls so by its `gone` (inside nginx a request that has ended).
---- Called by: client/pool, client/job, client/workers.
+--- Called by: client/pool, client/attempts, client/workers.
 local bells = require "smtp.transport.bell"
 local caller = require "smtp.client.caller"
 local core = require "smtp.core"

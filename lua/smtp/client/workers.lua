@@ -1,10 +1,11 @@
 --- workers: one call of a pool's send_many: jobs, and coroutines that do them side by side.
+---
 --- Does: a worker takes a job and a connection, and goes on with that as long as there are jobs. One without either
 --- waits, until whoever gives a job back or ends wakes it.
 --- Called by: client/pool.
 local core = require "smtp.core"
 local errors = require "smtp.errors"
-local job = require "smtp.client.job"
+local attempts = require "smtp.client.attempts"
 local rows = require "smtp.client.rows"
 local send_many = require "smtp.client.send_many"
 local state = require "smtp.client.state"
@@ -36,7 +37,7 @@ end
 local function fetch(self)
   while not self.ended do
     local mail, err, given = self.next_row()
-    if mail then return job.new(self.pool, mail, given) end
+    if mail then return attempts.new(self.pool, mail, given) end
     if mail == nil then self.ended = true else tell(self, nil, err, given) end
   end
 end
@@ -188,7 +189,7 @@ local function bear(self, this, err, tried)
     if place.closed or not err.temporary or tried >= self.pool.attempts then
       despair(self, err)
     else
-      place:pause(now + job.backoff(tried))
+      place:pause(now + attempts.backoff(tried))
       tried = tried + 1
     end
   end

@@ -1,4 +1,5 @@
 --- address: from what a user wrote to mailboxes, or a reason that shows where it went wrong.
+---
 --- Does: parses mailboxes and comma-separated lists of them and of groups, strictly and in linear time; domains beyond
 --- ASCII become A-labels.
 --- Never: guesses. Comments, routes and white space around "@" or "." are refused: two readers of such an address may

@@ -1,4 +1,5 @@
 --- compose: a user's table made into what goes out: header, body and signatures, laid out for what a server takes.
+---
 --- Does: every check of a value that could be wrong, before anything is on the network. Bcc goes to the envelope alone.
 --- Never: keeps an attachment in memory, changes the caller's table. What it refuses is raised, see refusal.
 --- Called by: message.

@@ -1,4 +1,5 @@
 --- content_type: media types, read strictly or guessed from a filename.
+---
 --- Never: looks into content.
 --- Called by: mime.
 --- RFC 2045 5.1, RFC 6838 4.2.

@@ -1,4 +1,5 @@
 --- date: a point in time as a Date field writes it: "Tue, 24 Nov 2026 10:11:12 +0000".
+---
 --- Never: asks the locale for a name or strftime for an offset (its "%z" is a zone name on some systems).
 --- Called by: compose, letter.
 --- RFC 5322 3.3.

@@ -1,4 +1,5 @@
 --- dkim: signatures that prove a message's domain (DKIM-Signature fields).
+---
 --- Does: checks what a signature is made with, before anything is sent; hashes the body in one pass, whatever the
 --- number of signatures; signs each field from the last up, From and what may stand only once against additions too.
 --- Never: keeps the body in memory, looks anything up in the DNS, shows any of a key in a reason.

@@ -1,4 +1,5 @@
 --- encoded_word: header fields as a person reads them.
+---
 --- Does: unfolds a header, decodes the encoded words in it. What it cannot decode it leaves as it stands.
 --- Called by: preview.
 --- RFC 2047, RFC 5322 2.2.3.

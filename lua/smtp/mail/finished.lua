@@ -1,4 +1,5 @@
 --- finished: a message that somebody else composed, on its way out.
+---
 --- Does: takes out its Bcc and Resent-Bcc fields, which name those whom nobody is to know of, in whatever pieces they
 --- come; makes its line ends CRLF; refuses NUL.
 --- Never: touches the body or another field; cuts a line, however long it is.

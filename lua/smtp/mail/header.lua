@@ -1,4 +1,5 @@
 --- header: one complete, folded header field out of a name and a value, or a reason.
+---
 --- Does: the gate against injection for every field, folding, encoded words, extended parameters.
 --- Never: writes a line over 998 octets, a bare CR or LF, or an encoded word inside an address or a quoted string.
 --- Called by: compose, people, list, mime, dkim.

@@ -1,4 +1,5 @@
 --- id: the identifiers a message carries: Message-ID and what refers to one, Content-ID, boundaries.
+---
 --- Does: makes random parts by the system's CSPRNG; reads what others gave.
 --- Never: puts anything of the host (name, address, pid) into one.
 --- Called by: compose, mime, file.

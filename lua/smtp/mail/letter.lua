@@ -1,6 +1,7 @@
 --- letter: the message that most are, composed in one step: text or html or both, people and a subject, all of it plain
 --- ASCII and short. A second way beside compose, for speed alone: of 1 KB it takes some 18,000 instructions where
 --- compose, with the check of the options before it, takes 55,000.
+---
 --- Does: what compose does, octet by octet: spec/mail/letter_spec.lua composes thousands of messages both ways.
 --- Never: says what is wrong: whatever is rare, or not right, is left to the check and to compose.
 --- Called by: message.

@@ -1,4 +1,5 @@
 --- list: the fields of a mailing list: what it is, how to leave it, where to ask.
+---
 --- Does: checks URIs and the list's identifier, one field at a time.
 --- Never: breaks a URI over two lines (readers would not put it together), guesses a scheme.
 --- Called by: compose.

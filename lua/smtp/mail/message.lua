@@ -1,4 +1,5 @@
 --- message: one message: its envelope, its size, its bytes as often as they are wanted, what it asks of its delivery.
+---
 --- Does: keeps what goes out apart from what its owner has made of it since. Its bytes never change.
 --- Never: speaks to a network, knows a server.
 --- Called by: smtp, client/send and rows.
@@ -7,7 +8,7 @@ local check = require "smtp.check"
 local compose = require "smtp.mail.compose"
 local core = require "smtp.core"
 local errors = require "smtp.errors"
-local file = require "smtp.mail.file"
+local save = require "smtp.mail.save"
 local letter = require "smtp.mail.letter"
 local parameter = require "smtp.protocol.parameter"
 local people = require "smtp.mail.people"
@@ -212,7 +213,7 @@ end
 ---@return smtp.Error? err stage "compose"; kind "source": the message cannot be read; "input": cannot write there
 function Message:save(path)
   check_path(path, "save")
-  local written, err = file.write(path, "save", self:source())
+  local written, err = save.write(path, "save", self:source())
   return written, errors.apart(err)
 end
 
@@ -229,7 +230,7 @@ function Message:preview(path)
   local view, err = preview.view(self)
   local written
   if view then
-    written, err = file.write(path, "preview", preview.page(view))
+    written, err = save.write(path, "preview", preview.page(view))
   else
     err = errors.new { kind = "source", stage = "compose", reason = err.reason, temporary = false }
   end

@@ -1,4 +1,5 @@
 --- mime: the parts of a message and how they nest.
+---
 --- Does: builds text parts, attachments and multiparts out of checked values; lays them out as sources, for what a
 --- server takes.
 --- Called by: compose.

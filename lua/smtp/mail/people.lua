@@ -1,4 +1,5 @@
 --- people: whom a message names, in its header and in its envelope.
+---
 --- Does: every check of these options. What it refuses is raised, see refusal.
 --- Called by: compose, message.
 --- RFC 5322 3.6.2 and 3.6.3, RFC 5321 4.1.1.2 and 4.1.1.3.

@@ -1,4 +1,5 @@
 --- preview: a message as one HTML page, for a person to look at before it is sent.
+---
 --- Does: the header, the html in a frame that can do nothing, the text, the calendar, the list of attachments; images
 --- that the html names by their Content-ID come with the page.
 --- Never: loads anything from a network, runs a script but its own, lets a value of the message be more than text in

@@ -1,4 +1,5 @@
 --- refusal: a value that cannot be sent.
+---
 --- Does: raises it while a message is composed, so that the checks read as straight lines; catches it where composing
 --- began.
 --- Never: has something that could yield between the two.

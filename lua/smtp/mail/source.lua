@@ -1,4 +1,5 @@
 --- source: content that is read block by block, from its start, as often as the message is sent.
+---
 --- Does: strings, files and functions, one after the other or through an encoder.
 --- Never: keeps more in memory than one block. A file is open from its first block to its last, or until close().
 --- Called by: compose, message, finished, mime, preview, client/send.

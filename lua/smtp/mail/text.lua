@@ -1,4 +1,5 @@
 --- text: what a byte string must be before it may become part of a message.
+---
 --- Does: finds invalid UTF-8 and control bytes, shows a stretch of text safely in a reason, cuts between characters.
 --- Never: changes what it is given; depends on the locale (no %a, %c, %s: all classes are spelt out).
 --- Called by: all of smtp.mail, protocol/parameter and saslprep.

@@ -1,4 +1,5 @@
 --- helo: the name that a client gives in EHLO where its user has none for it.
+---
 --- Called by: client/session. RFC 5321 4.1.1.1, 4.1.3.
 local helo = {}
 

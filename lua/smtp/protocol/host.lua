@@ -1,4 +1,5 @@
 --- host: what is written where a host's name or address belongs, and is more than that: what to write instead.
+---
 --- Never: shows what may be a password.
 --- Called by: plan, server. RFC 3986 (URLs).
 local host = {}

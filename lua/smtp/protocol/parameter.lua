@@ -1,4 +1,5 @@
 --- parameter: what MAIL and RCPT carry behind the path.
+---
 --- Does: checks it when a message is composed, writes it for the server that the message goes to.
 --- Never: sends a parameter that the server does not know, or leaves one out silently.
 --- Called by: mail/message, client/envelope, client/session.

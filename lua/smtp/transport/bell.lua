@@ -1,4 +1,5 @@
 --- bell: what one coroutine waits for and another rings.
+---
 --- Does: waits by what the host has: it wakes a coroutine, or else watches a descriptor; where neither can be had who
 --- waits looks now and again whether it was rung. So hundreds may wait.
 --- Never: keeps who waits from the collector.

@@ -1,4 +1,5 @@
 --- copas: the transport for programs that run on copas, to be used in a coroutine of its scheduler.
+---
 --- Does: waits by copas. Linux only: a copas of old has no timers, so each coroutine here has a descriptor that tells
 --- of its deadlines, too. With these there is room for some 300 coroutines at once in the select by which copas waits.
 ---

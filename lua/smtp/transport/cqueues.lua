@@ -1,4 +1,5 @@
 --- cqueues: the transport for programs that run on cqueues.
+---
 --- Does: waits by cqueues: in a coroutine of a cqueues loop nothing blocks; outside of one it does, as cqueues' own
 --- sockets do. Coroutines of yours inside one of the loop's are to be made by cqueues.auxlib.
 ---

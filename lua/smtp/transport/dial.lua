@@ -1,4 +1,5 @@
 --- dial: from a name to the first of its addresses that answers.
+---
 --- Does: looks the name up off this thread; tries the addresses in turn, or as a race of sockets; tells what became of
 --- each.
 --- Never: reads or writes what it has connected.

@@ -1,4 +1,5 @@
 --- fault: what a transport's call gives that failed, in the same words whoever waits.
+---
 --- Does: kind, reason and what else there is to say; the kinds are those of errors.
 --- Never: looks at a pipe.
 --- Called by: the transports.

@@ -1,4 +1,5 @@
 --- haproxy: the transport inside HAProxy, over its own sockets, in its tasks, actions and services.
+---
 --- Does: yields to HAProxy whatever waits.
 --- Never: TLS, which is smtp's own: HAProxy's connect_ssl verifies nobody, and its sockets know no STARTTLS.
 ---

@@ -1,4 +1,5 @@
 --- loop: what the transports do alike with the loop of their host.
+---
 --- Does: calls functions in the host's coroutines until all have returned; closes what the host may watch.
 --- Called by: the transports.
 local loop = {}

@@ -1,4 +1,5 @@
 --- luv: the transport for programs that run on luv (libuv for Lua), to be used in a coroutine.
+---
 --- Does: waits by uv.run, which then resumes the coroutine. An error in it after that is written to stderr, as nobody
 --- is there to catch it.
 ---

@@ -1,4 +1,5 @@
 --- nginx: the transport inside nginx (OpenResty), where it is chosen by itself: cosockets, and nginx's own TLS.
+---
 --- Does: bytes and absolute deadlines. Whatever waits yields to nginx, and the worker serves its other requests.
 --- Never: SMTP words, or what nginx decides by its directives: name look-up (resolver), trusted certificates
 --- (lua_ssl_trusted_certificate) and the longest chain of them (lua_ssl_verify_depth, 1 unless set).

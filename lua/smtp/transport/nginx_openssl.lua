@@ -1,5 +1,6 @@
 --- nginx_openssl: the OpenSSL that nginx runs on, by LuaJIT's FFI. Inside nginx it stands for smtp.tls, which would
 --- bring an OpenSSL of its own into a process that has one.
+---
 --- Does: digests and signatures, by the names and with the results they have there; looks into TLS sessions of nginx.
 --- Never: TLS itself, which is nginx's: context and mint say so.
 --- Called by: transport/nginx, and whoever requires smtp.tls there.

@@ -1,4 +1,5 @@
 --- prosody: the transport inside Prosody, to be used in a runner of util.async.
+---
 --- Does: waits by Prosody: nobody else waits but that runner, such as handles a client's stanzas or an HTTP request.
 --- What it is to do next waits for the mail: where that must not be, and in callbacks of timers and promises, start
 --- one.

@@ -1,4 +1,5 @@
 --- proxy: connections through a proxy, over any transport: SOCKS 5 and HTTP CONNECT.
+---
 --- Does: gives the server's name to the proxy as it is, and the proxy's own credentials in clear: neither kind knows
 --- better.
 --- Never: looks the server's name up.

@@ -1,4 +1,5 @@
 --- skynet: the transport inside a service of skynet, over skynet's sockets.
+---
 --- Does: waits in the coroutine, and lets the service go on. One that sends may be killed (skynet.killthread): its
 --- connection goes with the garbage.
 --- Never: TLS, which is smtp's own.

@@ -1,4 +1,5 @@
 --- socket: the built-in transport, over TCP and unix sockets.
+---
 --- Does: bytes and absolute deadlines. It waits in one place, `wait`, which by default polls and so blocks the calling
 --- thread; then it waits in the read itself too, a system call less. A host with its own loop has its own,
 --- `socket.new(function(mode, fd, deadline) … end)`: it returns when fd may be ready or the deadline has passed. In a

@@ -1,4 +1,5 @@
 --- tarantool: the transport inside Tarantool, which transport = "auto" stands for there.
+---
 --- Does: waits in the fiber, and lets the others run. In one that is cancelled it raises, as Tarantool's own calls do,
 --- and the connection is closed.
 ---

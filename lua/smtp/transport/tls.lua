@@ -1,4 +1,5 @@
 --- tls: TLS around any byte pipe: a pipe goes in, a pipe with the same methods comes out.
+---
 --- Does: the handshake; keeps contexts and sessions for the next one. All waiting is the inner pipe's: whatever that
 --- does (block, yield), this does too; nothing here would stop a yield on Lua 5.1.
 --- Never: SMTP.

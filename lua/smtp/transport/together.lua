@@ -1,4 +1,5 @@
 --- together: several side by side, in a thread that waits for all of them at once.
+---
 --- Does: waits by one poll, or where the thread is a host's, who waits for one descriptor, by one that stands for all.
 --- Never: makes a coroutine, or looks at what is read.
 --- Called by: transport/socket, the pool.

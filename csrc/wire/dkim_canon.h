@@ -1,10 +1,10 @@
-/* canon: a message's body in DKIM's canonical form, "simple" or "relaxed", as a stream. RFC 6376 3.4.3 and 3.4.4.
+/* dkim_canon: a message's body in DKIM's canonical form, "simple" or "relaxed", as a stream. RFC 6376 3.4.3 and 3.4.4.
  *
  * Empty lines are held back as a number until text follows, since at the end they are dropped. Only CRLF ends a line; a
  * lone CR or LF is text. Header fields are not its business. Called by the binding of the codecs.
  */
-#ifndef SMTP_CANON_H
-#define SMTP_CANON_H
+#ifndef SMTP_DKIM_CANON_H
+#define SMTP_DKIM_CANON_H
 
 #include "buf.h"
 

@@ -1,5 +1,5 @@
-/* lines: see lines.h. Both directions copy whole runs and stop only where a byte has to be put in or taken out. */
-#include "lines.h"
+/* dots: see dots.h. Both directions copy whole runs and stop only where a byte has to be put in or taken out. */
+#include "dots.h"
 
 #include "simd.h"
 
@@ -79,24 +79,24 @@ static size_t run_end(size_t at, size_t length)
 	return length - at > RUN ? at + RUN : length;
 }
 
-void smtp_lines_init(struct smtp_lines *lines, bool stuff)
+void smtp_dots_init(struct smtp_dots *dots, bool stuff)
 {
-	lines->stuff = stuff;
-	lines->last = '\n';
+	dots->stuff = stuff;
+	dots->last = '\n';
 }
 
 /* What has to stand between the two bytes: the missing half of a line end, an extra dot, both, or nothing. */
-static const char *missing(const struct smtp_lines *lines, unsigned char byte)
+static const char *missing(const struct smtp_dots *dots, unsigned char byte)
 {
 	if (byte == '\n')
-		return lines->last == '\r' ? "" : "\r";
-	bool dot = byte == '.' && lines->stuff;
-	if (lines->last == '\r')
+		return dots->last == '\r' ? "" : "\r";
+	bool dot = byte == '.' && dots->stuff;
+	if (dots->last == '\r')
 		return dot ? "\n." : "\n";
-	return dot && lines->last == '\n' ? "." : "";
+	return dot && dots->last == '\n' ? "." : "";
 }
 
-enum smtp_status smtp_lines_update(struct smtp_lines *lines, const void *bytes, size_t length, struct smtp_buf *out)
+enum smtp_status smtp_dots_update(struct smtp_dots *dots, const void *bytes, size_t length, struct smtp_buf *out)
 {
 	const unsigned char *in = bytes;
 	unsigned char *spot;
@@ -106,25 +106,25 @@ enum smtp_status smtp_lines_update(struct smtp_lines *lines, const void *bytes, 
 	/* What comes out is never shorter than what goes in. */
 	status = smtp_buf_reserve(out, length, &spot);
 	for (size_t at = 0; at < length && status == SMTP_OK;) {
-		const char *insert = missing(lines, in[at]);
+		const char *insert = missing(dots, in[at]);
 		size_t end = find_special(in, at + 1, run_end(at, length));
 		status = smtp_buf_append(out, insert, strlen(insert));
 		if (status == SMTP_OK)
 			status = smtp_buf_append(out, in + at, end - at);
-		lines->last = in[end - 1];
+		dots->last = in[end - 1];
 		at = end;
 	}
 	return status;
 }
 
-enum smtp_status smtp_lines_finish(struct smtp_lines *lines, struct smtp_buf *out)
+enum smtp_status smtp_dots_finish(struct smtp_dots *dots, struct smtp_buf *out)
 {
 	static const char ending[] = "\r\n.\r\n";
-	size_t from = lines->last == '\n' ? 2 : lines->last == '\r' ? 1 : 0;
-	size_t to = lines->stuff ? 5 : 2;
+	size_t from = dots->last == '\n' ? 2 : dots->last == '\r' ? 1 : 0;
+	size_t to = dots->stuff ? 5 : 2;
 	enum smtp_status status = smtp_buf_append(out, ending + from, to - from);
 	if (status == SMTP_OK)
-		smtp_lines_init(lines, lines->stuff);
+		smtp_dots_init(dots, dots->stuff);
 	return status;
 }
 

@@ -1,5 +1,5 @@
-/* canon: see canon.h. */
-#include "canon.h"
+/* dkim_canon: see dkim_canon.h. */
+#include "dkim_canon.h"
 
 #include <stdint.h>
 #include <string.h>

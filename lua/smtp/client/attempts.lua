@@ -1,4 +1,5 @@
---- job: a message on its way through a pool: when it may go, until when, and whether it may go again.
+--- attempts: a message on its way through a pool: when it may go, until when, and whether it may go again.
+---
 --- Never: sends again what may have been sent.
 --- Called by: client/pool, client/workers.
 local core = require "smtp.core"
@@ -6,7 +7,7 @@ local send = require "smtp.client.send"
 local state = require "smtp.client.state"
 local turns = require "smtp.client.turns"
 
-local job = {}
+local attempts = {}
 
 local BACKOFF = 1  -- seconds before the second attempt; twice as long before each further one
 local LONGEST = 60 -- seconds of such a pause
@@ -17,7 +18,7 @@ Job.__index = Job
 
 ---@param given table what the caller gave
 ---@return smtp.Job
-function job.new(pool, mail, given)
+function attempts.new(pool, mail, given)
   local timeout = pool.plan.timeout
   return setmetatable({
     mail = mail,
@@ -34,7 +35,7 @@ end
 --- The seconds between an attempt and the next one.
 ---@param attempt integer
 ---@return number
-function job.backoff(attempt)
+function attempts.backoff(attempt)
   return math.min(BACKOFF * 2 ^ (attempt - 1), LONGEST)
 end
 
@@ -126,9 +127,9 @@ function Job:may_go_again(pool, one, err)
     return self.mail:again()
   end
   if self.attempt >= pool.attempts or not (err.temporary or err.kind == "closed" and not err.code) then return false end
-  self.due = now + job.backoff(self.attempt)
+  self.due = now + attempts.backoff(self.attempt)
   self.attempt = self.attempt + 1
   return self.due < self.expires and self.mail:again()
 end
 
-return job
+return attempts

@@ -1,4 +1,5 @@
---- file: a file that is there whole or not at all.
+--- save: a file that is there whole or not at all.
+---
 --- Does: writes piece by piece under a name beside the wanted one, and renames when complete: a failure leaves nothing,
 --- and an older file as it was.
 --- Never: reads one: attachments are read by source, keys by dkim.
@@ -7,7 +8,7 @@ local errors = require "smtp.errors"
 local id = require "smtp.mail.id"
 local text = require "smtp.mail.text"
 
-local file = {}
+local save = {}
 
 -- What the system said of a file, under the name the caller knows.
 local function unwritable(label, path, temporary, why)
@@ -19,11 +20,11 @@ end
 --- Writes what a reader gives.
 ---@param path string
 ---@param label string the call, for a reason
----@param read fun(): string|nil, smtp.Error|nil
+---@param read fun(): string?, smtp.Error?
 ---@param close fun() ends the reading where that is not at its end
 ---@return true?
 ---@return smtp.Error? err stage "compose"; kind "source": the content cannot be read; "input": cannot write there
-function file.write(path, label, read, close)
+function save.write(path, label, read, close)
   if path == "" or path:find("[^\1-\255]") then -- the C library would stop reading the name at a NUL
     return nil, errors.input(label .. ": not the name of a file")
   end
@@ -52,4 +53,4 @@ function file.write(path, label, read, close)
   return nil, unwritable(label, path, temporary, why)
 end
 
-return file
+return save
