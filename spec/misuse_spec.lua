@@ -3,6 +3,7 @@
 local memory = require "smtp.transport.memory"
 local play = require "spec.support.play"
 local smtp = require "smtp"
+local socket = require "smtp.transport.socket"
 
 local hello, script = play.hello, play.script
 
@@ -194,6 +195,7 @@ describe("Whatever a public function raises of its own", function()
       { open().send, open() }, { open().send, open(), { form = 1 } }, { open().send, open(), nested }, { open().send_many, open() },
       { open().send_many, open(), print, print }, { open().mail, open() }, { open().mail, open(), "a@b.c", 7 }, { open().rcpt, open() },
       { open().data, open(), 7 }, { open().bdat, open() }, { open().ehlo, open(), 7 }, { open().auth, open(), 7 },
+      { socket.new, "x" }, { socket.new, print, {} }, { socket.new, print, print, 7 },
       { open().auth, open(), { user = "x" } }, { open().verify, open() }, { open().command, open() },
     } do
       local call = case[1]

@@ -6,6 +6,7 @@
 --- coroutine that smtp.task has registered either yields what it waits for instead.
 --- Never: SMTP words.
 --- Called by: client and server, tasks, the transports of hosts that can watch a descriptor.
+local check = require "smtp.check"
 local core = require "smtp.core"
 local dial = require "smtp.transport.dial"
 local fault = require "smtp.transport.fault"
@@ -190,9 +191,11 @@ end
 ---@param beside? fun(runs: function[]) calls functions in coroutines of the host, until all have returned, and raises
 --- what one of them raises. Default: in coroutines of our own, where they can wait by `waiter` only
 ---@param wake? fun(thread: thread) ends the wait for no descriptor (fd -1) that a coroutine is in: that goes on later,
---- not inside of this call. Default: who waits
---- for another has a descriptor for it, as long as there are few, or else looks now and again
+--- not inside of this call. Default: who waits for another has a descriptor for it, as long as there are few, or else
+--- looks now and again
 function socket.new(waiter, forget, beside, wake)
+  local given = { waiter = waiter, forget = forget, beside = beside, wake = wake }
+  for name, value in pairs(given) do check.argument(value, "function", "smtp.transport.socket.new", name) end
   waiter = waiter and in_tasks(waiter) or socket.wait
 
   local function first(addresses, from, deadline)
