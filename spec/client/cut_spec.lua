@@ -1,5 +1,6 @@
 -- The connection is cut at every octet of a dialogue, of what either side says: what the results claim is held against
 -- what the server has.
+local each = require "spec.support.each"
 local relay = require "spec.support.relay"
 local smtp = require "smtp"
 
@@ -14,14 +15,6 @@ local function letter(i, more)
   local fields = { from = "ada@example.org", to = { "bob@example.test", "carol@example.test" }, raw = raw(i) }
   for name, value in pairs(more or {}) do fields[name] = value end
   return fields
-end
-
-local function each(list)
-  local i = 0
-  return function()
-    i = i + 1
-    return list[i]
-  end
 end
 
 -- How a connection is cut, beside where.

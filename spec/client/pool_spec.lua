@@ -1,6 +1,7 @@
 local child = require "spec.support.child"
 local clock = require "spec.support.clock"
 local core = require "smtp.core"
+local each = require "spec.support.each"
 local loopback = require "spec.support.loopback"
 local play = require "spec.support.play"
 local smtp = require "smtp"
@@ -11,14 +12,6 @@ local function letter(i, more)
   local fields = { from = "ada@example.org", to = "bob@example.test", subject = "s" .. i, text = "t" }
   for name, value in pairs(more or {}) do fields[name] = value end
   return fields
-end
-
-local function each(list)
-  local i = 0
-  return function()
-    i = i + 1
-    return list[i]
-  end
 end
 
 describe("smtp.pool", function()

@@ -1,3 +1,4 @@
+local each = require "spec.support.each"
 local play = require "spec.support.play"
 local smtp = require "smtp"
 local together = require "spec.support.together"
@@ -5,15 +6,6 @@ local together = require "spec.support.together"
 local hello, script = play.hello, play.script
 local letter, envelope, content = play.letter, play.envelope, play.content
 local both = function(name, body) play.both(it, name, body) end
-
--- An iterator over a list.
-local function each(list)
-  local i = 0
-  return function()
-    i = i + 1
-    return list[i]
-  end
-end
 
 -- All results, each a receipt. Not by `for`, through which a task cannot wait on Lua 5.1.
 local function drain(results)

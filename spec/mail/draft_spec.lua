@@ -194,18 +194,8 @@ describe("core.body", function()
 end)
 
 describe("Messages composed with these and without", function()
-  local random, time = core.random, os.time
-
-  before_each(function()
-    -- the same identifiers and boundaries for both ways
-    rawset(core, "random", function(n) return ("\171"):rep(n) end)
-    rawset(os, "time", function() return 1700000000 end)
-  end)
-
-  after_each(function()
-    rawset(core, "random", random)
-    rawset(os, "time", time)
-  end)
+  before_each(any.still)
+  after_each(any.moving)
 
   it("are the same message, or the same refusal", function()
     math.randomseed(5)

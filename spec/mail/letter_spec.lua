@@ -7,18 +7,8 @@ local any = require "spec.support.any_mail"
 local complete, counted, equal, options = any.complete, any.counted, any.equal, any.options
 
 describe("A letter", function()
-  local random, time = core.random, os.time
-
-  before_each(function()
-    -- the same identifiers and boundaries for both ways
-    rawset(core, "random", function(n) return ("\171"):rep(n) end)
-    rawset(os, "time", function() return 1700000000 end)
-  end)
-
-  after_each(function()
-    rawset(core, "random", random)
-    rawset(os, "time", time)
-  end)
+  before_each(any.still)
+  after_each(any.moving)
 
   it("is octet by octet what compose makes, with its steps in C and without", function()
     math.randomseed(4)

@@ -113,7 +113,20 @@ local function equal(expected, got)
   if expected ~= got then assert.are.equal(expected, got) end
 end
 
+local random, time = core.random, os.time
+
+-- The same identifiers, boundaries and dates whichever way a message is made, until moving().
+local function still()
+  rawset(core, "random", function(n) return ("\171"):rep(n) end)
+  rawset(os, "time", function() return 1700000000 end)
+end
+
+local function moving()
+  rawset(core, "random", random)
+  rawset(os, "time", time)
+end
+
 return {
   pick = pick, chance = chance, words = words, usual = usual, mailbox = mailbox, people = people, options = options,
-  complete = complete, counted = counted, equal = equal,
+  complete = complete, counted = counted, equal = equal, still = still, moving = moving,
 }
